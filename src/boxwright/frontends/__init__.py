@@ -1,0 +1,1 @@
+"""Recipes, manifests, containers, packages and stacks: text becomes a graph."""

@@ -1,0 +1,1 @@
+"""The recipe frontend: Dockerfiles, unchanged, plus PORT and DBASE."""

@@ -1,0 +1,1 @@
+"""Flat images: the deterministic tar and a writer for each format."""

@@ -1,0 +1,1 @@
+"""Frozen values: the standard library only, no input and no output."""

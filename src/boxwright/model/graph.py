@@ -1,0 +1,29 @@
+"""The graph of a build: nodes in topological order, each naming its inputs by position."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from boxwright.model.image import ImageConfig
+from boxwright.model.span import Span
+from boxwright.model.step import Step
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A step in a graph. Each of `inputs` is the position of an earlier node."""
+
+    step: Step
+    inputs: tuple[int, ...]
+    title: str
+    stage: str
+    span: Span
+
+
+@dataclass(frozen=True, slots=True)
+class Graph:
+    """`target` is the position of the node whose snapshot the image is made of."""
+
+    nodes: tuple[Node, ...]
+    target: int
+    config: ImageConfig

@@ -1,0 +1,108 @@
+"""Steps: one operation each, pure data. What a step does with its inputs stands in `boxwright.steps`.
+
+By convention the first input of a node in a graph is the state that the step starts from; the others are what it reads.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from boxwright.model.digest import Digest
+
+
+@dataclass(frozen=True, slots=True)
+class Scratch:
+    """The empty tree."""
+
+
+@dataclass(frozen=True, slots=True)
+class Base:
+    """A tree from outside. `source` says from where; `name` is what is asked for there.
+
+    source: ``bootstrap`` (a distribution's packages), ``registry``, ``oci`` (layout directory), ``oci-archive``,
+    ``docker-archive``, ``tar`` (a root file system), ``image`` (in the local store; `name` is its identity).
+    `pinned` is the content that was remembered for it: it enters the key where it is known.
+    """
+
+    source: str
+    name: str
+    platform: str
+    pinned: Digest | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Mount:
+    """A mount of a RUN step. `kind`: bind, cache, tmpfs, secret, ssh. `options` in the order of their names."""
+
+    kind: str
+    target: str
+    options: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """Run a command in the state. `user` and `cwd` as in the image configuration."""
+
+    argv: tuple[str, ...]
+    env: tuple[tuple[str, str], ...]
+    cwd: str = "/"
+    user: str = ""
+    network: str = "default"
+    security: str = "sandbox"
+    stdin: str = ""
+    mounts: tuple[Mount, ...] = ()
+    shell: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ContextSource:
+    """What a COPY takes from a named build context (``""`` is the main one)."""
+
+    paths: tuple[str, ...]
+    context: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotSource:
+    """What a COPY takes from another snapshot: the node's input of that position."""
+
+    paths: tuple[str, ...]
+    position: int
+
+
+@dataclass(frozen=True, slots=True)
+class InlineSource:
+    """A file given in the definition itself (a heredoc)."""
+
+    name: str
+    text: str
+
+
+Source: TypeAlias = ContextSource | SnapshotSource | InlineSource
+
+
+@dataclass(frozen=True, slots=True)
+class Copy:
+    """Copy files into the state. `destination` is absolute; a trailing slash says directory.
+
+    `unpack`: local tar archives are unpacked (ADD). `owner` and `mode` as written, empty when not given.
+    """
+
+    sources: tuple[Source, ...]
+    destination: str
+    owner: str = ""
+    mode: str = ""
+    unpack: bool = False
+    parents: bool = False
+    exclude: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class MakeDirectory:
+    """Make a directory and its parents (WORKDIR), mode 0755, owned by root; nothing where it exists."""
+
+    path: str
+
+
+Step: TypeAlias = Scratch | Base | Run | Copy | MakeDirectory

@@ -1,0 +1,1 @@
+"""Mounts, namespaces and limits, and the launcher that makes them."""

@@ -1,0 +1,1 @@
+"""Keys, planner and scheduler."""
