@@ -1,0 +1,71 @@
+"""Locks between processes, by flock(2): the kernel drops them when a process ends in whatever way."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+POLL_SECONDS = 0.01
+
+
+@contextmanager
+def locked(directory: str, name: str, cancelled: Callable[[], bool]) -> Iterator[bool]:
+    """Hold the lock `name`; yields whether another process had held it. Raises KeyboardInterrupt when cancelled."""
+    path = f"{directory}/{name}"
+    descriptor, waited = _take(path, cancelled)
+    try:
+        yield waited
+    finally:
+        os.unlink(path)
+        os.close(descriptor)
+
+
+def _take(path: str, cancelled: Callable[[], bool]) -> tuple[int, bool]:
+    waited = False
+    while True:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(descriptor)
+            waited = True
+            if cancelled():
+                raise KeyboardInterrupt from None
+            time.sleep(POLL_SECONDS)
+            continue
+        if _is_current(path, descriptor):
+            return descriptor, waited
+        os.close(descriptor)
+
+
+def _is_current(path: str, descriptor: int) -> bool:
+    """Whether the file behind the descriptor still has its name: its last holder may have removed it."""
+    try:
+        return os.stat(path).st_ino == os.fstat(descriptor).st_ino
+    except FileNotFoundError:
+        return False
+
+
+def hold(path: str) -> int:
+    """Lock the file at `path` for as long as the returned descriptor is open."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    return descriptor
+
+
+def is_held(path: str) -> bool:
+    """Whether some process holds the lock at `path`."""
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False

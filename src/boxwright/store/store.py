@@ -1,0 +1,243 @@
+"""The store: snapshots in, snapshots out."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+
+from boxwright.model.digest import Digest, hex_of
+from boxwright.model.image import Snapshot
+from boxwright.model.tree import EMPTY, Entry, Manifest, directory_entry
+from boxwright.ports import TreeFile
+from boxwright.store import layers as on_disk
+from boxwright.store.home import Home, unusable
+from boxwright.store.index import Index
+from boxwright.store.locks import hold, is_held, locked
+from boxwright.store.scan import scan_upper
+from boxwright.store.trees import Change, Groups, Trees, rehome_links
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A layer that is being made: `upper` becomes the layer, `work` is the overlay's."""
+
+    directory: str
+    upper: str
+    work: str
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """What a draft changed, where the one who filled it knows: the changes, groups of hard links, bytes of files."""
+
+    changes: Mapping[str, Change]
+    groups: Groups = ()
+    size: int = 0
+
+
+class Store:
+    """Everything kept on this machine. Safe for threads and for many processes at once."""
+
+    def __init__(self, home: Home) -> None:
+        self.home = home
+        self.index = Index(home.index)
+        self.trees = Trees(self.index)
+        self._counter = 0
+        self._guard = threading.Lock()
+        self._held: int | None = None
+
+    def close(self) -> None:
+        """Let go of what this process holds."""
+        if self._held is not None:
+            shutil.rmtree(self._own_work(), ignore_errors=True)
+            os.close(self._held)
+            self._held = None
+        self.index.close()
+
+    def snapshot(self, key: Digest) -> Snapshot | None:
+        """What is recorded under `key`."""
+        row = self.index.one("SELECT layers, full, content, epoch FROM snapshots WHERE key=?", (key,))
+        if row is None:
+            return None
+        return Snapshot(key, tuple(row[0].split()), Manifest(row[1], row[2]), row[3])
+
+    def touch(self, keys: list[Digest]) -> None:
+        """Note that these were used, for the collection of what is not."""
+        now = int(time.time())
+        stale = [
+            key
+            for key in keys
+            if self.index.one("SELECT 1 FROM snapshots WHERE key=? AND used<?", (key, now - USED_RESOLUTION))
+        ]
+        if stale:
+            with self.index.writing() as db:
+                db.executemany("UPDATE snapshots SET used=? WHERE key=?", [(now, key) for key in stale])
+
+    def lock(self, key: Digest, cancelled: Callable[[], bool]) -> AbstractContextManager[bool]:
+        """Hold the right to make what is recorded under `key`."""
+        return locked(self.home.locks, hex_of(key), cancelled)
+
+    @contextmanager
+    def draft(self) -> Iterator[Draft]:
+        """A place for a new layer; what was not committed is gone afterwards."""
+        with self._guard:
+            self._counter += 1
+            number = self._counter
+            if self._held is None:
+                self._claim_work()
+        directory = f"{self._own_work()}/{number}"
+        draft = Draft(directory, f"{directory}/upper", f"{directory}/work")
+        try:
+            os.mkdir(directory, 0o711)
+            os.mkdir(draft.upper, 0o755)
+            os.mkdir(draft.work, 0o700)
+        except OSError as error:
+            raise unusable(self.home.root, error) from error
+        try:
+            yield draft
+        finally:
+            shutil.rmtree(directory, ignore_errors=True)
+
+    def _own_work(self) -> str:
+        return f"{self.home.work}/{os.getpid()}"
+
+    def _claim_work(self) -> None:
+        """Take a directory of this process's own, and remove those of processes that ended before they were done."""
+        try:
+            self._held = hold(f"{self._own_work()}.lock")
+            shutil.rmtree(self._own_work(), ignore_errors=True)
+            os.mkdir(self._own_work(), 0o711)
+            for name in os.listdir(self.home.work):
+                lock = f"{self.home.work}/{name}"
+                if name.endswith(".lock") and lock != f"{self._own_work()}.lock" and not is_held(lock):
+                    shutil.rmtree(lock.removesuffix(".lock"), ignore_errors=True)
+                    os.unlink(lock)
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise unusable(self.home.root, error) from error
+
+    def commit(
+        self,
+        key: Digest,
+        parent: Snapshot | None,
+        draft: Draft,
+        *,
+        newest: int | None,
+        difference: Difference | None = None,
+    ) -> Snapshot:
+        """Record a draft on top of `parent` under `key`. Without `difference` the draft is read.
+
+        With a parent, its root directory's entry stays where the draft's is the one it was made with.
+        """
+        if difference is None:
+            scan = scan_upper(draft.upper, newest)
+            difference = Difference(scan.changes, scan.groups, scan.size)
+            root = scan.root
+        else:
+            root = self.trees.root(parent.manifest) if parent else EMPTY_ROOT
+        if parent is not None:
+            manifest, groups = self._updated(parent, root, difference)
+        else:
+            tree = self.trees.update(None, difference.changes)
+            manifest, groups = self.trees.seal(root._replace(data=tree.link)), difference.groups
+        chain = self._shortened(parent.layers if parent else (), draft)
+        return self._record(key, chain, manifest, groups, draft, difference.size, newest)
+
+    def _updated(self, parent: Snapshot, root: Entry, difference: Difference) -> tuple[Manifest, Groups]:
+        changes, groups = rehome_links(self.trees, parent.manifest, difference.changes, difference.groups)
+        old = self.trees.root(parent.manifest)
+        tree = self.trees.update(old.full, changes)
+        return self.trees.seal(root._replace(data=tree.link)), groups
+
+    def _shortened(self, chain: tuple[str, ...], draft: Draft) -> tuple[str, ...]:
+        """`chain`, with all but its lowest layer merged into one where it is too long."""
+        if len(chain) < on_disk.MAX_CHAIN:
+            return chain
+        merged = f"{draft.directory}/merged"
+        on_disk.merge([f"{self.home.layers}/{name}" for name in chain[:-1]], merged)
+        with self.index.writing():
+            name = self._place(merged, 0)
+        return (name, chain[-1])
+
+    def _record(
+        self,
+        key: Digest,
+        chain: tuple[str, ...],
+        manifest: Manifest,
+        groups: Groups,
+        draft: Draft,
+        size: int,
+        newest: int | None,
+    ) -> Snapshot:
+        epoch = newest if newest is not None else int(time.time())
+        with self.index.writing() as db:
+            self.trees.flush()
+            self.trees.keep_links(manifest, groups)
+            name = self._place(draft.upper, size)
+            snapshot = Snapshot(key, (name, *chain), manifest, epoch)
+            self._insert(db.execute, snapshot)
+        return snapshot
+
+    def alias(self, key: Digest, snapshot: Snapshot) -> Snapshot:
+        """Record an existing snapshot under another key."""
+        known = Snapshot(key, snapshot.layers, snapshot.manifest, snapshot.epoch)
+        with self.index.writing() as db:
+            self.trees.flush()
+            self._insert(db.execute, known)
+        return known
+
+    def empty(self, key: Digest) -> Snapshot:
+        """Record the empty tree."""
+        with self.draft() as draft:
+            return self.commit(key, None, draft, newest=0, difference=Difference({}))
+
+    @staticmethod
+    def _insert(execute: Callable[..., object], snapshot: Snapshot) -> None:
+        execute(
+            "INSERT OR REPLACE INTO snapshots VALUES (?, ?, ?, ?, ?, ?)",
+            (
+                snapshot.key,
+                " ".join(snapshot.layers),
+                snapshot.manifest.full,
+                snapshot.manifest.content,
+                snapshot.epoch,
+                int(time.time()),
+            ),
+        )
+
+    def _place(self, directory: str, size: int) -> str:
+        """Move a directory among the layers, within the caller's transaction, which alone gives out numbers."""
+        with self.index.writing() as db:
+            number = db.execute("INSERT INTO layers (size, boot) VALUES (?, ?)", (size, boot_id())).lastrowid
+            name = on_disk.layer_name(number or 0)
+            place = f"{self.home.layers}/{name}"
+            if os.path.lexists(place):
+                # A process was killed between its move and its commit: nothing names this directory.
+                os.rename(place, f"{self._own_work()}/orphan-{name}")
+            os.rename(directory, place)
+        return name
+
+    def walk(self, snapshot: Snapshot) -> Iterator[TreeFile]:
+        """Every path of a snapshot with the place of its bytes."""
+        return on_disk.walk(self.trees, self.home.layers, snapshot)
+
+    def physical(self, snapshot: Snapshot, path: str) -> str | None:
+        """Where the bytes of `path` lie."""
+        return on_disk.physical_path(self.home.layers, snapshot, path)
+
+
+USED_RESOLUTION = 3600
+
+EMPTY_ROOT = directory_entry("", 0o755, 0, EMPTY.link)
+
+
+def boot_id() -> str:
+    """The kernel's name for this start of the machine."""
+    with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+        return file.read().strip()
