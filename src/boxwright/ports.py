@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
 from boxwright.events import Event
+from boxwright.model.canonical import Value
+from boxwright.model.change import Difference, Draft, Located
+from boxwright.model.digest import Digest
 from boxwright.model.image import ImageConfig, Snapshot
 from boxwright.model.span import Span
-from boxwright.model.step import Base
-from boxwright.model.tree import Entry
+from boxwright.model.step import Base, Step
+from boxwright.model.tree import DirectoryObject, Entry, Manifest
 
 Emit = Callable[[Event], None]
 
@@ -127,3 +131,132 @@ class WriteRequest:
     destination: Path
     name: str
     options: Mapping[str, str] = field(default_factory=dict)
+
+
+class Workspace(Protocol):
+    """What steps need of the store."""
+
+    def entries(self, full: str) -> Mapping[str, Entry]:
+        """The entries of a directory object, by name. Raises StoreError where it is not here or damaged."""
+        ...
+
+    def put(self, directory: DirectoryObject) -> DirectoryObject:
+        """Keep a directory object."""
+        ...
+
+    def has(self, full: str) -> bool:
+        """Whether a directory object is here."""
+        ...
+
+    def root(self, manifest: Manifest) -> Entry:
+        """The root directory's own entry."""
+        ...
+
+    def locate(self, manifest: Manifest, path: str, *, follow: bool = True) -> Located:
+        """Follow `path` inside the tree, never out of it; the last symbolic link only if `follow`."""
+        ...
+
+    def physical(self, snapshot: Snapshot, path: str) -> str | None:
+        """Where the bytes of `path` lie."""
+        ...
+
+    def snapshot(self, key: Digest) -> Snapshot | None:
+        """What is recorded under `key`."""
+        ...
+
+    def draft(self, parent: Snapshot | None) -> AbstractContextManager[Draft]:
+        """A place for a new layer on top of `parent`; what was not committed is gone afterwards."""
+        ...
+
+    def commit(
+        self,
+        key: Digest,
+        parent: Snapshot | None,
+        draft: Draft,
+        *,
+        newest: int | None,
+        difference: Difference | None = None,
+    ) -> Snapshot:
+        """Record a draft on top of `parent`. `newest` (seconds) is what later times are set back to, None keeps them.
+
+        Without `difference` the draft's upper directory is read.
+        """
+        ...
+
+    def alias(self, key: Digest, snapshot: Snapshot) -> Snapshot:
+        """Record an existing snapshot under another key."""
+        ...
+
+    def last_copy(self, slot: str) -> tuple[Digest, str] | None:
+        """The newest COPY of this place: its key, and what it was made of."""
+        ...
+
+    def keep_copy(self, slot: str, key: Digest, sources: str) -> None:
+        """Remember a COPY."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class ContextTree:
+    """A build context as it was read: `link` names its tree (as a directory's entry does), `started` is when.
+
+    `started` is in nanoseconds since 1970: a file whose status did not change later is still what was read.
+    """
+
+    directory: str
+    link: str
+    started: int
+
+
+class Contexts(Protocol):
+    """The build contexts of this build; ``""`` is the main one."""
+
+    def tree(self, name: str) -> ContextTree:
+        """The context `name`, read once."""
+        ...
+
+
+Fields = tuple[tuple[str, Value], ...]
+"""What a step's key is a digest of, by name, so that two keys can be compared in words."""
+
+
+@dataclass(frozen=True, slots=True)
+class StepInputs:
+    """What a node stands on. `states` identify the inputs, `snapshots` are what they left; None while not known."""
+
+    states: tuple[Digest | None, ...]
+    snapshots: tuple[Snapshot | None, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class StepControl:
+    """What a running step is given beside its inputs.
+
+    `epoch` is the build's one time (SOURCE_DATE_EPOCH) in seconds; `keep_times` leaves times as steps made them.
+    """
+
+    epoch: int
+    keep_times: bool
+    output: Callable[[bytes], None]
+    cancelled: Callable[[], bool]
+
+    @property
+    def newest(self) -> int | None:
+        """The latest time that a step may leave behind."""
+        return None if self.keep_times else self.epoch
+
+
+class StepKind(Protocol):
+    """One kind of step: what is my key, and run me."""
+
+    def fields(self, step: Step, inputs: StepInputs) -> Fields | None:
+        """What the key is a digest of; None while an input that decides it has not been built."""
+        ...
+
+    def run(self, step: Step, key: Digest, inputs: StepInputs, control: StepControl) -> Snapshot:
+        """Do it and record the result under `key`."""
+        ...
+
+    def state(self, key: Digest, snapshot: Snapshot | None) -> Digest | None:
+        """What identifies the result in the keys of later steps: the key, or the content where that is known."""
+        ...

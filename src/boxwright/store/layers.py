@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 
 from boxwright.model.digest import hex_of
 from boxwright.model.image import Snapshot
-from boxwright.model.tree import DIRECTORY, FILE, SYMLINK, Entry, decode_xattrs
+from boxwright.model.tree import DIRECTORY, FILE
 from boxwright.ports import TreeFile
 from boxwright.store.scan import OVERLAY_ATTRIBUTES, is_opaque
 from boxwright.store.trees import Trees
@@ -121,13 +121,3 @@ def in_user_namespace() -> bool:
     """Whether this process is in a user namespace other than the first one."""
     with open("/proc/self/uid_map", encoding="ascii") as lines:
         return lines.readline().split() != ["0", "0", "4294967295"]
-
-
-def set_attributes(path: str, entry: Entry) -> None:
-    """Give a path the owner, mode, attributes and time of its entry."""
-    os.chown(path, entry.uid, entry.gid, follow_symlinks=False)
-    if entry.kind != SYMLINK:
-        os.chmod(path, entry.mode)
-    for name, value in decode_xattrs(entry.xattrs):
-        os.setxattr(path, name, value, follow_symlinks=False)
-    os.utime(path, (entry.mtime, entry.mtime), follow_symlinks=False)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from boxwright.files import hash_file
+from boxwright.model.change import GONE, Change, Groups
 from boxwright.model.tree import (
     BLOCK,
     CHAR,
@@ -19,7 +20,6 @@ from boxwright.model.tree import (
     Entry,
     encode_xattrs,
 )
-from boxwright.store.trees import GONE, Change, Groups
 
 KINDS = {
     stat.S_IFDIR: DIRECTORY,
@@ -30,7 +30,6 @@ KINDS = {
     stat.S_IFIFO: FIFO,
 }
 OVERLAY_ATTRIBUTES = ("trusted.overlay.", "user.overlay.")
-CHUNK = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,21 +117,6 @@ def _first_name(path: str, status: os.stat_result, found: _Found) -> str:
     paths = found.linked.setdefault((status.st_dev, status.st_ino), [])
     paths.append(path)
     return paths[0]
-
-
-def hash_file(path: str) -> str:
-    """The hex SHA-256 of a file's bytes."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    try:
-        data = os.read(descriptor, CHUNK)
-        if len(data) < CHUNK:
-            return hashlib.sha256(data).hexdigest()
-        digest = hashlib.sha256(data)
-        while data := os.read(descriptor, CHUNK):
-            digest.update(data)
-        return digest.hexdigest()
-    finally:
-        os.close(descriptor)
 
 
 def read_xattrs(path: str) -> str:

@@ -6,38 +6,21 @@ import os
 import shutil
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
 
+from boxwright.files import give_attributes
+from boxwright.model.change import Difference, Draft, Groups, Located
 from boxwright.model.digest import Digest, hex_of
 from boxwright.model.image import Snapshot
-from boxwright.model.tree import EMPTY, Entry, Manifest, directory_entry
+from boxwright.model.tree import EMPTY, DirectoryObject, Entry, Manifest, directory_entry
 from boxwright.ports import TreeFile
 from boxwright.store import layers as on_disk
 from boxwright.store.home import Home, unusable
 from boxwright.store.index import Index
 from boxwright.store.locks import hold, is_held, locked
 from boxwright.store.scan import scan_upper
-from boxwright.store.trees import Change, Groups, Trees, rehome_links
-
-
-@dataclass(frozen=True, slots=True)
-class Draft:
-    """A layer that is being made: `upper` becomes the layer, `work` is the overlay's."""
-
-    directory: str
-    upper: str
-    work: str
-
-
-@dataclass(frozen=True, slots=True)
-class Difference:
-    """What a draft changed, where the one who filled it knows: the changes, groups of hard links, bytes of files."""
-
-    changes: Mapping[str, Change]
-    groups: Groups = ()
-    size: int = 0
+from boxwright.store.trees import Trees, rehome_links
 
 
 class Store:
@@ -83,8 +66,11 @@ class Store:
         return locked(self.home.locks, hex_of(key), cancelled)
 
     @contextmanager
-    def draft(self) -> Iterator[Draft]:
-        """A place for a new layer; what was not committed is gone afterwards."""
+    def draft(self, parent: Snapshot | None) -> Iterator[Draft]:
+        """A place for a new layer on top of `parent`; what was not committed is gone afterwards.
+
+        The overlay shows the attributes of the upper directory as those of the root: they are the parent's.
+        """
         with self._guard:
             self._counter += 1
             number = self._counter
@@ -96,6 +82,7 @@ class Store:
             os.mkdir(directory, 0o711)
             os.mkdir(draft.upper, 0o755)
             os.mkdir(draft.work, 0o700)
+            give_attributes(draft.upper, self.trees.root(parent.manifest) if parent else EMPTY_ROOT)
         except OSError as error:
             raise unusable(self.home.root, error) from error
         try:
@@ -194,7 +181,7 @@ class Store:
 
     def empty(self, key: Digest) -> Snapshot:
         """Record the empty tree."""
-        with self.draft() as draft:
+        with self.draft(None) as draft:
             return self.commit(key, None, draft, newest=0, difference=Difference({}))
 
     @staticmethod
@@ -222,6 +209,36 @@ class Store:
                 os.rename(place, f"{self._own_work()}/orphan-{name}")
             os.rename(directory, place)
         return name
+
+    def entries(self, full: str) -> dict[str, Entry]:
+        """The entries of a directory object, by name."""
+        return self.trees.entries(full)
+
+    def put(self, directory: DirectoryObject) -> DirectoryObject:
+        """Keep a directory object."""
+        return self.trees.put(directory)
+
+    def has(self, full: str) -> bool:
+        """Whether a directory object is here."""
+        return self.trees.has(full)
+
+    def root(self, manifest: Manifest) -> Entry:
+        """The root directory's own entry."""
+        return self.trees.root(manifest)
+
+    def locate(self, manifest: Manifest, path: str, *, follow: bool = True) -> Located:
+        """Follow `path` inside the tree, never out of it."""
+        return self.trees.locate(manifest, path, follow=follow)
+
+    def last_copy(self, slot: str) -> tuple[Digest, str] | None:
+        """The newest COPY of this place: its key, and what it was made of."""
+        row = self.index.one("SELECT key, sources FROM copies WHERE slot=?", (slot,))
+        return (row[0], row[1]) if row else None
+
+    def keep_copy(self, slot: str, key: Digest, sources: str) -> None:
+        """Remember a COPY, so that the next one of this place costs only what changed."""
+        with self.index.writing() as db:
+            db.execute("INSERT OR REPLACE INTO copies VALUES (?, ?, ?)", (slot, key, sources))
 
     def walk(self, snapshot: Snapshot) -> Iterator[TreeFile]:
         """Every path of a snapshot with the place of its bytes."""

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import NamedTuple
 
 from boxwright.errors import StoreError
+from boxwright.model.change import Change, Groups, Located, with_change
 from boxwright.model.digest import hex_of
 from boxwright.model.tree import (
     DIRECTORY,
@@ -27,31 +26,6 @@ from boxwright.store.index import Index
 
 MAX_LINKS = 40
 CACHED_DIRECTORIES = 2000
-
-
-class Change(NamedTuple):
-    """What became of a name.
-
-    Without `entry` and `children` it is gone. With `children` alone the directory keeps its own entry. A directory's
-    `children` are the changes below it; when `opaque`, nothing of what was there before remains.
-    """
-
-    entry: Entry | None
-    children: Mapping[str, Change] | None = None
-    opaque: bool = False
-
-
-GONE = Change(None)
-
-Groups = tuple[tuple[str, ...], ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Located:
-    """A path with every symbolic link in it followed: `entry` is None where nothing is there."""
-
-    path: str
-    entry: Entry | None
 
 
 class Trees:
@@ -186,18 +160,6 @@ def is_touched(changes: Mapping[str, Change], path: str) -> bool:
         if change.opaque:
             return True
     return False
-
-
-def with_change(changes: Mapping[str, Change], path: str, change: Change) -> dict[str, Change]:
-    """`changes` with one more, at `path`."""
-    name, _, rest = path.partition("/")
-    result = dict(changes)
-    if not rest:
-        result[name] = change
-        return result
-    here = result.get(name, Change(None, {}))
-    result[name] = here._replace(children=with_change(here.children or {}, rest, change))
-    return result
 
 
 def rehome_links(

@@ -1,0 +1,42 @@
+"""What several rooms do with files: give them what their entries say, hash them, copy them."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+
+from boxwright.model.tree import SYMLINK, Entry, decode_xattrs
+
+CHUNK = 1 << 20
+
+
+def give_attributes(path: str, entry: Entry) -> None:
+    """Give a path the owner, mode, attributes and time of its entry. A changed owner clears setuid, so it is first."""
+    os.chown(path, entry.uid, entry.gid, follow_symlinks=False)
+    if entry.kind != SYMLINK:
+        os.chmod(path, entry.mode)
+    for name, value in decode_xattrs(entry.xattrs):
+        os.setxattr(path, name, value, follow_symlinks=False)
+    os.utime(path, (entry.mtime, entry.mtime), follow_symlinks=False)
+
+
+def hash_file(path: str) -> str:
+    """The hex SHA-256 of a file's bytes; a symbolic link is not followed."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        data = os.read(descriptor, CHUNK)
+        if len(data) < CHUNK:
+            return hashlib.sha256(data).hexdigest()
+        digest = hashlib.sha256(data)
+        while data := os.read(descriptor, CHUNK):
+            digest.update(data)
+        return digest.hexdigest()
+    finally:
+        os.close(descriptor)
+
+
+def write_all(descriptor: int, data: bytes) -> None:
+    """Write all of `data`."""
+    view = memoryview(data)
+    while view:
+        view = view[os.write(descriptor, view) :]

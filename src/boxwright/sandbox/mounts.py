@@ -1,0 +1,237 @@
+"""What a sandbox's first process mounts, in mount and PID namespaces of its own; all of it goes with the namespace.
+
+The file systems and masked paths are those of the OCI runtime specification, config-linux.md ("Default Filesystems",
+"Default Devices", "Masked Paths", "Readonly Paths"), with the values that container builders use. Everything writable is
+mounted nodev, which does what they do by a device cgroup: a device node that a process makes can't be opened.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+from boxwright.ports import Bind, Tmpfs
+from boxwright.sandbox import syscalls
+from boxwright.sandbox.request import RunRequest, SandboxFailure
+from boxwright.sandbox.syscalls import MS_BIND, MS_NODEV, MS_NOEXEC, MS_NOSUID, MS_RDONLY, MS_REC, MS_REMOUNT, mount
+
+_DEVICES: Final = ("full", "null", "random", "tty", "urandom", "zero")
+_LINKS: Final = (
+    ("/proc/self/fd", "/dev/fd"),
+    ("/proc/self/fd/0", "/dev/stdin"),
+    ("/proc/self/fd/1", "/dev/stdout"),
+    ("/proc/self/fd/2", "/dev/stderr"),
+    ("pts/ptmx", "/dev/ptmx"),
+)
+_MASKED_FILES: Final = (
+    "/proc/kcore",
+    "/proc/keys",
+    "/proc/latency_stats",
+    "/proc/sched_debug",
+    "/proc/timer_list",
+    "/proc/timer_stats",
+)
+_MASKED_DIRECTORIES: Final = ("/proc/acpi", "/proc/scsi", "/sys/firmware", "/sys/devices/virtual/powercap")
+_READ_ONLY: Final = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
+# Flags that a user namespace may not clear from a mount it inherited (mount_namespaces(7)), by statvfs(3)'s bits.
+_LOCKED: Final = os.ST_RDONLY | os.ST_NOSUID | os.ST_NODEV | os.ST_NOEXEC | os.ST_NOATIME | os.ST_NODIRATIME | 4096
+_ABSENT: Final = (errno.ENOENT, errno.ENOTDIR)
+
+
+@contextmanager
+def _reported(what: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise SandboxFailure("sandbox.mount", f"can't mount {what}: {error.strerror}", hint=_hint(error)) from error
+
+
+def _hint(error: OSError) -> str:
+    if error.errno == errno.EPERM:
+        return "run as root, or with a kernel that lets user namespaces mount overlays (5.11 or newer)"
+    return "`boxwright doctor` says what this machine can do"
+
+
+def enter_tree(request: RunRequest) -> int:
+    """Mount the tree and make it the root; returns a descriptor of the old root, which is still mounted."""
+    spec = request.spec
+    syscalls.mount("none", "/", "", MS_REC | syscalls.MS_PRIVATE)
+    old_root = os.open("/", os.O_PATH | os.O_DIRECTORY)
+    with _reported("the overlay"):
+        # Descriptors in place of paths: nothing to escape, and the options stay below a page.
+        skeleton = os.open(request.skeleton, os.O_PATH | os.O_DIRECTORY)
+        options = f"lowerdir={':'.join((*spec.lowers, f'/proc/self/fd/{skeleton}'))},index=off"
+        options += ",userxattr" if request.user_namespace else ",metacopy=off,redirect_dir=off"
+        flags = 0 if spec.security == "insecure" else MS_NODEV
+        if spec.upper:
+            upper = os.open(spec.upper, os.O_PATH | os.O_DIRECTORY)
+            work = os.open(spec.work, os.O_PATH | os.O_DIRECTORY)
+            options += f",upperdir=/proc/self/fd/{upper},workdir=/proc/self/fd/{work}"
+        else:
+            flags |= MS_RDONLY
+        os.chdir(spec.layers_directory)
+        mount("overlay", request.root, "overlay", flags, options)
+    os.chdir(request.root)
+    syscalls.pivot_root(".", ".")
+    os.fchdir(old_root)
+    return old_root
+
+
+def populate(request: RunRequest) -> tuple[tuple[str, bool], ...]:
+    """Mount everything else. The working directory is the old root; sources are relative to it, targets absolute.
+
+    Returns what had to be made in the tree to be mounted on.
+    """
+    made: list[tuple[str, bool]] = []
+    spec = request.spec
+    insecure = spec.security == "insecure"
+    with _reported("/proc"):
+        _target("/proc", True, made)
+        mount("proc", "/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC)
+    with _reported("/sys"):
+        _target("/sys", True, made)
+        _mount_sys(request)
+    with _reported("/dev"):
+        _target("/dev", True, made)
+        _mount_dev(spec.shm_size)
+    _mount_files(request, made)
+    for entry in spec.mounts:
+        with _reported(entry.target):
+            _mount_entry(entry, insecure, made)
+    if not insecure:
+        with _reported("the masks of /proc and /sys"):
+            _mask()
+    return tuple(made)
+
+
+def leave_old_root() -> None:
+    """Take the old root away; the working directory must be in it."""
+    syscalls.umount(".", syscalls.MNT_DETACH)
+    os.chdir("/")
+
+
+def _mount_sys(request: RunRequest) -> None:
+    flags = MS_NOSUID | MS_NODEV | MS_NOEXEC | MS_RDONLY
+    if not (request.user_namespace and request.spec.network == "host"):
+        try:
+            mount("sysfs", "/sys", "sysfs", flags)
+        except PermissionError:
+            pass
+        else:
+            return
+    # A user namespace that doesn't own the network namespace may not mount sysfs (sysfs(5)).
+    mount("sys", "/sys", "", MS_BIND | MS_REC)
+    _remount("/sys", MS_RDONLY)
+
+
+def _mount_dev(shm_size: int) -> None:
+    mount("tmpfs", "/dev", "tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC, "mode=755,size=65536k")
+    os.umask(0)
+    for name in _DEVICES:
+        os.close(os.open(f"/dev/{name}", os.O_CREAT | os.O_WRONLY | os.O_EXCL, 0o666))
+        mount(f"dev/{name}", f"/dev/{name}", "", MS_BIND)
+    for directory, mode in (("pts", 0o755), ("shm", 0o1777), ("mqueue", 0o1777)):
+        os.mkdir(f"/dev/{directory}", mode)
+    mount("devpts", "/dev/pts", "devpts", MS_NOSUID | MS_NOEXEC, "newinstance,ptmxmode=0666,mode=620,gid=5")
+    mount("shm", "/dev/shm", "tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC, f"mode=1777,size={shm_size}")  # noqa: S108
+    mount("mqueue", "/dev/mqueue", "mqueue", MS_NOSUID | MS_NODEV | MS_NOEXEC)
+    for source, link in _LINKS:
+        os.symlink(source, link)
+    os.umask(0o022)
+
+
+def _mount_files(request: RunRequest, made: list[tuple[str, bool]]) -> None:
+    spec = request.spec
+    hosts = "".join(f"{address}\t{name}\n" for name, address in spec.hosts)
+    local = "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n"
+    files = (
+        ("/etc/resolv.conf", request.resolver),
+        ("/etc/hosts", f"{local}127.0.1.1\t{spec.hostname}\n{hosts}"),
+        ("/etc/hostname", f"{spec.hostname}\n"),
+    )
+    for target, text in files:
+        with _reported(target):
+            try:
+                _target(target, False, made)
+            except OSError as error:
+                if error.errno == errno.EROFS:
+                    continue
+                raise
+            # A file of the tmpfs that no name leads to but this mount.
+            temporary = "/dev/.boxwright"
+            fd = os.open(temporary, os.O_CREAT | os.O_WRONLY | os.O_EXCL, 0o644)
+            os.write(fd, text.encode())
+            os.close(fd)
+            mount(temporary, target, "", MS_BIND)
+            os.unlink(temporary)
+
+
+def _mount_entry(entry: Bind | Tmpfs, insecure: bool, made: list[tuple[str, bool]]) -> None:
+    if isinstance(entry, Tmpfs):
+        _target(entry.target, True, made)
+        size = f",size={entry.size}" if entry.size else ""
+        mount("tmpfs", entry.target, "tmpfs", MS_NOSUID | MS_NODEV, f"mode={entry.mode:o}{size}")
+        return
+    source = entry.source.lstrip("/") or "."
+    mode = os.stat(source).st_mode
+    _target(entry.target, stat.S_ISDIR(mode), made)
+    mount(source, entry.target, "", MS_BIND | MS_REC)
+    wanted = (MS_RDONLY if entry.read_only else 0) | (0 if insecure or stat.S_ISCHR(mode) else MS_NODEV)
+    if wanted:
+        _remount(entry.target, wanted)
+
+
+def _remount(target: str, flags: int) -> None:
+    kept = os.statvfs(target).f_flag & _LOCKED
+    # statvfs and mount number these alike, but for relatime: 4096 there, 1 << 21 here.
+    kept = kept & ~4096 | (1 << 21 if kept & 4096 else 0)
+    mount("none", target, "", MS_BIND | MS_REMOUNT | kept | flags)
+
+
+def _mask() -> None:
+    for path in _MASKED_FILES:
+        _try_mount("/dev/null", path, "", MS_BIND)
+    for path in _MASKED_DIRECTORIES:
+        _try_mount("tmpfs", path, "tmpfs", MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC, "size=0,nr_inodes=2")
+    for path in _READ_ONLY:
+        if _try_mount(path, path, "", MS_BIND | MS_REC):
+            mount("none", path, "", MS_BIND | MS_REMOUNT | MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC)
+
+
+def _try_mount(source: str, target: str, kind: str, flags: int, options: str = "") -> bool:
+    try:
+        mount(source, target, kind, flags, options)
+    except OSError as error:
+        if error.errno in _ABSENT:
+            return False
+        raise
+    return True
+
+
+def _target(path: str, is_directory: bool, made: list[tuple[str, bool]]) -> None:
+    """Make a mount point where it is missing. The parent's time stays: a copied-up parent must look as it did."""
+    try:
+        found = os.stat(path)
+    except OSError as error:
+        if error.errno not in _ABSENT:
+            raise
+    else:
+        if stat.S_ISDIR(found.st_mode) != is_directory:
+            kinds = ("a directory", "no directory") if is_directory else ("no directory", "a directory")
+            message = f"{path} must be {kinds[0]} to be mounted on, but it is {kinds[1]}"
+            raise SandboxFailure("sandbox.mount-point", message, fault="step")
+        return
+    real = os.path.realpath(path)
+    parent = os.path.dirname(real)
+    _target(parent, True, made)
+    before = os.stat(parent)
+    if is_directory:
+        os.mkdir(real, 0o755)
+    else:
+        os.close(os.open(real, os.O_CREAT | os.O_WRONLY | os.O_EXCL, 0o644))
+    made.append((real, is_directory))
+    os.utime(parent, ns=(before.st_atime_ns, before.st_mtime_ns))

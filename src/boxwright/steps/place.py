@@ -1,0 +1,46 @@
+"""Directories of a new layer: those that are there below keep what they are, missing ones are made."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+
+from boxwright.errors import BoxwrightError
+from boxwright.files import give_attributes
+from boxwright.model.change import Change
+from boxwright.model.image import Snapshot
+from boxwright.model.tree import DIRECTORY, EMPTY, Entry, directory_entry
+from boxwright.ports import Workspace
+
+
+def place_directories(
+    workspace: Workspace, parent: Snapshot, upper: str, changes: Mapping[str, Change], mtime: int
+) -> dict[str, Change]:
+    """Make in `upper` each directory that `changes` names; returns the changes with the entries of new parents.
+
+    No path of `changes` may lead through a symbolic link of the parent's tree (see `Workspace.locate`).
+    """
+    return _place(workspace, workspace.root(parent.manifest), upper, "", changes, mtime)
+
+
+def _place(
+    workspace: Workspace, old: Entry | None, upper: str, prefix: str, changes: Mapping[str, Change], mtime: int
+) -> dict[str, Change]:
+    there = workspace.entries(old.full) if old and old.kind == DIRECTORY else {}
+    placed: dict[str, Change] = {}
+    for name, change in changes.items():
+        placed[name] = change
+        if change.children is None:
+            continue
+        before = there.get(name)
+        path = f"{prefix}/{name}"
+        own = change.entry
+        if own is None:
+            if before is not None and before.kind != DIRECTORY:
+                raise BoxwrightError("step.not-a-directory", f"{path} is there and not a directory")
+            own = before or directory_entry(name, 0o755, mtime, EMPTY.link)
+        os.mkdir(f"{upper}{path}")
+        below = _place(workspace, before, upper, path, change.children, mtime)
+        placed[name] = Change(own, below, change.opaque)
+        give_attributes(f"{upper}{path}", own)
+    return placed

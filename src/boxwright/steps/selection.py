@@ -1,0 +1,130 @@
+"""What a COPY takes: paths and patterns become entries of trees."""
+
+from __future__ import annotations
+
+import hashlib
+import posixpath
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from boxwright.errors import BoxwrightError
+from boxwright.model.glob import glob_to_regex
+from boxwright.model.image import Snapshot
+from boxwright.model.step import ContextSource, Copy, InlineSource
+from boxwright.model.tree import DIRECTORY, FILE, HARDLINK, Entry, Manifest, directory_entry, encode_root, manifest_of
+from boxwright.ports import Contexts, ContextTree, StepInputs, Workspace
+
+WILD = frozenset("*?[")
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where the bytes of a selection lie: a context's directory, a snapshot, or the text itself."""
+
+    context: ContextTree | None = None
+    snapshot: Snapshot | None = None
+    text: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Selected:
+    """One thing to copy: `path` in its tree, `name` under which it lands in a directory."""
+
+    path: str
+    name: str
+    entry: Entry
+    origin: Origin
+
+    @property
+    def identity(self) -> tuple[str, str, int, str, str]:
+        """What counts of it towards a key: not its time and, for a directory, not its own attributes."""
+        data = self.entry.content if self.entry.kind == DIRECTORY else self.entry.data
+        name = self.name if self.entry.kind != DIRECTORY else ""
+        return (self.entry.kind, name, self.entry.mode, data, self.entry.xattrs)
+
+
+def select(workspace: Workspace, contexts: Contexts, step: Copy, inputs: StepInputs) -> tuple[Selected, ...] | None:
+    """Everything that the step copies, in order; None while a snapshot that it reads has not been built.
+
+    Raises BoxwrightError `copy.not-found` where a source matches nothing.
+    """
+    found: list[Selected] = []
+    for source in step.sources:
+        if isinstance(source, InlineSource):
+            found.append(_inline(source.name, source.text.encode()))
+            continue
+        if isinstance(source, ContextSource):
+            context = contexts.tree(source.context)
+            workspace_root = directory_entry("", 0o755, 0, context.link)
+            origin = Origin(context=context)
+            manifest = manifest_of(workspace.put(encode_root(workspace_root)))
+        else:
+            snapshot = inputs.snapshots[source.position]
+            if snapshot is None:
+                return None
+            origin = Origin(snapshot=snapshot)
+            manifest = snapshot.manifest
+        for path in source.paths:
+            found.extend(_matches(workspace, manifest, path, origin))
+    return tuple(found)
+
+
+def _inline(name: str, data: bytes) -> Selected:
+    entry = Entry(FILE, name, 0o644, 0, 0, 0, len(data), hashlib.sha256(data).hexdigest())
+    return Selected(name, name, entry, Origin(text=data))
+
+
+def _matches(workspace: Workspace, manifest: Manifest, path: str, origin: Origin) -> list[Selected]:
+    clean = posixpath.normpath("/" + path).lstrip("/")
+    if WILD.isdisjoint(clean):
+        follow = origin.snapshot is not None or clean == ""
+        located = workspace.locate(manifest, clean, follow=follow)
+        if located.entry is None:
+            raise _missing(path)
+        entry = _content_of(workspace, manifest, located.entry)
+        return [Selected(located.path, posixpath.basename(clean), entry, origin)]
+    matches: list[Selected] = []
+    _expand(workspace, manifest, workspace.root(manifest), "", clean.split("/"), matches, origin)
+    if not matches:
+        raise _missing(path)
+    return matches
+
+
+def _expand(
+    workspace: Workspace,
+    manifest: Manifest,
+    directory: Entry,
+    prefix: str,
+    parts: list[str],
+    matches: list[Selected],
+    origin: Origin,
+) -> None:
+    pattern = re.compile(glob_to_regex(parts[0]))
+    entries: Mapping[str, Entry] = workspace.entries(directory.full)
+    for name, entry in entries.items():
+        if not pattern.fullmatch(name):
+            continue
+        path = f"{prefix}{name}"
+        if len(parts) == 1:
+            matches.append(Selected(path, name, _content_of(workspace, manifest, entry), origin))
+        elif entry.kind == DIRECTORY:
+            _expand(workspace, manifest, entry, f"{path}/", parts[1:], matches, origin)
+
+
+def _content_of(workspace: Workspace, manifest: Manifest, entry: Entry) -> Entry:
+    """A hard link's entry as that of the file which it is."""
+    if entry.kind != HARDLINK:
+        return entry
+    first = workspace.locate(manifest, entry.data, follow=False).entry
+    if first is None:
+        raise BoxwrightError("store.tree-damaged", f"the hard link {entry.data} leads nowhere")
+    return first._replace(name=entry.name)
+
+
+def _missing(path: str) -> BoxwrightError:
+    return BoxwrightError(
+        "copy.not-found",
+        f"{path!r} is not there",
+        hint="see that the path is relative to the build context and that no .dockerignore rule leaves it out",
+    )
