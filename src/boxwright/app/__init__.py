@@ -1,0 +1,1 @@
+"""The one place that picks implementations and puts the rooms together."""

@@ -1,0 +1,164 @@
+"""A build from a definition to an image."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from boxwright.app.bases import BaseFetcher, BaseResolver
+from boxwright.app.contexts import LocalContexts
+from boxwright.app.definitions import find_definition, read_definition
+from boxwright.app.moment import Moment, build_moment
+from boxwright.app.sandboxes import LateSandbox
+from boxwright.events import Planned
+from boxwright.frontends.recipe.frontend import RecipeOptions, build_graph
+from boxwright.model.graph import Graph
+from boxwright.model.image import Image
+from boxwright.model.plan import Action, Plan
+from boxwright.model.step import Base, Copy, MakeDirectory, Run, Scratch
+from boxwright.ports import Emit
+from boxwright.solver.keys import Keys, Kinds
+from boxwright.solver.planner import make_plan
+from boxwright.solver.scheduler import Conditions, Scheduler
+from boxwright.store.history import History, StepRecord, field_records
+from boxwright.store.images import Images
+from boxwright.store.store import Store
+
+PROXIES = ("http_proxy", "https_proxy", "ftp_proxy", "no_proxy", "all_proxy")
+JOBS_PER_CPU = 8
+
+
+@dataclass(frozen=True, slots=True)
+class BuildRequest:
+    """What the user asked for. `text` replaces the file's text (standard input)."""
+
+    directory: str
+    file: str | None = None
+    text: str | None = None
+    tags: tuple[str, ...] = ()
+    build_args: Mapping[str, str] = field(default_factory=dict)
+    labels: tuple[tuple[str, str], ...] = ()
+    target: str = ""
+    platform: str = ""
+    network: str = "default"
+    contexts: Mapping[str, str] = field(default_factory=dict)
+    mirror: str | None = None
+    no_cache: bool = False
+    pull: bool = False
+    jobs: int = 0
+    keep_times: bool = False
+
+
+@dataclass(slots=True)
+class Build:
+    """A build that is planned and can be run."""
+
+    definition: str
+    graph: Graph
+    plan: Plan
+    keys: Keys
+    refuse: frozenset[int]
+    sandbox: LateSandbox
+    moment: Moment
+
+
+def machine_platform() -> str:
+    """This machine's platform as OCI names it."""
+    machine = os.uname().machine
+    return "linux/" + {"x86_64": "amd64", "aarch64": "arm64", "i686": "386", "armv7l": "arm/v7"}.get(machine, machine)
+
+
+def prepare(request: BuildRequest, store: Store, environment: Mapping[str, str]) -> Build:
+    """Read the definition, make the graph and plan it. Runs nothing but what resolving a base needs."""
+    file = find_definition(request.directory, request.file) if request.text is None else "-"
+    text = request.text if request.text is not None else read_definition(file)
+    moment = build_moment(environment, request.build_args, request.directory)
+    resolver = BaseResolver(store, pull=request.pull)
+    options = RecipeOptions(
+        build_args=request.build_args,
+        target=request.target,
+        platform=request.platform or machine_platform(),
+        labels=request.labels,
+        network=request.network,
+        contexts=frozenset(request.contexts),
+    )
+    graph = build_graph(text, file, resolver=resolver, options=options)
+    contexts = LocalContexts(store, {"": request.directory, **request.contexts}, file, moment.epoch)
+    sandbox = LateSandbox(store.home.cache)
+    keys = Keys(graph, _kinds(request, store, contexts, sandbox, moment, environment), store.snapshot)
+    refuse = _refused(graph, no_cache=request.no_cache, pull=request.pull)
+    return Build(file, graph, make_plan(graph, keys, refuse=refuse), keys, refuse, sandbox, moment)
+
+
+def _refused(graph: Graph, *, no_cache: bool, pull: bool) -> frozenset[int]:
+    return frozenset(
+        position
+        for position, node in enumerate(graph.nodes)
+        if (no_cache and not isinstance(node.step, Base)) or (pull and isinstance(node.step, Base))
+    )
+
+
+def _kinds(
+    request: BuildRequest,
+    store: Store,
+    contexts: LocalContexts,
+    sandbox: LateSandbox,
+    moment: Moment,
+    environment: Mapping[str, str],
+) -> Kinds:
+    from boxwright.steps.base import BaseKind
+    from boxwright.steps.copy import CopyKind
+    from boxwright.steps.run import RunKind
+    from boxwright.steps.simple import MakeDirectoryKind, ScratchKind
+
+    proxies = tuple(
+        (name, environment[name])
+        for lower in PROXIES
+        for name in (lower, lower.upper())
+        if environment.get(name)
+    )
+    fetcher = BaseFetcher(store, mirror=request.mirror)
+    return {
+        Scratch: ScratchKind(store),
+        Base: BaseKind(store, fetcher),
+        MakeDirectory: MakeDirectoryKind(store),
+        Copy: CopyKind(store, contexts, unpack=fetcher.unpack, is_archive=fetcher.is_archive),
+        Run: RunKind(
+            store,
+            sandbox,
+            layers_directory=store.home.layers,
+            proxies=proxies,
+            epoch_in_key=moment.epoch if moment.given else None,
+        ),
+    }
+
+
+def execute(build: Build, request: BuildRequest, store: Store, emit: Emit) -> Image:
+    """Run the plan and record the image."""
+    emit(Planned(build.plan))
+    if any(
+        decision.action is Action.RUN and isinstance(node.step, Run)
+        for node, decision in zip(build.graph.nodes, build.plan.decisions, strict=True)
+    ):
+        build.sandbox.start()
+    jobs = request.jobs or (os.cpu_count() or 1) * JOBS_PER_CPU
+    conditions = Conditions(jobs, build.moment.epoch, request.keep_times, build.refuse)
+    try:
+        snapshot = Scheduler(build.graph, build.plan, build.keys, store, emit, conditions).run()
+    finally:
+        build.sandbox.close()
+    store.touch([key for key in (d.key for d in build.plan.decisions if d.action is Action.REUSE) if key])
+    History(store).keep(history_name(build, request), step_records(build))
+    return Images(store).keep(build.graph.config, snapshot, request.tags)
+
+
+def history_name(build: Build, request: BuildRequest) -> str:
+    """Under which name the builds of this definition are remembered."""
+    return f"{os.path.realpath(build.definition)}#{request.target}"
+
+
+def step_records(build: Build) -> tuple[StepRecord, ...]:
+    """What went into each step of a build."""
+    known = [(node, build.keys.of(position)) for position, node in enumerate(build.graph.nodes)]
+    return tuple(StepRecord(node.title, item.key or "", field_records(item.fields or ())) for node, item in known)

@@ -1,0 +1,43 @@
+"""Which definition a directory holds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from boxwright.errors import DefinitionError, UsageError
+
+RECIPES = ("Recipe", "Dockerfile", "Containerfile")
+
+
+def find_definition(directory: str, given: str | None) -> str:
+    """The file that says what to build. Raises where there is none, or several and none was named."""
+    if given is not None:
+        candidates = [Path(given), Path(directory, given)]
+        found = next((path for path in candidates if path.is_file()), None)
+        if found is None:
+            raise UsageError("definition.not-found", f"there is no file {given}")
+        return str(found)
+    if not Path(directory).is_dir():
+        raise UsageError("definition.not-found", f"there is no directory {directory}")
+    present = [name for name in RECIPES if Path(directory, name).is_file()]
+    if not present:
+        raise DefinitionError(
+            "definition.none",
+            f"{directory} holds no definition ({', '.join(RECIPES)})",
+            hint="name one with -f FILE",
+        )
+    if len(present) > 1:
+        raise DefinitionError(
+            "definition.several", f"{directory} holds {' and '.join(present)}", hint=f"name one, such as -f {present[0]}"
+        )
+    return str(Path(directory, present[0]))
+
+
+def read_definition(file: str) -> str:
+    """The text of a definition."""
+    try:
+        return Path(file).read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise DefinitionError("definition.encoding", f"{file} is not UTF-8 text (byte {error.start})") from error
+    except OSError as error:
+        raise UsageError("definition.not-found", f"{file} can't be read: {error.strerror}") from error

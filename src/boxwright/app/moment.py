@@ -1,0 +1,52 @@
+"""The one time of a build (https://reproducible-builds.org/specs/source-date-epoch/)."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from boxwright.errors import UsageError
+
+CONSTANT = 315532800
+"""1980-01-01, the earliest time that every archive format can hold: for a context without a history."""
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """`epoch` in seconds since 1970; `given` when the user said it, who then means it to count in keys."""
+
+    epoch: int
+    given: bool
+
+
+def build_moment(environment: Mapping[str, str], build_args: Mapping[str, str], directory: str | None) -> Moment:
+    """Given (``--build-arg`` or environment), else the last commit of the context, else a constant."""
+    text = build_args.get("SOURCE_DATE_EPOCH") or environment.get("SOURCE_DATE_EPOCH")
+    if text:
+        if not text.isdecimal():
+            raise UsageError("usage.epoch", f"SOURCE_DATE_EPOCH={text}: seconds since 1970 are expected")
+        return Moment(int(text), given=True)
+    committed = _last_commit(directory) if directory else None
+    return Moment(CONSTANT if committed is None else committed, given=False)
+
+
+def _last_commit(directory: str) -> int | None:
+    place = Path(directory).resolve()
+    if not any((parent / ".git").exists() for parent in (place, *place.parents)):
+        return None
+    try:
+        answer = subprocess.run(
+            ["git", "-c", "safe.directory=*", "log", "-1", "--format=%ct", "--", "."],
+            cwd=directory,
+            env={**os.environ, "GIT_OPTIONAL_LOCKS": "0"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    except FileNotFoundError:
+        return None
+    seconds = answer.stdout.strip()
+    return int(seconds) if answer.returncode == 0 and seconds.isdecimal() else None

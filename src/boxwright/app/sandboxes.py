@@ -1,0 +1,36 @@
+"""The sandbox of one build, started only when a step runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from boxwright.errors import MachineError
+from boxwright.ports import ExitStatus, SandboxSpec
+from boxwright.sandbox.launcher import Launcher
+
+
+class LateSandbox:
+    """`start` must be called while the process has one thread, since the launcher is forked."""
+
+    def __init__(self, cache: str) -> None:
+        self._cache = cache
+        self._launcher: Launcher | None = None
+
+    def start(self) -> Launcher:
+        """Fork the launcher."""
+        if self._launcher is None:
+            self._launcher = Launcher.start(Path(self._cache))
+        return self._launcher
+
+    def close(self) -> None:
+        """End the launcher and what it runs."""
+        if self._launcher is not None:
+            self._launcher.close()
+            self._launcher = None
+
+    def run(self, spec: SandboxSpec, output: Callable[[bytes], None], cancelled: Callable[[], bool]) -> ExitStatus:
+        """Run one process to its end."""
+        if self._launcher is None:
+            raise MachineError("sandbox.not-started", "the launcher was not started")
+        return self._launcher.run(spec, output, cancelled)

@@ -1,0 +1,136 @@
+"""Build an image from a recipe (Recipe, Dockerfile, Containerfile)."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+from pathlib import Path
+
+from boxwright.app.build import Build, BuildRequest, execute, prepare
+from boxwright.app.names import image_name
+from boxwright.app.opening import open_store
+from boxwright.cli.console import human_size, say
+from boxwright.cli.failure import explain_failure
+from boxwright.cli.progress import display_for
+from boxwright.errors import UsageError
+from boxwright.model.digest import short
+from boxwright.model.image import Image
+from boxwright.model.plan import Action
+from boxwright.solver.scheduler import Failed
+from boxwright.store.store import Store
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """The options of `build`."""
+    add = parser.add_argument
+    add("directory", nargs="?", default=".", metavar="CONTEXT", help="the build context (default: .)")
+    add("-f", "--file", help="the definition; - reads it from standard input")
+    add("-t", "--tag", action="append", default=[], help="name the image; repeatable")
+    add("-o", "--output", action="append", default=[], metavar="TYPE:DEST", help="write the image; repeatable")
+    add("--load", action="append", default=[], metavar="ENGINE", help="load the image into docker, podman or lxd")
+    add("--build-arg", action="append", default=[], metavar="NAME[=VALUE]")
+    add("--label", action="append", default=[], metavar="NAME=VALUE")
+    add("--build-context", action="append", default=[], metavar="NAME=DIRECTORY")
+    add("--target", default="", help="the stage to build")
+    add("--platform", default="", help="only the machine's own, such as linux/amd64")
+    add("--network", default="default", choices=("none", "default", "host"))
+    add("--mirror", help="the package mirror for base systems")
+    add("--no-cache", action="store_true", help="run every step again")
+    add("--pull", action="store_true", help="fetch bases again")
+    add("--jobs", type=int, default=0, help="steps at once")
+    add("--timestamps", choices=("clamp", "keep"), default="clamp", help="keep: leave times as steps make them")
+    add("--progress", choices=("auto", "live", "plain", "json"), default="auto")
+    add("-q", "--quiet", action="store_true", help="print the image's digest alone")
+    add("--iidfile", help="write the image's digest to a file")
+    add("--dry-run", action="store_true", help="print the plan")
+    add("--debug", action="store_true", help="open a shell in the state of a step that failed")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Build."""
+    started = time.monotonic()
+    request = _request(options)
+    with open_store(os.environ) as store:
+        build = prepare(request, store, os.environ)
+        if options.dry_run:
+            _print_plan(build)
+            return 0
+        display = display_for(options.progress, build.graph, quiet=options.quiet)
+        try:
+            image = execute(build, request, store, display.emit)
+        except Failed as failure:
+            display.close()
+            return explain_failure(failure, build, store, debug=options.debug)
+        finally:
+            display.close()
+        _deliver(options, image, store)
+    if options.iidfile:
+        Path(options.iidfile).write_text(image.identity, encoding="ascii")
+    if options.quiet:
+        say(image.identity)
+    elif options.progress != "json":
+        _summary(image, request.tags, time.monotonic() - started)
+    else:
+        display.result(image, time.monotonic() - started)
+    return 0
+
+
+def _request(options: argparse.Namespace) -> BuildRequest:
+    return BuildRequest(
+        directory=options.directory,
+        file=None if options.file == "-" else options.file,
+        text=sys.stdin.read() if options.file == "-" else None,
+        tags=tuple(image_name(tag) for tag in options.tag),
+        build_args=_build_args(options.build_arg),
+        labels=tuple(_pair(item, "--label") for item in options.label),
+        target=options.target,
+        platform=options.platform,
+        network=options.network,
+        contexts=dict(_pair(item, "--build-context") for item in options.build_context),
+        mirror=options.mirror,
+        no_cache=options.no_cache,
+        pull=options.pull,
+        jobs=options.jobs,
+        keep_times=options.timestamps == "keep",
+    )
+
+
+def _build_args(given: list[str]) -> dict[str, str]:
+    values: dict[str, str] = {}
+    for item in given:
+        name, equals, value = item.partition("=")
+        if equals:
+            values[name] = value
+        elif name in os.environ:
+            values[name] = os.environ[name]
+    return values
+
+
+def _pair(item: str, option: str) -> tuple[str, str]:
+    name, equals, value = item.partition("=")
+    if not equals or not name:
+        raise UsageError("usage.pair", f"{option} {item}: NAME=VALUE is expected")
+    return name, value
+
+
+def _print_plan(build: Build) -> None:
+    for node, decision in zip(build.graph.nodes, build.plan.decisions, strict=True):
+        shown = "CACHED" if decision.action in (Action.REUSE, Action.UNUSED) else decision.action.value.upper()
+        key = short(decision.key) if decision.key else "-" * 12
+        say(f"{shown:<7} {key}  [{node.stage}] {node.title}  ({decision.reason})")
+
+
+def _deliver(options: argparse.Namespace, image: Image, store: Store) -> None:
+    if not options.output and not options.load:
+        return
+    from boxwright.app.outputs import deliver
+
+    name = image_name(options.tag[0]) if options.tag else ""
+    deliver(image, store, name, options.output, options.load)
+
+
+def _summary(image: Image, tags: tuple[str, ...], seconds: float) -> None:
+    names = ", ".join(tags) or "(no name)"
+    say(f"{names}  {image.identity}  {human_size(image.size)}  {seconds:.2f} s")

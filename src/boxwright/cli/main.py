@@ -1,0 +1,105 @@
+"""Entry: finds the subcommand, runs it, turns errors into words and exit statuses."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+
+from boxwright import __version__
+from boxwright.cli.console import complain
+from boxwright.errors import BoxwrightError
+
+COMMANDS = {
+    "build": "build an image from a recipe",
+    "run": "run an image or a command in it",
+    "ps": "list containers",
+    "logs": "show what a container wrote",
+    "exec": "run a command in a running container",
+    "stop": "stop a container",
+    "rm": "remove containers or images",
+    "commit": "keep a container's layer as a new image",
+    "images": "list images",
+    "inspect": "show an image or a container as JSON",
+    "tag": "give an image another name",
+    "export": "write an image in some format",
+    "why": "say for each step which input changed since the last build",
+    "gc": "remove what was not used for longest",
+    "fsck": "verify the store",
+    "doctor": "say what this machine can do, and how to mend what it can't",
+    "completion": "print a completion script for a shell",
+}
+
+INTERRUPTED = 130
+
+
+def parser_for(name: str) -> argparse.ArgumentParser:
+    """The parser of one subcommand."""
+    module = importlib.import_module(f"boxwright.cli.{name}")
+    parser = argparse.ArgumentParser(prog=f"boxwright {name}", description=module.__doc__)
+    parser.add_argument("--traceback", action="store_true", help="show a Python traceback with an error")
+    module.configure(parser)
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit status."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    if not given or given[0] in ("-h", "--help", "help"):
+        print(_usage())
+        return 0 if given else 2
+    if given[0] == "--version":
+        print(f"boxwright {__version__}")
+        return 0
+    name = given[0]
+    if name not in COMMANDS:
+        complain(_unknown(name))
+        return 2
+    return _run(name, given[1:])
+
+
+def _run(name: str, given: list[str]) -> int:
+    parser = parser_for(name)
+    options = parser.parse_args(given)
+    try:
+        module = importlib.import_module(f"boxwright.cli.{name}")
+        status: int = module.run(options)
+        sys.stdout.flush()
+    except BoxwrightError as error:
+        if options.traceback:
+            raise
+        complain(error)
+        return error.exit_status
+    except KeyboardInterrupt:
+        if options.traceback:
+            raise
+        complain(BoxwrightError("interrupted", "interrupted"))
+        return INTERRUPTED
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 1
+    except OSError as error:
+        if options.traceback:
+            raise
+        complain(BoxwrightError("system", f"{error.strerror or error}: {error.filename or ''}".rstrip(": ")))
+        return 1
+    return status
+
+
+def _usage() -> str:
+    lines = [f"  {name:<12}{text}" for name, text in COMMANDS.items()]
+    return "usage: boxwright COMMAND [OPTIONS]\n\n" + "\n".join(lines) + "\n\n'boxwright COMMAND --help' says more."
+
+
+def _unknown(name: str) -> BoxwrightError:
+    import difflib
+
+    near = difflib.get_close_matches(name, COMMANDS, n=1)
+    hint = f"did you mean '{near[0]}'?" if near else "'boxwright --help' lists the commands"
+    return BoxwrightError("usage.command", f"there is no command {name!r}", hint=hint)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

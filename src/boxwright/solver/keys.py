@@ -1,0 +1,79 @@
+"""Keys of a graph's nodes, as far as they can be known."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from boxwright.model.digest import Digest
+from boxwright.model.graph import Graph, Node
+from boxwright.model.image import Snapshot
+from boxwright.model.keys import key_of
+from boxwright.model.step import Step
+from boxwright.ports import Fields, StepInputs, StepKind
+
+Kinds = Mapping[type[Step], StepKind]
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What is known of a node: its key's fields, the key, and what identifies its result for later keys."""
+
+    fields: Fields | None = None
+    key: Digest | None = None
+    state: Digest | None = None
+
+
+class Keys:
+    """Computes each node's key once its inputs are known. `find` asks the store for a record."""
+
+    def __init__(self, graph: Graph, kinds: Kinds, find: Callable[[Digest], Snapshot | None]) -> None:
+        self._graph = graph
+        self._kinds = kinds
+        self._find = find
+        self._known: list[Known | None] = [None] * len(graph.nodes)
+        self._built: dict[int, Snapshot] = {}
+
+    def kind(self, node: Node) -> StepKind:
+        """Who knows about this node's step."""
+        return self._kinds[type(node.step)]
+
+    def of(self, position: int) -> Known:
+        """What is known of the node. Its inputs must have been asked for before."""
+        known = self._known[position]
+        if known is None or known.state is None:
+            known = self._compute(position)
+            self._known[position] = known
+        return known
+
+    def _compute(self, position: int) -> Known:
+        node = self._graph.nodes[position]
+        states = tuple(self.of(number).state for number in node.inputs)
+        # The state is enough for the first input; the others are read, so their snapshots count.
+        snapshots = tuple(
+            None if number == 0 else self.snapshot(place) for number, place in enumerate(node.inputs)
+        )
+        kind = self.kind(node)
+        fields = kind.fields(node.step, StepInputs(states, snapshots))
+        if fields is None:
+            return Known()
+        key = key_of(type(node.step).__name__, fields)
+        return Known(fields, key, kind.state(key, self._built.get(position) or self._find_for_state(kind, key)))
+
+    def _find_for_state(self, kind: StepKind, key: Digest) -> Snapshot | None:
+        return None if kind.state(key, None) is not None else self._find(key)
+
+    def snapshot(self, position: int) -> Snapshot | None:
+        """The node's snapshot, where it is built or recorded."""
+        built = self._built.get(position)
+        if built is not None:
+            return built
+        key = self.of(position).key
+        return self._find(key) if key is not None else None
+
+    def built(self, position: int, snapshot: Snapshot) -> None:
+        """The node's snapshot is there: what depended on it can be known now."""
+        self._built[position] = snapshot
+        known = self._known[position]
+        if known is not None and known.state is None:
+            self._known[position] = None

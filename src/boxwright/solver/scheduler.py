@@ -1,0 +1,175 @@
+"""Runs a plan: what can go in parallel does, shared steps are done once, the first failure stops the rest."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Collection
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Protocol
+
+from boxwright.errors import BoxwrightError
+from boxwright.events import StepFailed, StepFinished, StepOutput, StepStarted
+from boxwright.model.digest import Digest
+from boxwright.model.graph import Graph
+from boxwright.model.image import Snapshot
+from boxwright.model.plan import Action, Plan
+from boxwright.ports import Emit, StepControl, StepInputs
+from boxwright.solver.keys import Keys
+
+WAKE_SECONDS = 0.5
+
+
+class Records(Protocol):
+    """What the scheduler needs of the store."""
+
+    def snapshot(self, key: Digest) -> Snapshot | None:
+        """What is recorded under `key`."""
+        ...
+
+    def lock(self, key: Digest, cancelled: Callable[[], bool]) -> AbstractContextManager[bool]:
+        """Hold the right to make what is recorded under `key`; yields whether another process had it."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Conditions:
+    """`jobs` steps at once; `epoch` and `keep_times` as in StepControl; `refuse` are built whatever is recorded."""
+
+    jobs: int
+    epoch: int
+    keep_times: bool = False
+    refuse: Collection[int] = ()
+
+
+class Failed(Exception):
+    """A node failed: `position` and the reason."""
+
+    def __init__(self, position: int, error: BaseException) -> None:
+        super().__init__(str(error))
+        self.position = position
+        self.error = error
+
+
+class Scheduler:
+    """One execution of one plan."""
+
+    def __init__(
+        self, graph: Graph, plan: Plan, keys: Keys, records: Records, emit: Emit, conditions: Conditions
+    ) -> None:
+        self._graph = graph
+        self._keys = keys
+        self._records = records
+        self._emit = emit
+        self._conditions = conditions
+        self._changed = threading.Condition()
+        self._stop = threading.Event()
+        self._failure: Failed | None = None
+        self._to_run = [n for n, decision in enumerate(plan.decisions) if decision.action is Action.RUN]
+        self._waiting: dict[int, set[int]] = {}
+        self._dependents: dict[int, list[int]] = {}
+        self._ready: deque[int] = deque()
+        self._left = len(self._to_run)
+
+    def run(self) -> Snapshot:
+        """Run every step that the plan says; returns the target's snapshot. Raises Failed or KeyboardInterrupt."""
+        self._arrange()
+        count = min(self._conditions.jobs, self._left)
+        threads = [threading.Thread(target=self._work, daemon=True) for _ in range(count)]
+        for thread in threads:
+            thread.start()
+        try:
+            with self._changed:
+                while self._left and self._failure is None:
+                    self._changed.wait(WAKE_SECONDS)
+        finally:
+            self._stop.set()
+            with self._changed:
+                self._changed.notify_all()
+            for thread in threads:
+                thread.join()
+        if self._failure is not None:
+            raise self._failure
+        snapshot = self._keys.snapshot(self._graph.target)
+        if snapshot is None:
+            raise BoxwrightError("store.gone", "the result was removed while it was being built", hint="build again")
+        return snapshot
+
+    def _arrange(self) -> None:
+        running = set(self._to_run)
+        for position in self._to_run:
+            before = {number for number in self._graph.nodes[position].inputs if number in running}
+            self._waiting[position] = before
+            for number in before:
+                self._dependents.setdefault(number, []).append(position)
+            if not before:
+                self._ready.append(position)
+
+    def _work(self) -> None:
+        while (position := self._next()) is not None:
+            started = time.monotonic()
+            try:
+                self._do(position, started)
+            except BaseException as error:  # noqa: BLE001 - handed to the thread that waits
+                self._emit(StepFailed(position, time.monotonic() - started))
+                self._fail(position, error)
+                return
+            self._done(position)
+
+    def _next(self) -> int | None:
+        with self._changed:
+            while not self._ready:
+                if self._stop.is_set() or not self._left or self._failure is not None:
+                    return None
+                self._changed.wait(WAKE_SECONDS)
+            if self._stop.is_set():
+                return None
+            return self._ready.popleft()
+
+    def _fail(self, position: int, error: BaseException) -> None:
+        with self._changed:
+            if self._failure is None:
+                self._failure = Failed(position, error)
+            self._stop.set()
+            self._changed.notify_all()
+
+    def _done(self, position: int) -> None:
+        with self._changed:
+            self._left -= 1
+            for dependent in self._dependents.get(position, ()):
+                self._waiting[dependent].discard(position)
+                if not self._waiting[dependent]:
+                    self._ready.append(dependent)
+            self._changed.notify_all()
+
+    def _do(self, position: int, started: float) -> None:
+        node = self._graph.nodes[position]
+        with self._changed:
+            key = self._keys.of(position).key
+            inputs = self._inputs(position)
+        if key is None:
+            raise BoxwrightError("store.gone", f"what {node.title} needs was removed while it was being built")
+        with self._records.lock(key, self._stop.is_set) as waited:
+            snapshot = None if position in self._conditions.refuse else self._records.snapshot(key)
+            shared = waited and snapshot is not None
+            if snapshot is None:
+                self._emit(StepStarted(position))
+                control = StepControl(
+                    self._conditions.epoch,
+                    self._conditions.keep_times,
+                    lambda data: self._emit(StepOutput(position, data)),
+                    self._stop.is_set,
+                )
+                snapshot = self._keys.kind(node).run(node.step, key, inputs, control)
+        with self._changed:
+            self._keys.built(position, snapshot)
+        self._emit(StepFinished(position, time.monotonic() - started, shared=shared))
+
+    def _inputs(self, position: int) -> StepInputs:
+        places = self._graph.nodes[position].inputs
+        return StepInputs(
+            tuple(self._keys.of(place).state for place in places),
+            tuple(self._keys.snapshot(place) for place in places),
+        )

@@ -1,0 +1,49 @@
+"""FROM: a tree from outside becomes a snapshot, known from then on by its content."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from boxwright.model.digest import Digest
+from boxwright.model.image import Snapshot
+from boxwright.model.step import Base, Step
+from boxwright.ports import Fields, StepControl, StepInputs, Workspace
+from boxwright.steps.expect import expect
+
+
+class Fetcher(Protocol):
+    """Brings the tree of a base."""
+
+    def fetch(self, base: Base, directory: str, output: Callable[[bytes], None]) -> int | None:
+        """Fill `directory`; returns the newest time in it that is to be kept, None to keep all times."""
+        ...
+
+
+class BaseKind:
+    """Base steps."""
+
+    def __init__(self, workspace: Workspace, fetcher: Fetcher) -> None:
+        self._workspace = workspace
+        self._fetcher = fetcher
+
+    def fields(self, step: Step, inputs: StepInputs) -> Fields | None:
+        """What is asked for, and its content where that is pinned."""
+        base = expect(step, Base)
+        return (
+            ("source", base.source),
+            ("name", base.name),
+            ("platform", base.platform),
+            ("content", base.pinned),
+        )
+
+    def run(self, step: Step, key: Digest, inputs: StepInputs, control: StepControl) -> Snapshot:
+        """Fetch it."""
+        base = expect(step, Base)
+        with self._workspace.draft(None) as draft:
+            newest = self._fetcher.fetch(base, draft.upper, control.output)
+            return self._workspace.commit(key, None, draft, newest=newest)
+
+    def state(self, key: Digest, snapshot: Snapshot | None) -> Digest | None:
+        """The content: a base that is fetched again with the same content changes nothing above it."""
+        return snapshot.manifest.content if snapshot else None
