@@ -38,7 +38,7 @@ class DefinitionError(BoxwrightError):
 
 
 class MachineError(BoxwrightError):
-    """This machine lacks something that is needed."""
+    """Something that is needed is not on this machine."""
 
     exit_status = 3
 

@@ -64,7 +64,7 @@ class Build:
 
 
 def machine_platform() -> str:
-    """This machine's platform as OCI names it."""
+    """The machine's platform as OCI names it."""
     machine = os.uname().machine
     return "linux/" + {"x86_64": "amd64", "aarch64": "arm64", "i686": "386", "armv7l": "arm/v7"}.get(machine, machine)
 
@@ -113,10 +113,7 @@ def _kinds(
     from boxwright.steps.simple import MakeDirectoryKind, ScratchKind
 
     proxies = tuple(
-        (name, environment[name])
-        for lower in PROXIES
-        for name in (lower, lower.upper())
-        if environment.get(name)
+        (name, environment[name]) for lower in PROXIES for name in (lower, lower.upper()) if environment.get(name)
     )
     fetcher = BaseFetcher(store, mirror=request.mirror)
     return {

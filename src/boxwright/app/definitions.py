@@ -28,7 +28,9 @@ def find_definition(directory: str, given: str | None) -> str:
         )
     if len(present) > 1:
         raise DefinitionError(
-            "definition.several", f"{directory} holds {' and '.join(present)}", hint=f"name one, such as -f {present[0]}"
+            "definition.several",
+            f"{directory} holds {' and '.join(present)}",
+            hint=f"name one, such as -f {present[0]}",
         )
     return str(Path(directory, present[0]))
 

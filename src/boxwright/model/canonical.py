@@ -11,7 +11,7 @@ from typing import TypeAlias
 
 KEY_VERSION = 1
 
-Value: TypeAlias = "None | bool | int | str | bytes | tuple[Value, ...]"
+Value: TypeAlias = "bool | int | str | bytes | tuple[Value, ...] | None"
 
 
 def encode(value: Value) -> bytes:

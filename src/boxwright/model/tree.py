@@ -83,9 +83,7 @@ def encode_directory(entries: Iterable[Entry]) -> DirectoryObject:
         content.append(f"{head}\0{size}\0{data[65:] if kind == DIRECTORY else data}\0{xattrs}\0")
     encoded = "".join(full).encode("utf-8", "surrogateescape")
     content_encoded = "".join(content).encode("utf-8", "surrogateescape")
-    return DirectoryObject(
-        encoded, hashlib.sha256(encoded).hexdigest(), hashlib.sha256(content_encoded).hexdigest()
-    )
+    return DirectoryObject(encoded, hashlib.sha256(encoded).hexdigest(), hashlib.sha256(content_encoded).hexdigest())
 
 
 def decode_directory(data: bytes) -> list[Entry]:

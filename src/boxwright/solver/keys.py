@@ -50,9 +50,7 @@ class Keys:
         node = self._graph.nodes[position]
         states = tuple(self.of(number).state for number in node.inputs)
         # The state is enough for the first input; the others are read, so their snapshots count.
-        snapshots = tuple(
-            None if number == 0 else self.snapshot(place) for number, place in enumerate(node.inputs)
-        )
+        snapshots = tuple(None if number == 0 else self.snapshot(place) for number, place in enumerate(node.inputs))
         kind = self.kind(node)
         fields = kind.fields(node.step, StepInputs(states, snapshots))
         if fields is None:

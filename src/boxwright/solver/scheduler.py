@@ -44,7 +44,7 @@ class Conditions:
     refuse: Collection[int] = ()
 
 
-class Failed(Exception):
+class Failed(Exception):  # noqa: N818 - it carries the error, it is none itself
     """A node failed: `position` and the reason."""
 
     def __init__(self, position: int, error: BaseException) -> None:

@@ -70,7 +70,7 @@ class LocalContext:
     def _load(self) -> None:
         try:
             with open(self._memory_file, "rb") as file:
-                version, directory, remembered = marshal.load(file)
+                version, directory, remembered = marshal.load(file)  # noqa: S302 - a file of the store, as trusted as the index
         except (OSError, ValueError, EOFError, TypeError):
             return
         if version == MEMORY_VERSION and directory == self._directory:

@@ -28,9 +28,7 @@ IsArchive = Callable[[str], bool]
 class CopyKind:
     """COPY and ADD steps. `unpack` and `is_archive` do what ADD promises of local archives."""
 
-    def __init__(
-        self, workspace: Workspace, contexts: Contexts, *, unpack: Unpack, is_archive: IsArchive
-    ) -> None:
+    def __init__(self, workspace: Workspace, contexts: Contexts, *, unpack: Unpack, is_archive: IsArchive) -> None:
         self._workspace = workspace
         self._contexts = contexts
         self._unpack = unpack
@@ -177,9 +175,7 @@ class _Fill:
         mtime = None if item.origin.snapshot is not None or self._control.keep_times else self._control.epoch
         return Ownership(owner, parse_mode(copy.mode) if copy.mode else None, mtime)
 
-    def _graft(
-        self, grafter: Grafter, item: Selected, manifest: Manifest, last: Entry | None
-    ) -> tuple[str, Change]:
+    def _graft(self, grafter: Grafter, item: Selected, manifest: Manifest, last: Entry | None) -> tuple[str, Change]:
         destination = self._copy.destination
         located = self._workspace.locate(manifest, destination)
         path, there = located.path, located.entry

@@ -48,7 +48,7 @@ class Write:
     before: Entry
 
 
-class NeedsAll(Exception):
+class NeedsAll(Exception):  # noqa: N818 - no error: the COPY is done anew
     """The earlier filling of this place can't be brought up to date: something is gone from the source."""
 
 

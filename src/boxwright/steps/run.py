@@ -11,8 +11,11 @@ from boxwright.steps.expect import expect, parent_of
 
 
 class RunKind:
-    """RUN steps. `proxies` are given to the command and are no part of a key; `epoch_in_key` says that the build's
-    time was given by the user, who then means it to count."""
+    """RUN steps.
+
+    `proxies` are given to the command and are no part of a key. `epoch_in_key` is the build's time where the user gave it,
+    who then means it to count.
+    """
 
     def __init__(
         self,
@@ -57,9 +60,7 @@ class RunKind:
             if control.cancelled():
                 raise KeyboardInterrupt
             if status.code:
-                raise StepError(
-                    "step.failed", f"the command ended with exit status {status.code}", status=status.code
-                )
+                raise StepError("step.failed", f"the command ended with exit status {status.code}", status=status.code)
             return self._workspace.commit(key, parent, draft, newest=control.newest)
 
     def spec(self, run: Run, parent: Snapshot, epoch: int, *, upper: str, work: str) -> SandboxSpec:

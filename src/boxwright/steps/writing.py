@@ -20,9 +20,7 @@ THREADS = 2
 FEW = 64
 
 
-def write_files(
-    workspace: Workspace, upper: str, writes: Sequence[Write], cancelled: Callable[[], bool]
-) -> None:
+def write_files(workspace: Workspace, upper: str, writes: Sequence[Write], cancelled: Callable[[], bool]) -> None:
     """Write every path below `upper`, whose directories are there. Raises BoxwrightError `context.changed`."""
     if len(writes) <= FEW:
         _some(workspace, upper, writes, cancelled)
@@ -125,7 +123,9 @@ def _changed(path: str) -> BoxwrightError:
 def _from_snapshot(workspace: Workspace, snapshot: Snapshot, item: Write, target: str) -> None:
     source = workspace.physical(snapshot, item.source)
     if source is None:
-        raise BoxwrightError("store.tree-damaged", f"{item.source} has no bytes in the store", hint="run 'boxwright fsck'")
+        raise BoxwrightError(
+            "store.tree-damaged", f"{item.source} has no bytes in the store", hint="run 'boxwright fsck'"
+        )
     if item.entry._replace(name="") == item.before._replace(name=""):
         try:
             os.link(source, target, follow_symlinks=False)

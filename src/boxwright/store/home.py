@@ -1,12 +1,12 @@
 """The store's directory: where it is, and its layout.
 
-    index.db     the index (SQLite)
-    l/NAME/      a layer: what one step left, as an overlay's upper directory
-    work/        what is being made; each directory belongs to a live process that holds its lock
-    locks/       one file for each step that is running, held with flock(2)
-    contexts/    what is remembered of build contexts, to see quickly what changed
-    cache/       what can be made again at any time
-    containers/  natively run containers
+- ``index.db``: the index (SQLite)
+- ``l/NAME/``: a layer: what one step left, as an overlay's upper directory
+- ``work/``: what is being made; each directory belongs to a live process that holds its lock
+- ``locks/``: one file for each step that is running, held with flock(2)
+- ``contexts/``: what is remembered of build contexts, to see quickly what changed
+- ``cache/``: what can be made again at any time
+- ``containers/``: natively run containers
 """
 
 from __future__ import annotations

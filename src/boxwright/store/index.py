@@ -57,7 +57,7 @@ class Index:
         if version != 0:
             raise StoreError(
                 "store.version",
-                f"{self._path} was made by another version of boxwright (format {version}, this one is {SCHEMA_VERSION})",
+                f"{self._path} was made by another version of boxwright (format {version}, not {SCHEMA_VERSION})",
                 hint="use that version, or another BOXWRIGHT_HOME",
             )
         self._db.execute("PRAGMA journal_mode=WAL")

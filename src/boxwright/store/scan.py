@@ -106,9 +106,7 @@ def _entry(physical: str, path: str, name: str, status: os.stat_result, found: _
     elif kind in (CHAR, BLOCK):
         data = f"{os.major(status.st_rdev)}:{os.minor(status.st_rdev)}"
     attributes = read_xattrs(physical)
-    return Entry(
-        kind, name, stat.S_IMODE(status.st_mode), status.st_uid, status.st_gid, mtime, size, data, attributes
-    )
+    return Entry(kind, name, stat.S_IMODE(status.st_mode), status.st_uid, status.st_gid, mtime, size, data, attributes)
 
 
 def _first_name(path: str, status: os.stat_result, found: _Found) -> str:
