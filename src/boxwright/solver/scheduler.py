@@ -72,15 +72,15 @@ class Scheduler:
         self._dependents: dict[int, list[int]] = {}
         self._ready: deque[int] = deque()
         self._left = len(self._to_run)
+        self._threads: list[threading.Thread] = []
+        self._idle = 0
 
     def run(self) -> Snapshot:
         """Run every step that the plan says; returns the target's snapshot. Raises Failed or KeyboardInterrupt."""
         self._arrange()
-        count = min(self._conditions.jobs, self._left)
-        threads = [threading.Thread(target=self._work, daemon=True) for _ in range(count)]
-        for thread in threads:
-            thread.start()
         try:
+            with self._changed:
+                self._start_threads()
             with self._changed:
                 while self._left and self._failure is None:
                     self._changed.wait(WAKE_SECONDS)
@@ -88,7 +88,7 @@ class Scheduler:
             self._stop.set()
             with self._changed:
                 self._changed.notify_all()
-            for thread in threads:
+            for thread in self._threads:
                 thread.join()
         if self._failure is not None:
             raise self._failure
@@ -96,6 +96,14 @@ class Scheduler:
         if snapshot is None:
             raise BoxwrightError("store.gone", "the result was removed while it was being built", hint="build again")
         return snapshot
+
+    def _start_threads(self) -> None:
+        """As many as there is work for: a chain of steps is done by one thread, which nobody has to wake."""
+        while len(self._ready) > self._idle and len(self._threads) < self._conditions.jobs:
+            thread = threading.Thread(target=self._work, daemon=True)
+            self._threads.append(thread)
+            self._idle += 1
+            thread.start()
 
     def _arrange(self) -> None:
         running = set(self._to_run)
@@ -126,6 +134,7 @@ class Scheduler:
                 self._changed.wait(WAKE_SECONDS)
             if self._stop.is_set():
                 return None
+            self._idle -= 1
             return self._ready.popleft()
 
     def _fail(self, position: int, error: BaseException) -> None:
@@ -138,11 +147,14 @@ class Scheduler:
     def _done(self, position: int) -> None:
         with self._changed:
             self._left -= 1
+            self._idle += 1
             for dependent in self._dependents.get(position, ()):
                 self._waiting[dependent].discard(position)
                 if not self._waiting[dependent]:
                     self._ready.append(dependent)
-            self._changed.notify_all()
+            self._start_threads()
+            if self._idle > 1 or not self._left:
+                self._changed.notify_all()
 
     def _do(self, position: int, started: float) -> None:
         node = self._graph.nodes[position]
