@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
+from boxwright.errors import BoxwrightError
 from boxwright.model.digest import Digest
 from boxwright.model.image import Snapshot
 from boxwright.model.step import Base, Step
@@ -40,6 +41,11 @@ class BaseKind:
     def run(self, step: Step, key: Digest, inputs: StepInputs, control: StepControl) -> Snapshot:
         """Fetch it."""
         base = expect(step, Base)
+        if base.source == "image":
+            local = self._workspace.snapshot(Digest(base.name))
+            if local is None:
+                raise BoxwrightError("store.gone", "the local image was removed while it was being used")
+            return self._workspace.alias(key, local)
         with self._workspace.draft(None) as draft:
             newest = self._fetcher.fetch(base, draft.upper, control.output)
             return self._workspace.commit(key, None, draft, newest=newest)

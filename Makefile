@@ -1,0 +1,45 @@
+# `make help` lists the targets.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help setup setup-test demo check lint unit test integration engines bench clean
+
+python := .venv/bin/python
+demo_port ?= 8080
+
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 14
+
+setup: ## install what the program needs (asks sudo only where it must)
+	@scripts/setup.sh run
+
+setup-test:
+	@scripts/setup.sh dev
+
+demo: setup ## build examples/hello, run it, fetch its page
+	@scripts/demo.sh $(demo_port)
+
+check: lint unit ## linters, types and unit tests; under a minute
+
+lint: setup-test
+	@$(python) -m ruff check --quiet .
+	@$(python) -m mypy
+
+unit: setup-test
+	@$(python) -m pytest -q -m "not integration" tests
+
+test: check integration ## everything; under 25 minutes
+
+integration: setup-test
+	@$(python) -m pytest -q -m integration --durations=10 tests
+
+engines: ## install and start the engines that the tests talk to
+	@scripts/engines.sh
+
+bench: setup-test ## compare with docker's BuildKit and buildah; prints a table (BENCH="--runs 3 --only run-50")
+	@$(python) -m bench $(BENCH)
+
+clean: ## remove the virtual environment and caches, not the store
+	@rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
+	@find src tests bench -name __pycache__ -prune -exec rm -rf {} +

@@ -1,0 +1,163 @@
+"""What is measured: one entry of `CASES` for each row.
+
+A cold run differs from every run before it by its salt: a word in the recipe, or in each file that is copied.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.tools import Tool
+
+FILES = 10_000
+FILE_BYTES = 11_800
+STAGES = 8
+STAGE_BYTES = 8_000_000
+FILLER_BYTES = 110_000_000
+
+
+@dataclass(frozen=True)
+class Bench:
+    """One tool, a directory to work in, and salts that were never used before."""
+
+    tool: Tool
+    work: Path
+
+    def salt(self) -> str:
+        return os.urandom(8).hex()
+
+    @contextmanager
+    def context(self, *lines: str) -> Iterator[Path]:
+        """A build context with a recipe of the base and these lines."""
+        directory = self.work / f"context-{self.salt()}"
+        directory.mkdir()
+        write_recipe(directory, f"FROM {self.tool.base}", *lines)
+        try:
+            yield directory
+        finally:
+            shutil.rmtree(directory)
+
+
+@dataclass(frozen=True)
+class Case:
+    """A row: its name, the work in words, what it may take here at most, and how it is measured once."""
+
+    name: str
+    work: str
+    limit: float | None
+    measure: Callable[[Bench], float]
+    peers: bool = True
+    runs: int | None = None  # fewer than the others, where one run tells enough
+
+
+def write_recipe(directory: Path, *lines: str) -> None:
+    (directory / "Dockerfile").write_text("\n".join(lines) + "\n")
+
+
+# Many small steps ----------------------------------------------------------------------------------------------------
+
+
+def echoes(count: int, salt: str) -> list[str]:
+    return [f"RUN echo {number} {salt}" for number in range(count)]
+
+
+def run_cold(bench: Bench, count: int = 50) -> float:
+    with bench.context(*echoes(count, bench.salt())) as context:
+        return bench.tool.build(context).seconds
+
+
+def run_cached(bench: Bench) -> float:
+    with bench.context(*echoes(50, "always the same")) as context:
+        bench.tool.build(context)
+        return bench.tool.build(context).seconds
+
+
+# Many files ----------------------------------------------------------------------------------------------------------
+
+
+def write_files(directory: Path, salt: str) -> None:
+    filler = os.urandom(FILE_BYTES)
+    for number in range(FILES):
+        path = directory / "files" / f"{number // 100:02}" / f"{number}.bin"
+        if number % 100 == 0:
+            path.parent.mkdir(parents=True)
+        head = f"{salt} {number}\n".encode()
+        path.write_bytes(head + filler[len(head) :])
+
+
+@contextmanager
+def copying(bench: Bench) -> Iterator[Path]:
+    salt = bench.salt()
+    with bench.context("COPY files /srv/files", f"RUN echo {salt}") as context:
+        write_files(context, salt)
+        yield context
+
+
+def copy_cold(bench: Bench) -> float:
+    with copying(bench) as context:
+        return bench.tool.build(context).seconds
+
+
+def copy_cached(bench: Bench) -> float:
+    with copying(bench) as context:
+        bench.tool.build(context)
+        return bench.tool.build(context).seconds
+
+
+def copy_edited(bench: Bench) -> float:
+    with copying(bench) as context:
+        bench.tool.build(context)
+        (context / "files" / "50" / "5000.bin").write_text(bench.salt())
+        return bench.tool.build(context).seconds
+
+
+# Stages and archives -------------------------------------------------------------------------------------------------
+
+
+def stages(bench: Bench) -> float:
+    salt, base = bench.salt(), bench.tool.base
+    lines: list[str] = []
+    for number in range(STAGES):
+        lines += [
+            f"FROM {base} AS stage{number}",
+            f"RUN sleep 1 && head -c {STAGE_BYTES} /dev/urandom > /made && echo {salt}",
+        ]
+    lines += [f"FROM {base}", *(f"COPY --from=stage{number} /made /made{number}" for number in range(STAGES))]
+    with bench.context() as context:
+        write_recipe(context, *lines)
+        return bench.tool.build(context).seconds
+
+
+def export(bench: Bench) -> float:
+    archive = bench.work / "image.tar"
+    with bench.context("COPY filler /filler") as context:
+        half = os.urandom(FILLER_BYTES // 2)
+        (context / "filler").write_bytes(half + half.hex().encode()[: len(half)])
+        bench.tool.build(context)
+        archive.unlink(missing_ok=True)
+        seconds = bench.tool.export(context, archive).seconds
+        archive.unlink()
+        return seconds
+
+
+def plan(bench: Bench) -> float:
+    with bench.context(*echoes(10_000, bench.salt())) as context:
+        return bench.tool.build(context, "--dry-run").seconds
+
+
+CASES = (
+    Case("run-50", "50 RUN steps, nothing cached", 0.5, run_cold),
+    Case("run-50-cached", "the same, all cached", 0.06, run_cached),
+    Case("copy", "COPY of 10,000 files (118 MB) and one RUN, nothing cached", 0.9, copy_cold),
+    Case("copy-cached", "the same, all cached", 0.12, copy_cached),
+    Case("copy-edited", "the same, one file edited", 0.3, copy_edited),
+    Case("stages", "8 stages (sleep 1, 8 MB), then 8 COPY --from", 1.5, stages),
+    Case("export", "a 280 MB image to an OCI archive", 1.0, export),
+    Case("plan-10000", "plan of 10,000 steps, whole process", 1.0, plan, peers=False),
+    Case("run-1000", "1,000 RUN steps, nothing cached", None, lambda bench: run_cold(bench, 1000), peers=False, runs=1),
+)

@@ -1,0 +1,169 @@
+"""The builders that are compared. Each builds a context; the caches are the tools' own, and no store is deleted."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+ROOT = Path(__file__).parents[1]
+ENGINES = Path(os.environ.get("BOXWRIGHT_ENGINES", "/run/boxwright-engines"))
+
+
+class CommandFailedError(Exception):
+    """A measured command failed: the row says so and the others go on."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One run of a command: wall time, and the peak memory of the largest process in it."""
+
+    seconds: float
+    peak_bytes: int
+
+
+def run(command: Sequence[str | Path], environment: Mapping[str, str] | None = None) -> Sample:
+    """Run a command to its end. wait4 tells the peak memory of it and of the children that it waited for."""
+    words = [str(word) for word in command]
+    output = os.memfd_create("output")
+    try:
+        started = time.perf_counter()
+        process = subprocess.Popen(
+            words,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            env={**os.environ, **(environment or {})},
+        )
+        _, status, usage = os.wait4(process.pid, 0)
+        seconds = time.perf_counter() - started
+        process.returncode = os.waitstatus_to_exitcode(status)
+        if process.returncode:
+            text = os.pread(output, 1 << 20, 0).decode(errors="replace")
+            last = "\n".join(text.strip().splitlines()[-12:])
+            message = f"{' '.join(words)} ended with status {process.returncode}\n{last}"
+            raise CommandFailedError(message)
+    finally:
+        os.close(output)
+    return Sample(seconds, usage.ru_maxrss * 1024)
+
+
+class Tool(Protocol):
+    """A builder under measurement."""
+
+    name: str
+    base: str  # what stands behind FROM
+
+    def answers(self) -> bool: ...
+
+    def prepare(self, base_tar: Path) -> None:
+        """Have the base at hand, so that no row pays for it."""
+
+    def build(self, context: Path, *options: str) -> Sample: ...
+
+    def export(self, context: Path, archive: Path) -> Sample:
+        """Write the image that was last built from this context to an archive."""
+
+
+def succeeds(*command: str) -> bool:
+    try:
+        run(command)
+    except (OSError, CommandFailedError):
+        return False
+    return True
+
+
+@dataclass
+class Boxwright:
+    """The checkout's program with a store of its own."""
+
+    home: Path
+    name: str = "boxwright"
+    base: str = "debian:bookworm"
+    peak_bytes: int = field(default=0, init=False)
+
+    def answers(self) -> bool:
+        return True
+
+    def prepare(self, base_tar: Path) -> None:
+        """It makes the base itself, once; `base_tar` is for the others."""
+        context = base_tar.parent / "warm"
+        context.mkdir(exist_ok=True)
+        (context / "Dockerfile").write_text(f"FROM {self.base}\nRUN true\n")
+        self.build(context)
+        self.peak_bytes = 0  # making a base is not what the rows measure
+
+    def build(self, context: Path, *options: str) -> Sample:
+        return self._run("build", context, "-f", context / "Dockerfile", "-q", *options)
+
+    def export(self, context: Path, archive: Path) -> Sample:
+        return self.build(context, "-o", f"oci-archive:{archive}")
+
+    def _run(self, *arguments: str | Path) -> Sample:
+        sample = run([ROOT / "boxwright", *arguments], {"BOXWRIGHT_HOME": str(self.home)})
+        self.peak_bytes = max(self.peak_bytes, sample.peak_bytes)
+        return sample
+
+
+@dataclass
+class BuildKit:
+    """The BuildKit inside the distribution's docker.io, through its own client."""
+
+    name: str = "BuildKit"
+    base: str = "boxwright-bench-base"
+    program: str = "/usr/bin/docker"
+
+    def answers(self) -> bool:
+        return succeeds(self.program, "info")
+
+    def prepare(self, base_tar: Path) -> None:
+        run([self.program, "import", base_tar, self.base])
+
+    def build(self, context: Path, *options: str) -> Sample:
+        command: list[str | Path] = [self.program, "build", "-q", "-t", "boxwright-bench", *options, context]
+        return run(command, {"DOCKER_BUILDKIT": "1"})
+
+    def export(self, context: Path, archive: Path) -> Sample:
+        """Not compressed: this version writes no compressed archive."""
+        del context
+        return run([self.program, "save", "-o", archive, "boxwright-bench"])
+
+
+@dataclass
+class Buildah:
+    """Buildah without a runtime (chroot), with a store of its own."""
+
+    home: Path
+    name: str = "buildah"
+    base: str = "localhost/boxwright-bench-base"
+
+    def answers(self) -> bool:
+        return succeeds("buildah", "info")
+
+    def prepare(self, base_tar: Path) -> None:
+        context = base_tar.parent / "buildah-base"
+        context.mkdir(exist_ok=True)
+        (context / base_tar.name).unlink(missing_ok=True)
+        (context / base_tar.name).hardlink_to(base_tar)
+        (context / "Dockerfile").write_text(f"FROM scratch\nADD {base_tar.name} /\nCMD /bin/sh\n")
+        self._run("bud", "-q", "-t", self.base, context)
+
+    def build(self, context: Path, *options: str) -> Sample:
+        return self._run(
+            "bud", "-q", "--isolation", "chroot", "--layers", "--jobs", "8", "-t", "boxwright-bench", *options, context
+        )
+
+    def export(self, context: Path, archive: Path) -> Sample:
+        """Compressed with gzip: this version knows no other for archives."""
+        del context
+        return self._run("push", "-q", "boxwright-bench", f"oci-archive:{archive}")
+
+    def _run(self, *arguments: str | Path) -> Sample:
+        configuration = ENGINES / "containers.conf"
+        environment = {"CONTAINERS_CONF": str(configuration)} if configuration.exists() else {}
+        store = ("--root", self.home / "root", "--runroot", self.home / "run")
+        return run(("buildah", *store, *arguments), environment)

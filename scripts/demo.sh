@@ -1,0 +1,71 @@
+#!/bin/bash
+# Build examples/hello, run it, fetch its page, and say what was built.
+#
+#   scripts/demo.sh [PORT]    the port of this machine where the page is served (8080)
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+port="${1:-8080}"
+image="hello"
+name="hello-demo"
+page=$(mktemp)
+
+clean_up() {
+    rm -f "$page"
+    ./boxwright stop "$name" >/dev/null 2>&1 || true
+    ./boxwright rm "$name" >/dev/null 2>&1 || true
+}
+trap clean_up EXIT
+
+fetch() {
+    .venv/bin/python -I - "$1" <<'END'
+import sys
+import time
+import urllib.request
+
+deadline = time.monotonic() + 15
+while True:
+    try:
+        with urllib.request.urlopen(sys.argv[1], timeout=5) as answer:
+            sys.stdout.write(answer.read().decode())
+            break
+    except OSError as error:
+        if time.monotonic() > deadline:
+            sys.exit(f"no answer from {sys.argv[1]}: {error}")
+        time.sleep(0.1)
+END
+}
+
+milliseconds() { echo $(($(date +%s%N) / 1000000)); }
+
+started=$(milliseconds)
+./boxwright build examples/hello -t "$image"
+built=$(($(milliseconds) - started))
+
+# One left over from a run that was killed.
+./boxwright rm -f "$name" >/dev/null 2>&1 || true
+./boxwright run -d --name "$name" -p "$port:80" "$image" >/dev/null
+if ! fetch "http://127.0.0.1:$port/" >"$page"; then
+    echo "demo: the container's log:" >&2
+    ./boxwright logs "$name" >&2 || true
+    exit 1
+fi
+
+printf '\nThe page at port %s:\n\n' "$port"
+sed 's/^/    /' "$page"
+printf '\n'
+./boxwright inspect "$image" | .venv/bin/python -I -c '
+import json
+import sys
+
+image = json.load(sys.stdin)
+image = image[0] if isinstance(image, list) else image
+rows = {
+    "image": sys.argv[1],
+    "digest": image.get("identity", "?"),
+    "size": "{:.1f} MB".format(image["size"] / 1e6) if "size" in image else "?",
+    "built in": "{:.2f} s".format(int(sys.argv[2]) / 1000),
+}
+for label, text in rows.items():
+    print(f"{label:9} {text}")
+' "$image" "$built"
