@@ -18,15 +18,13 @@ from boxwright.errors import MachineError, UsageError
 THREADS = 2
 """Fixed: more would need more memory, and the output does not depend on it."""
 
-LEVELS = {"zstd": (2, 1, 19), "gzip": (4, 1, 9), "xz": (1, 0, 9)}
+LEVELS = {"zstd": (1, 1, 19), "gzip": (3, 1, 9), "xz": (0, 0, 9)}
 """The default level of each, the lowest and the highest. Measured: see docs/outputs.md."""
 
-ENDINGS = {"none": "", "zstd": ".zst", "gzip": ".gz", "xz": ".xz"}
-
-_ZSTD_JOB = 2 << 20
+_ZSTD_JOB = 1 << 20
 _GZIP_HEAD = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"
 _GZIP_WINDOW = 32 << 10
-_XZ_BLOCK = 8 << 20
+_XZ_BLOCK = 1 << 20
 
 
 class Compressor(Protocol):
@@ -45,27 +43,12 @@ class Compressor(Protocol):
         ...
 
 
-class Plain:
-    """No compression."""
-
-    def compress(self, data: memoryview) -> bytes:
-        """The same bytes."""
-        return bytes(data)
-
-    def finish(self) -> bytes:
-        """Nothing is left."""
-        return b""
-
-    def close(self) -> None:
-        """Nothing to do."""
-
-
 class Zstd:
     """zstd, in threads of its own."""
 
     def __init__(self, level: int) -> None:
         try:
-            import zstandard  # noqa: PLC0415 - 20 ms, and only here
+            import zstandard
         except ImportError as error:
             raise MachineError(
                 "output.no-zstd", "the Python library zstandard is missing", hint="pip install zstandard"
@@ -168,7 +151,7 @@ class Xz:
         self._level = level
         self._blocks = _Blocks(_XZ_BLOCK, self._stream)
 
-    def _stream(self, block: bytes, before: bytes, last: bool) -> bytes:  # noqa: ARG002, FBT001 - as _Blocks calls
+    def _stream(self, block: bytes, before: bytes, last: bool) -> bytes:  # noqa: FBT001 - as _Blocks calls
         return lzma.compress(block, lzma.FORMAT_XZ, lzma.CHECK_CRC64, self._level) if block else b""
 
     def compress(self, data: memoryview) -> bytes:
@@ -194,16 +177,12 @@ def level_of(kind: str, level: int | None) -> int:
 
 
 def compressor(kind: str, level: int | None = None) -> Compressor:
-    """The compressor named `kind`: none, zstd, gzip or xz."""
+    """The compressor named `kind`: zstd, gzip or xz."""
     match kind:
-        case "none":
-            return Plain()
         case "zstd":
             return Zstd(level_of(kind, level))
         case "gzip":
             return Gzip(level_of(kind, level))
         case "xz":
             return Xz(level_of(kind, level))
-    raise UsageError(
-        "output.unknown-compression", f"{kind!r} is no compression", hint="one of none, zstd, gzip, xz"
-    )
+    raise UsageError("output.unknown-compression", f"{kind!r} is no compression", hint="one of none, zstd, gzip, xz")

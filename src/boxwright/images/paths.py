@@ -32,11 +32,7 @@ def output_error(error: OSError, destination: Path) -> BoxwrightError:
     """The error for `error`, met while `destination` was written."""
     reason = error.strerror or str(error)
     if error.errno in _SPACE:
-        return BoxwrightError(
-            "output.no-space",
-            f"{destination} was not written: {reason}",
-            hint="free some space there, or write the output elsewhere",
-        )
+        return no_space(destination, reason)
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return BoxwrightError(
             "output.not-writable",
@@ -48,6 +44,15 @@ def output_error(error: OSError, destination: Path) -> BoxwrightError:
             "output.no-directory", f"{destination} can't be written: {reason}", hint=f"make {destination.parent} first"
         )
     return BoxwrightError("output.failed", f"{destination} can't be written: {reason}")
+
+
+def no_space(destination: Path, reason: str) -> BoxwrightError:
+    """The error for a full disk."""
+    return BoxwrightError(
+        "output.no-space",
+        f"{destination} was not written: {reason}",
+        hint="free some space there, or write the output elsewhere",
+    )
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from queue import SimpleQueue
 from types import TracebackType
+from typing import Self
 
 BUFFER_SIZE = 1 << 20
 BUFFERS = 5
@@ -47,16 +48,19 @@ class Pipeline:
         """The bytes that were given so far."""
         return self._sent + self._used
 
-    def __enter__(self) -> Pipeline:
+    def __enter__(self) -> Self:
         for position in range(len(self._stages)):
             self._running.append(self._executor.submit(self._serve, position))
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         """Wait for the stages; raise what one of them met, unless the caller met something else."""
-        if kind is None:
-            self._send()
-        else:
+        if kind is None and self._used:
+            self._queues[0].put((self._view, self._used))
+            self._sent, self._used = self._sent + self._used, 0
+        elif kind is not None:
             self._broken.set()
         self._queues[0].put(None)
         self._executor.shutdown()
@@ -84,14 +88,13 @@ class Pipeline:
 
     def _send(self) -> None:
         """Hand the buffer on and take an empty one."""
-        if self._used:
-            self._queues[0].put((self._view, self._used))
-            self._sent += self._used
-            self._used = 0
-            fresh = self._queues[-1].get()
-            if fresh is None or self._broken.is_set():
-                raise StageFailedError
-            self._view = fresh[0]
+        self._queues[0].put((self._view, self._used))
+        self._sent += self._used
+        self._used = 0
+        fresh = self._queues[-1].get()
+        if fresh is None or self._broken.is_set():
+            raise StageFailedError
+        self._view = fresh[0]
 
     def write(self, data: bytes) -> None:
         """Append `data`."""

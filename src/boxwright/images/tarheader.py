@@ -17,7 +17,9 @@ _LINK = b"1"
 _MAX_7 = 8**7 - 1
 _MAX_11 = 8**11 - 1
 _NO_DEVICE = b"0000000\x000000000\x00"
-_HEADER = b"%s%07o\x00%07o\x00%07o\x00%011o\x00%011o\x00%s%s%sustar\x0000%s%s%s%s"
+_NUMBERS = b"%07o\x00%07o\x00%07o\x00%011o\x00%011o\x00"
+_HEADER = b"%s%s%06o\x00 %s%sustar\x0000%s%s%s%s"
+_CONSTANT_SUM = sum(b"        ustar\x0000")
 _NAMES = bytes(64)
 _FILL = bytes(12)
 _NO_LINK = bytes(100)
@@ -30,18 +32,19 @@ def ustar(name: bytes, entry: Entry, kind: bytes, size: int, link: bytes = b"", 
     if kind in b"34":
         major, _, minor = entry.data.partition(":")
         device = b"%07o\x00%07o\x00" % (min(int(major), _MAX_7), min(int(minor), _MAX_7))
+    numbers = _NUMBERS % (entry.mode & 0o7777, entry.uid, entry.gid, size, entry.mtime)
+    total = sum(name) + sum(numbers) + kind[0] + sum(link) + sum(device) + sum(prefix) + _CONSTANT_SUM
     name = name.ljust(100, b"\0")
     link = link.ljust(100, b"\0") if link else _NO_LINK
     prefix = prefix.ljust(155, b"\0") if prefix else _NO_PREFIX
-    mode, uid, gid, mtime = entry.mode & 0o7777, entry.uid, entry.gid, entry.mtime
-    blank = _HEADER % (name, mode, uid, gid, size, mtime, b"        ", kind, link, _NAMES, device, prefix, _FILL)
-    return blank[:148] + b"%06o\x00 " % sum(blank) + blank[156:]
+    return _HEADER % (name, numbers, total, kind, link, _NAMES, device, prefix, _FILL)
 
 
-def member_header(path: bytes, entry: Entry, link: bytes | None) -> bytes:
+def member_header(path: bytes, entry: Entry, link: bytes | None, *, gnu_targets: bool = False) -> bytes:
     """Everything before a member's content: pax records if they are needed, and the ustar header.
 
-    `path` ends in a slash for a directory; `link` is what a hard link names, within the archive.
+    `path` ends in a slash for a directory; `link` is what a hard link names, within the archive. `gnu_targets`: the
+    target of a symbolic link that does not fit goes into GNU tar's own header, for mksquashfs.
     """
     kind, size, target = _TYPES.get(entry.kind, _LINK), 0, b""
     if link is not None:
@@ -65,13 +68,17 @@ def member_header(path: bytes, entry: Entry, link: bytes | None) -> bytes:
         return ustar(name, entry, kind, size, target)
     records: dict[bytes, bytes] = {}
     name, prefix = _fit_path(path, records)
-    target = _fit_link(target, records)
+    before = b""
+    if gnu_targets and entry.kind == SYMLINK:
+        before, target = _gnu_target(target), target[:100]
+    else:
+        target = _fit_link(target, records)
     fitting, size = _fit_numbers(entry, size, records)
     if link is None:
         for attribute, value in decode_xattrs(entry.xattrs):
             records[b"SCHILY.xattr." + _keyword(attribute)] = value
     head = ustar(name, fitting, kind, size, target, prefix)
-    return _extended(path, records) + head if records else head
+    return before + (_extended(path, records) + head if records else head)
 
 
 def _fit_path(path: bytes, records: dict[bytes, bytes]) -> tuple[bytes, bytes]:
@@ -92,6 +99,15 @@ def _fit_link(target: bytes, records: dict[bytes, bytes]) -> bytes:
         return target
     records[b"linkpath"] = target
     return target[:100]
+
+
+def _gnu_target(target: bytes) -> bytes:
+    """GNU tar's header for a long target, where one is needed."""
+    if len(target) <= 100:
+        return b""
+    body = target + b"\0"
+    owner = Entry(FILE, "", 0o644, 0, 0, 0, len(body), "")
+    return ustar(b"././@LongLink", owner, b"K", len(body)) + body + bytes(-len(body) % BLOCK_SIZE)
 
 
 def _fit_numbers(entry: Entry, size: int, records: dict[bytes, bytes]) -> tuple[Entry, int]:
@@ -134,8 +150,19 @@ def _extended(path: bytes, records: dict[bytes, bytes]) -> bytes:
 
 
 def _record(keyword: bytes, value: bytes) -> bytes:
-    """``LENGTH KEYWORD=VALUE\\n``, where the length counts itself."""
+    """The length, a space, the keyword, "=", the value and a newline; the length counts itself."""
     rest = len(keyword) + len(value) + 3
     length = rest + len(str(rest))
     length = rest + len(str(length))
     return b"%d %s=%s\n" % (length, keyword, value)
+
+
+def small_file(path: str, data: bytes, mtime: int) -> bytes:
+    """A whole member: a file of root's."""
+    owner = Entry(FILE, "", 0o644, 0, 0, mtime, len(data), "")
+    return member_header(path.encode(), owner, None) + data + bytes(-len(data) % BLOCK_SIZE)
+
+
+def small_directory(path: str, mtime: int) -> bytes:
+    """A whole member: a directory of root's; `path` ends in a slash."""
+    return member_header(path.encode(), Entry(DIRECTORY, "", 0o755, 0, 0, mtime, 0, ""), None)

@@ -15,16 +15,23 @@ from boxwright.images.members import members
 from boxwright.images.pipeline import Pipeline
 from boxwright.images.tarheader import BLOCK_SIZE, END, member_header
 from boxwright.model.image import Snapshot
-from boxwright.model.tree import DIRECTORY, FILE, Entry
+from boxwright.model.tree import DIRECTORY, FILE
 from boxwright.ports import TreeReader
 
 _OPEN_FLAGS: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 
 
-def write_tree(out: Pipeline, reader: TreeReader, snapshot: Snapshot, prefix: str = "") -> None:
-    """Append the members of a tree to `out`, each below `prefix` ("" or ending in a slash)."""
+def write_tree(
+    out: Pipeline, reader: TreeReader, snapshot: Snapshot, prefix: str = "", *, for_squashfs: bool = False
+) -> None:
+    """Append the members of a tree to `out`, each below `prefix` ("" or ending in a slash).
+
+    `for_squashfs`: as mksquashfs wants it, which refuses the root and takes the slash off a target in a pax record.
+    """
     start = prefix.encode("utf-8", "surrogateescape")
     for path, entry, physical, link in members(reader, snapshot):
+        if for_squashfs and not path:
+            continue
         name = start + path.encode("utf-8", "surrogateescape")
         if link is not None:
             out.write(member_header(name, entry, start + link.encode("utf-8", "surrogateescape")))
@@ -32,21 +39,9 @@ def write_tree(out: Pipeline, reader: TreeReader, snapshot: Snapshot, prefix: st
         kind = entry.kind
         if kind == DIRECTORY:
             name = name + b"/" if path else start or b"./"
-        out.write(member_header(name, entry, None))
+        out.write(member_header(name, entry, None, gnu_targets=for_squashfs))
         if kind == FILE and entry.size:
             _append_file(out, path, entry.size, physical)
-
-
-def write_bytes(out: Pipeline, name: str, data: bytes, *, mtime: int = 0, mode: int = 0o644) -> None:
-    """Append a file of root's with this content."""
-    out.write(member_header(name.encode(), Entry(FILE, "", mode, 0, 0, mtime, len(data), ""), None))
-    out.write(data)
-    out.zeros(-len(data) % BLOCK_SIZE)
-
-
-def write_directory(out: Pipeline, name: str, *, mtime: int = 0) -> None:
-    """Append a directory of root's; `name` ends in a slash."""
-    out.write(member_header(name.encode(), Entry(DIRECTORY, "", 0o755, 0, 0, mtime, 0, ""), None))
 
 
 def write_end(out: Pipeline) -> None:
