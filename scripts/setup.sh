@@ -24,6 +24,12 @@ fail() {
 
 # Package names, each with what it is for. They are the same on Debian 12 and 13.
 packages() {
+    [ "$kind" = run ] || cat <<'END'
+attr                              tests: extended attributes
+busybox-static                    tests: a root file system of one program
+curl                              tests: to fetch pages
+umoci                             tests: an independent judge of OCI images
+END
     cat <<'END'
 ca-certificates                   to fetch over HTTPS
 debian-archive-keyring            to check the signatures of Debian's archive

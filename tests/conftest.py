@@ -20,6 +20,7 @@ ENGINES = Path(os.environ.get("BOXWRIGHT_ENGINES", "/run/boxwright-engines"))
 IN_CI = os.environ.get("CI") == "true"
 ORDINARY_USER = "boxwright-test"  # scripts/engines.sh adds it
 MARK = "BOXWRIGHT_TEST"  # in the environment of everything that a test starts
+APPLETS = "cat chmod echo env id ln ls mkdir rm sh sleep stat test touch".split()
 GRACE = 5.0  # seconds in which what a test stopped may still be going away
 
 # What each engine is asked to find out whether it answers. (docker: the distribution's own client, which has BuildKit.)
@@ -216,6 +217,22 @@ def base_tar(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A root file system tarball of the distribution, for tests that must not bootstrap one themselves."""
     archive = tmp_path_factory.mktemp("base") / "base.tar"
     subprocess.run(["mmdebstrap", "--quiet", "--variant=minbase", "bookworm", archive], check=True, timeout=300)
+    return archive
+
+
+@pytest.fixture(scope="session")
+def busybox_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A root file system of one static program, so that most tests need no distribution."""
+    root = tmp_path_factory.mktemp("busybox")
+    for name in ("bin", "etc", "tmp", "proc", "dev", "sys"):
+        (root / "root" / name).mkdir(parents=True)
+    shutil.copy("/bin/busybox", root / "root/bin/busybox")
+    for applet in APPLETS:
+        (root / "root/bin" / applet).symlink_to("busybox")
+    (root / "root/etc/passwd").write_text("root:x:0:0::/:/bin/sh\napp:x:1000:1001::/:/bin/sh\n")
+    (root / "root/etc/group").write_text("root:x:0:\napp:x:1001:\n")
+    archive = root / "base.tar"
+    subprocess.run(["tar", "--owner=0", "--group=0", "-C", root / "root", "-cf", archive, "."], check=True)
     return archive
 
 

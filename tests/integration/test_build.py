@@ -13,27 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from conftest import Program
+from tests.conftest import Program
 
 pytestmark = pytest.mark.integration
 
 Context = Callable[..., Path]
-
-
-@pytest.fixture(scope="session")
-def busybox_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A root file system of one static program, so that most tests need no distribution."""
-    root = tmp_path_factory.mktemp("busybox")
-    for name in ("bin", "etc", "tmp", "proc", "dev", "sys"):
-        (root / "root" / name).mkdir(parents=True)
-    shutil.copy("/bin/busybox", root / "root/bin/busybox")
-    for applet in ("sh", "echo", "cat", "mkdir", "rm", "ln", "touch", "chmod", "id", "sleep", "ls", "stat", "env", "test"):
-        (root / "root/bin" / applet).symlink_to("busybox")
-    (root / "root/etc/passwd").write_text("root:x:0:0::/:/bin/sh\napp:x:1000:1001::/:/bin/sh\n")
-    (root / "root/etc/group").write_text("root:x:0:\napp:x:1001:\n")
-    archive = root / "base.tar"
-    subprocess.run(["tar", "--numeric-owner", "--owner=0", "--group=0", "-C", root / "root", "-cf", archive, "."], check=True)
-    return archive
 
 
 def members(archive: Path) -> dict[str, tarfile.TarInfo]:

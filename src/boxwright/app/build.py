@@ -10,6 +10,7 @@ from boxwright.app.bases import BaseFetcher, BaseResolver
 from boxwright.app.contexts import LocalContexts
 from boxwright.app.definitions import find_definition, read_definition
 from boxwright.app.moment import Moment, build_moment
+from boxwright.app.privileges import ensure_privileges
 from boxwright.app.sandboxes import LateSandbox
 from boxwright.events import Planned
 from boxwright.frontends.recipe.frontend import RecipeOptions, build_graph
@@ -134,6 +135,8 @@ def _kinds(
 def execute(build: Build, request: BuildRequest, store: Store, emit: Emit) -> Image:
     """Run the plan and record the image."""
     emit(Planned(build.plan))
+    if any(decision.action is Action.RUN for decision in build.plan.decisions):
+        ensure_privileges()
     if any(
         decision.action is Action.RUN and isinstance(node.step, Run)
         for node, decision in zip(build.graph.nodes, build.plan.decisions, strict=True)

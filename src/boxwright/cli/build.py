@@ -62,7 +62,7 @@ def run(options: argparse.Namespace) -> int:
             image = execute(build, request, store, display.emit)
         except Failed as failure:
             display.close()
-            return explain_failure(failure, build, store, debug=options.debug)
+            return explain_failure(failure, build, store, debug=options.debug, tail=display.tail)
         finally:
             display.close()
         _deliver(options, image, store)

@@ -26,6 +26,7 @@ COMMANDS = {
     "tag": "give an image another name",
     "export": "write an image in some format",
     "why": "say for each step which input changed since the last build",
+    "shell": "open a shell in a state, such as the one before a failed step",
     "gc": "remove what was not used for longest",
     "fsck": "verify the store",
     "doctor": "say what this machine can do, and how to mend what it can't",

@@ -1,8 +1,8 @@
 """What a sandbox's first process mounts, in mount and PID namespaces of its own; all of it goes with the namespace.
 
 The file systems and masked paths are those of the OCI runtime specification, config-linux.md ("Default Filesystems",
-"Default Devices", "Masked Paths", "Readonly Paths"), with the values that container builders use. Everything writable is
-mounted nodev, which does what they do by a device cgroup: a device node that a process makes can't be opened.
+"Default Devices", "Masked Paths", "Readonly Paths"), with the values that container builders use. All that is writable
+is mounted nodev, which does what they do by a device cgroup: a device node that a process makes can't be opened.
 """
 
 from __future__ import annotations
@@ -11,21 +11,21 @@ import errno
 import os
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Final
 
 from boxwright.ports import Bind, Tmpfs
 from boxwright.sandbox import syscalls
-from boxwright.sandbox.request import RunRequest, SandboxFailure
+from boxwright.sandbox.request import RunRequest, SandboxError
 from boxwright.sandbox.syscalls import MS_BIND, MS_NODEV, MS_NOEXEC, MS_NOSUID, MS_RDONLY, MS_REC, MS_REMOUNT, mount
 
 _DEVICES: Final = ("full", "null", "random", "tty", "urandom", "zero")
 _LINKS: Final = (
-    ("/proc/self/fd", "/dev/fd"),
-    ("/proc/self/fd/0", "/dev/stdin"),
-    ("/proc/self/fd/1", "/dev/stdout"),
-    ("/proc/self/fd/2", "/dev/stderr"),
-    ("pts/ptmx", "/dev/ptmx"),
+    ("/proc/self/fd", "fd"),
+    ("/proc/self/fd/0", "stdin"),
+    ("/proc/self/fd/1", "stdout"),
+    ("/proc/self/fd/2", "stderr"),
+    ("pts/ptmx", "ptmx"),
 )
 _MASKED_FILES: Final = (
     "/proc/kcore",
@@ -39,6 +39,7 @@ _MASKED_DIRECTORIES: Final = ("/proc/acpi", "/proc/scsi", "/sys/firmware", "/sys
 _READ_ONLY: Final = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
 # Flags that a user namespace may not clear from a mount it inherited (mount_namespaces(7)), by statvfs(3)'s bits.
 _LOCKED: Final = os.ST_RDONLY | os.ST_NOSUID | os.ST_NODEV | os.ST_NOEXEC | os.ST_NOATIME | os.ST_NODIRATIME | 4096
+_SHM_SIZE: Final = 64 << 20
 _ABSENT: Final = (errno.ENOENT, errno.ENOTDIR)
 
 
@@ -47,7 +48,7 @@ def _reported(what: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise SandboxFailure("sandbox.mount", f"can't mount {what}: {error.strerror}", hint=_hint(error)) from error
+        raise SandboxError("sandbox.mount", f"can't mount {what}: {error.strerror}", hint=_hint(error)) from error
 
 
 def _hint(error: OSError) -> str:
@@ -56,10 +57,19 @@ def _hint(error: OSError) -> str:
     return "`boxwright doctor` says what this machine can do"
 
 
+def stage(directory: str) -> None:
+    """What every sandbox has, mounted below `directory` before its request is known: /proc with its masks, and /dev."""
+    syscalls.mount("none", "/", "", MS_REC | syscalls.MS_PRIVATE)
+    os.chdir("/")
+    with _reported("/proc and /dev"):
+        mount("proc", f"{directory}/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC)
+        _mount_dev(f"{directory}/dev")
+        _mask(directory, "/proc/")
+
+
 def enter_tree(request: RunRequest) -> int:
     """Mount the tree and make it the root; returns a descriptor of the old root, which is still mounted."""
     spec = request.spec
-    syscalls.mount("none", "/", "", MS_REC | syscalls.MS_PRIVATE)
     old_root = os.open("/", os.O_PATH | os.O_DIRECTORY)
     with _reported("the overlay"):
         # Descriptors in place of paths: nothing to escape, and the options stay below a page.
@@ -71,8 +81,15 @@ def enter_tree(request: RunRequest) -> int:
             upper = os.open(spec.upper, os.O_PATH | os.O_DIRECTORY)
             work = os.open(spec.work, os.O_PATH | os.O_DIRECTORY)
             options += f",upperdir=/proc/self/fd/{upper},workdir=/proc/self/fd/{work}"
+            options += "" if request.detached else ",volatile"
         else:
             flags |= MS_RDONLY
+        if spec.work:
+            # Left by an earlier volatile mount of the same layer, whose bytes this same system still holds.
+            with suppress(OSError):
+                os.unlink(f"{spec.work}/work/incompat/volatile/dirty")
+                os.rmdir(f"{spec.work}/work/incompat/volatile")
+                os.rmdir(f"{spec.work}/work/incompat")
         os.chdir(spec.layers_directory)
         mount("overlay", request.root, "overlay", flags, options)
     os.chdir(request.root)
@@ -89,22 +106,25 @@ def populate(request: RunRequest) -> tuple[tuple[str, bool], ...]:
     made: list[tuple[str, bool]] = []
     spec = request.spec
     insecure = spec.security == "insecure"
-    with _reported("/proc"):
-        _target("/proc", True, made)
-        mount("proc", "/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC)
-    with _reported("/sys"):
-        _target("/sys", True, made)
+    staged = request.stage.lstrip("/")
+    with _reported("/proc, /sys and /dev"):
+        for target in ("/proc", "/sys", "/dev"):
+            _target(target, made, is_directory=True)
+        if insecure:
+            mount("proc", "/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC)
+        else:
+            mount(f"{staged}/proc", "/proc", "", syscalls.MS_MOVE)
+        mount(f"{staged}/dev", "/dev", "", syscalls.MS_MOVE)
+        if spec.shm_size != _SHM_SIZE:
+            flags = MS_REMOUNT | MS_NOSUID | MS_NODEV | MS_NOEXEC
+            mount("shm", "/dev/shm", "tmpfs", flags, f"size={spec.shm_size}")  # noqa: S108
         _mount_sys(request)
-    with _reported("/dev"):
-        _target("/dev", True, made)
-        _mount_dev(spec.shm_size)
+        if not insecure:
+            _mask("", "/sys/")
     _mount_files(request, made)
     for entry in spec.mounts:
         with _reported(entry.target):
-            _mount_entry(entry, insecure, made)
-    if not insecure:
-        with _reported("the masks of /proc and /sys"):
-            _mask()
+            _mount_entry(entry, made, insecure=insecure)
     return tuple(made)
 
 
@@ -128,19 +148,19 @@ def _mount_sys(request: RunRequest) -> None:
     _remount("/sys", MS_RDONLY)
 
 
-def _mount_dev(shm_size: int) -> None:
-    mount("tmpfs", "/dev", "tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC, "mode=755,size=65536k")
+def _mount_dev(dev: str) -> None:
+    mount("tmpfs", dev, "tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC, "mode=755,size=65536k")
     os.umask(0)
     for name in _DEVICES:
-        os.close(os.open(f"/dev/{name}", os.O_CREAT | os.O_WRONLY | os.O_EXCL, 0o666))
-        mount(f"dev/{name}", f"/dev/{name}", "", MS_BIND)
+        os.close(os.open(f"{dev}/{name}", os.O_CREAT | os.O_WRONLY | os.O_EXCL, 0o666))
+        mount(f"dev/{name}", f"{dev}/{name}", "", MS_BIND)
     for directory, mode in (("pts", 0o755), ("shm", 0o1777), ("mqueue", 0o1777)):
-        os.mkdir(f"/dev/{directory}", mode)
-    mount("devpts", "/dev/pts", "devpts", MS_NOSUID | MS_NOEXEC, "newinstance,ptmxmode=0666,mode=620,gid=5")
-    mount("shm", "/dev/shm", "tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC, f"mode=1777,size={shm_size}")  # noqa: S108
-    mount("mqueue", "/dev/mqueue", "mqueue", MS_NOSUID | MS_NODEV | MS_NOEXEC)
+        os.mkdir(f"{dev}/{directory}", mode)
+    mount("devpts", f"{dev}/pts", "devpts", MS_NOSUID | MS_NOEXEC, "newinstance,ptmxmode=0666,mode=620,gid=5")
+    mount("shm", f"{dev}/shm", "tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC, f"mode=1777,size={_SHM_SIZE}")
+    mount("mqueue", f"{dev}/mqueue", "mqueue", MS_NOSUID | MS_NODEV | MS_NOEXEC)
     for source, link in _LINKS:
-        os.symlink(source, link)
+        os.symlink(source, f"{dev}/{link}")
     os.umask(0o022)
 
 
@@ -156,7 +176,7 @@ def _mount_files(request: RunRequest, made: list[tuple[str, bool]]) -> None:
     for target, text in files:
         with _reported(target):
             try:
-                _target(target, False, made)
+                _target(target, made, is_directory=False)
             except OSError as error:
                 if error.errno == errno.EROFS:
                     continue
@@ -170,15 +190,15 @@ def _mount_files(request: RunRequest, made: list[tuple[str, bool]]) -> None:
             os.unlink(temporary)
 
 
-def _mount_entry(entry: Bind | Tmpfs, insecure: bool, made: list[tuple[str, bool]]) -> None:
+def _mount_entry(entry: Bind | Tmpfs, made: list[tuple[str, bool]], *, insecure: bool) -> None:
     if isinstance(entry, Tmpfs):
-        _target(entry.target, True, made)
+        _target(entry.target, made, is_directory=True)
         size = f",size={entry.size}" if entry.size else ""
         mount("tmpfs", entry.target, "tmpfs", MS_NOSUID | MS_NODEV, f"mode={entry.mode:o}{size}")
         return
     source = entry.source.lstrip("/") or "."
     mode = os.stat(source).st_mode
-    _target(entry.target, stat.S_ISDIR(mode), made)
+    _target(entry.target, made, is_directory=stat.S_ISDIR(mode))
     mount(source, entry.target, "", MS_BIND | MS_REC)
     wanted = (MS_RDONLY if entry.read_only else 0) | (0 if insecure or stat.S_ISCHR(mode) else MS_NODEV)
     if wanted:
@@ -192,14 +212,18 @@ def _remount(target: str, flags: int) -> None:
     mount("none", target, "", MS_BIND | MS_REMOUNT | kept | flags)
 
 
-def _mask() -> None:
+def _mask(root: str, below: str) -> None:
     for path in _MASKED_FILES:
-        _try_mount("/dev/null", path, "", MS_BIND)
+        if path.startswith(below):
+            _try_mount(f"{root}/dev/null", root + path, "", MS_BIND)
     for path in _MASKED_DIRECTORIES:
-        _try_mount("tmpfs", path, "tmpfs", MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC, "size=0,nr_inodes=2")
+        if path.startswith(below):
+            flags = MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC
+            _try_mount("tmpfs", root + path, "tmpfs", flags, "size=0,nr_inodes=2")
     for path in _READ_ONLY:
-        if _try_mount(path, path, "", MS_BIND | MS_REC):
-            mount("none", path, "", MS_BIND | MS_REMOUNT | MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC)
+        if path.startswith(below) and _try_mount(root + path, root + path, "", MS_BIND | MS_REC):
+            flags = MS_BIND | MS_REMOUNT | MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC
+            mount("none", root + path, "", flags)
 
 
 def _try_mount(source: str, target: str, kind: str, flags: int, options: str = "") -> bool:
@@ -212,7 +236,7 @@ def _try_mount(source: str, target: str, kind: str, flags: int, options: str = "
     return True
 
 
-def _target(path: str, is_directory: bool, made: list[tuple[str, bool]]) -> None:
+def _target(path: str, made: list[tuple[str, bool]], *, is_directory: bool) -> None:
     """Make a mount point where it is missing. The parent's time stays: a copied-up parent must look as it did."""
     try:
         found = os.stat(path)
@@ -223,11 +247,11 @@ def _target(path: str, is_directory: bool, made: list[tuple[str, bool]]) -> None
         if stat.S_ISDIR(found.st_mode) != is_directory:
             kinds = ("a directory", "no directory") if is_directory else ("no directory", "a directory")
             message = f"{path} must be {kinds[0]} to be mounted on, but it is {kinds[1]}"
-            raise SandboxFailure("sandbox.mount-point", message, fault="step")
+            raise SandboxError("sandbox.mount-point", message, fault="step")
         return
     real = os.path.realpath(path)
     parent = os.path.dirname(real)
-    _target(parent, True, made)
+    _target(parent, made, is_directory=True)
     before = os.stat(parent)
     if is_directory:
         os.mkdir(real, 0o755)

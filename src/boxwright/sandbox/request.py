@@ -10,7 +10,7 @@ from boxwright.errors import BoxwrightError, MachineError, StepError
 from boxwright.ports import SandboxSpec
 
 
-class SandboxFailure(Exception):
+class SandboxError(Exception):
     """A sandbox can't be made. `fault` says whose: ``machine``, or ``step`` where what was asked for is wrong."""
 
     def __init__(self, code: str, message: str, *, hint: str = "", fault: str = "machine") -> None:
@@ -23,19 +23,19 @@ class SandboxFailure(Exception):
 
 @dataclass(frozen=True, slots=True)
 class RunRequest:
-    """Run a spec. Its descriptors are, in this order: standard input, output, error, and the network namespace.
+    """Run a spec. Its descriptors: standard input, output, error, and the network namespace if it is made already.
 
-    `skeleton` is the lowest layer, which holds the mount points; `resolver` the text of /etc/resolv.conf; `binds` the
-    mounts whose sources were resolved. Descriptors that aren't there are missing at the end.
+    `skeleton` is the lowest layer, which holds the mount points; `root` a directory to mount the tree on; `stage` where
+    /proc and /dev were prepared; `resolver` the text of /etc/resolv.conf. Binds of `spec` have real paths as sources.
     """
 
     spec: SandboxSpec
     skeleton: str
     root: str
+    stage: str
     resolver: str
     user_namespace: bool
     detached: bool = False
-    session_leader: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,10 +53,10 @@ class EnterRequest:
 
 @dataclass(frozen=True, slots=True)
 class NetworkRequest:
-    """Make a network namespace with a user-mode network, whose program is `command` (``{netns}`` stands for its path)."""
+    """Make a network namespace and run `command` beside it; ``{netns}`` in it is the namespace's path below `root`."""
 
+    root: str
     command: tuple[str, ...]
-    interface: str
     detached: bool = False
 
 
@@ -107,6 +107,9 @@ class Ready:
 
 Report: TypeAlias = Exited | Failed | Made | Terminal | Ready
 KILL = b"K"
+# Kinds of message to the launcher: an attached run may be given to a process that waits for one.
+ATTACHED_RUN = b"R"
+OTHER = b"O"
 
 
 def encode(message: Request | Report) -> bytes:
@@ -114,7 +117,13 @@ def encode(message: Request | Report) -> bytes:
     return pickle.dumps(message, pickle.HIGHEST_PROTOCOL)
 
 
-def decode(data: bytes) -> Request | Report:
+def decode_request(data: bytes) -> Request:
     """What `encode` was given."""
-    message: Request | Report = pickle.loads(data)  # noqa: S301  see encode
+    message: Request = pickle.loads(data)  # noqa: S301  see encode
+    return message
+
+
+def decode_report(data: bytes) -> Report:
+    """What `encode` was given."""
+    message: Report = pickle.loads(data)  # noqa: S301  see encode
     return message

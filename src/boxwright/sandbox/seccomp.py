@@ -13,6 +13,7 @@ import os
 import platform
 import tempfile
 from collections.abc import Collection
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -72,9 +73,10 @@ def program(cache: Path, capabilities: Collection[str]) -> bytes:
     if stored and len(stored) % 8 == 0:
         return stored
     compiled = _compile(library, json.loads(text), frozenset(capabilities))
-    with tempfile.NamedTemporaryFile(dir=cache, delete=False) as file:
-        file.write(compiled)
-    os.replace(file.name, path)
+    with suppress(OSError):  # a cache that can't be written costs 20 ms each time
+        temporary = cache / f"{path.name}.{os.getpid()}"
+        temporary.write_bytes(compiled)
+        temporary.replace(path)
     return compiled
 
 

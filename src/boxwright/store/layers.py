@@ -38,19 +38,19 @@ def walk(trees: Trees, layers: str, snapshot: Snapshot) -> Iterator[TreeFile]:
 
 def _walk(trees: Trees, full: str, prefix: str, places: list[str]) -> Iterator[TreeFile]:
     alone = places[0] if len(places) == 1 else None
-    names = {} if alone else _merged(places)
+    names = {} if alone else merged_names(places)
     for name, entry in trees.entries(full).items():
         path = f"{prefix}{name}"
         if entry.kind != DIRECTORY:
             where = f"{alone}/{name}" if alone else names.get(name, (None,))[0]
             yield TreeFile(path, entry, where if entry.kind == FILE else None)
             continue
-        below = [f"{alone}/{name}"] if alone else _directories(names.get(name, ()))
+        below = [f"{alone}/{name}"] if alone else shown_directories(names.get(name, ()))
         yield TreeFile(path, entry, below[0] if below else None)
         yield from _walk(trees, entry.full, f"{path}/", below)
 
 
-def _merged(places: Sequence[str]) -> dict[str, list[str]]:
+def merged_names(places: Sequence[str]) -> dict[str, list[str]]:
     """For each name the paths that hold it, the topmost first."""
     names: dict[str, list[str]] = {}
     for place in places:
@@ -60,7 +60,7 @@ def _merged(places: Sequence[str]) -> dict[str, list[str]]:
     return names
 
 
-def _directories(paths: Sequence[str]) -> list[str]:
+def shown_directories(paths: Sequence[str]) -> list[str]:
     """Of the paths that hold a name, those whose children show."""
     shown: list[str] = []
     for path in paths:
@@ -92,9 +92,9 @@ def merge(sources: Sequence[str], destination: str) -> None:
 
 
 def _merge_directory(sources: Sequence[str], destination: str, *, hides: bool) -> None:
-    for name, paths in _merged(sources).items():
+    for name, paths in merged_names(sources).items():
         target = f"{destination}/{name}"
-        shown = _directories(paths)
+        shown = shown_directories(paths)
         if not shown:
             os.link(paths[0], target, follow_symlinks=False)
             continue

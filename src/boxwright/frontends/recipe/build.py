@@ -1,0 +1,153 @@
+"""Stages become nodes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from boxwright.frontends.recipe.copy import copy_step, copy_words
+from boxwright.frontends.recipe.keywords import flag_value
+from boxwright.frontends.recipe.options import RecipeOptions
+from boxwright.frontends.recipe.parser import parse_trigger
+from boxwright.frontends.recipe.predefined import split_platform
+from boxwright.frontends.recipe.problem import wrong
+from boxwright.frontends.recipe.run import run_step
+from boxwright.frontends.recipe.settings import SETTINGS
+from boxwright.frontends.recipe.stages import Stage, Stages, circular, needed
+from boxwright.frontends.recipe.state import StageState
+from boxwright.frontends.recipe.syntax import Instruction
+from boxwright.frontends.recipe.title import title
+from boxwright.model.graph import Graph, Node
+from boxwright.model.image import ImageConfig
+from boxwright.model.span import Span
+from boxwright.model.step import ContextSource, Copy, MakeDirectory, Mount, Scratch, SnapshotSource, Source, Step
+from boxwright.ports import Resolver
+
+SCRATCH = "scratch"
+
+
+class GraphBuilder:
+    """Makes the graph of one target."""
+
+    def __init__(self, stages: Stages, resolver: Resolver, options: RecipeOptions) -> None:
+        self._stages = stages
+        self._resolver = resolver
+        self._options = options
+        self._nodes: list[Node] = []
+        self._outside: dict[str, tuple[int, ImageConfig]] = {}
+        self._done: dict[int, StageState] = {}
+        self._active: list[int] = []
+
+    def graph(self, target: int) -> Graph:
+        """The graph whose result is the stage `target`."""
+        state = self._stage(target)
+        config = state.image_config()
+        labels = tuple({**dict(config.labels), **dict(self._options.labels)}.items())
+        return Graph(tuple(self._nodes), state.node, replace(config, labels=labels))
+
+    def _stage(self, index: int) -> StageState:
+        """The end of a stage, made now if it has not been: with all that it needs, so that nothing nests."""
+        if index not in self._done:
+            for number in needed(self._stages, index):
+                if number in self._active:
+                    stages = self._stages.stages
+                    raise circular([*(stages[item] for item in self._active), stages[number]])
+                if number not in self._done:
+                    self._active.append(number)
+                    self._done[number] = self._made(self._stages.stages[number])
+                    self._active.pop()
+        return self._done[index]
+
+    def _made(self, stage: Stage) -> StageState:
+        state = self._start(stage)
+        triggers, state.onbuild = state.onbuild, ()
+        for text in triggers:
+            self._apply(stage, state, parse_trigger(text, stage.start.span))
+        for instruction in stage.instructions:
+            self._apply(stage, state, instruction)
+        return state
+
+    def _start(self, stage: Stage) -> StageState:
+        if stage.parent is not None:
+            return self._stage(stage.parent).child()
+        node, config = self._outside_tree(stage, stage.base, stage.start)
+        return StageState(config, node, self._stages.scope, {}, set())
+
+    def _outside_tree(self, stage: Stage, name: str, instruction: Instruction) -> tuple[int, ImageConfig]:
+        """The node of a tree that no stage makes; one for each name."""
+        if name not in self._outside:
+            self._outside[name] = self._fetched(stage, name, instruction)
+        return self._outside[name]
+
+    def _fetched(self, stage: Stage, name: str, instruction: Instruction) -> tuple[int, ImageConfig]:
+        shown = title(instruction.text) if instruction.keyword == "FROM" else f"FROM {name}"
+        span = instruction.span
+        if name != SCRATCH and name not in self._options.contexts:
+            base = self._resolver.base(name, self._options.platform, span)
+            return self._add(base.step, (), shown, stage, span), base.config
+        system, architecture, variant = split_platform(self._options.platform)
+        config = ImageConfig(architecture, system, variant)
+        node = self._add(Scratch(), (), shown, stage, span)
+        if name in self._options.contexts:
+            whole = Copy((ContextSource(("/",), name),), "/")
+            node = self._add(whole, (node,), shown, stage, span)
+        return node, config
+
+    def _add(self, step: Step, inputs: tuple[int, ...], shown: str, stage: Stage, span: Span) -> int:
+        self._nodes.append(Node(step, inputs, shown, stage.shown, span))
+        return len(self._nodes) - 1
+
+    def _apply(self, stage: Stage, state: StageState, instruction: Instruction) -> None:
+        """One instruction: a change of the state, a node, or both."""
+        if instruction.keyword in SETTINGS:
+            SETTINGS[instruction.keyword](state, instruction)
+        inputs: tuple[int, ...] = ()
+        step: Step
+        if instruction.keyword == "RUN":
+            step, inputs = self._run(stage, state, instruction)
+        elif instruction.keyword in {"COPY", "ADD"}:
+            step, inputs = self._copy(stage, state, instruction)
+        elif instruction.keyword == "WORKDIR" and state.directory != "/":
+            step = MakeDirectory(state.directory)
+        elif instruction.keyword in SETTINGS:
+            return
+        else:
+            raise wrong(f"{instruction.keyword} can't stand here", instruction.span)
+        state.node = self._add(step, (state.node, *inputs), title(instruction.text), stage, instruction.span)
+
+    def _run(self, stage: Stage, state: StageState, instruction: Instruction) -> tuple[Step, tuple[int, ...]]:
+        """A mount's ``from`` becomes the position of an input, unless it names a build context."""
+        step = run_step(state, instruction, self._options.network)
+        inputs: list[int] = []
+        mounts: list[Mount] = []
+        for mount in step.mounts:
+            options = dict(mount.options)
+            name = options.pop("from", "")
+            if name in self._options.contexts:
+                options["context"] = name
+            elif name:
+                inputs.append(self._tree(stage, name, instruction))
+                options["position"] = str(len(inputs))
+            mounts.append(replace(mount, options=tuple(sorted(options.items()))))
+        return replace(step, mounts=tuple(mounts)) if inputs or mounts else step, tuple(inputs)
+
+    def _copy(self, stage: Stage, state: StageState, instruction: Instruction) -> tuple[Step, tuple[int, ...]]:
+        words = copy_words(state, instruction)
+        sources: Sequence[Source] = words.documents
+        inputs: tuple[int, ...] = ()
+        name = flag_value(instruction.flags, "from")
+        if words.paths and name and name not in self._options.contexts:
+            inputs = (self._tree(stage, name, instruction),)
+            sources = (SnapshotSource(words.paths, 1), *sources)
+        elif words.paths:
+            sources = (ContextSource(words.paths, name or ""), *sources)
+        return copy_step(state, instruction, tuple(sources), words.destination), inputs
+
+    def _tree(self, stage: Stage, name: str, instruction: Instruction) -> int:
+        """The node that ``--from`` means: a stage's last, or a tree from outside."""
+        if "$" in name:
+            raise wrong("--from takes no variable", instruction.span, hint="FROM does: give it a stage of its own")
+        index = self._stages.find(name, instruction.span)
+        if index is not None:
+            return self._stage(index).node
+        return self._outside_tree(stage, name, instruction)[0]

@@ -1,0 +1,21 @@
+"""What a build of a recipe is told beside its text."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class RecipeOptions:
+    """`target` is a stage's name or number, empty for the last; `contexts` names the build contexts given by name.
+
+    `build_args` are values of ARG; `labels` are added to the image; `network` is that of a RUN without ``--network``.
+    """
+
+    build_args: Mapping[str, str] = field(default_factory=dict)
+    target: str = ""
+    platform: str = "linux/amd64"
+    labels: tuple[tuple[str, str], ...] = ()
+    network: str = "default"
+    contexts: frozenset[str] = frozenset()

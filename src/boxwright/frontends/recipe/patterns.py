@@ -1,0 +1,68 @@
+"""Shell patterns on values (the reference, "Environment replacement").
+
+``${v#p} ${v##p} ${v%p} ${v%%p} ${v/p/r} ${v//p/r}``: ``*`` is any text, ``?`` any character. Nothing is tried twice, so
+time is bounded by pattern times value.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+STAR = ("*", True)
+
+
+def tokens(pattern: str, escape: str = "\\") -> list[tuple[str, bool]]:
+    """Each character of the pattern and whether it is special."""
+    found: list[tuple[str, bool]] = []
+    characters = iter(pattern)
+    for char in characters:
+        if char == escape:
+            found.append((next(characters, escape), False))
+        elif (char, True) != STAR or not found or found[-1] != STAR:
+            found.append((char, char in "*?"))
+    return found
+
+
+def _ends(pattern: Sequence[tuple[str, bool]], value: str, start: int) -> list[int]:
+    """Where a match that begins at `start` may end, in order."""
+    ends = [start]
+    for char, special in pattern:
+        if not ends:
+            break
+        if (char, special) == STAR:
+            ends = list(range(ends[0], len(value) + 1))
+        elif special:
+            ends = [end + 1 for end in ends if end < len(value)]
+        else:
+            ends = [end + 1 for end in ends if end < len(value) and value[end] == char]
+    return ends
+
+
+def trim_start(pattern: str, value: str, *, longest: bool) -> str:
+    """`value` without the shortest (or longest) beginning that matches."""
+    ends = _ends(tokens(pattern), value, 0)
+    return value[ends[-1 if longest else 0] :] if ends else value
+
+
+def trim_end(pattern: str, value: str, *, longest: bool) -> str:
+    """`value` without the shortest (or longest) end that matches."""
+    ends = _ends(tokens(pattern)[::-1], value[::-1], 0)
+    return value[: len(value) - ends[-1 if longest else 0]] if ends else value
+
+
+def replace(pattern: str, value: str, replacement: str, *, everywhere: bool) -> str:
+    """`value` with the first (or every) longest match replaced. An empty match is none."""
+    wanted = tokens(pattern)
+    parts: list[str] = []
+    position = 0
+    while position < len(value):
+        ends = _ends(wanted, value, position)
+        if not ends or ends[-1] == position:
+            parts.append(value[position])
+            position += 1
+            continue
+        parts.append(replacement)
+        position = ends[-1]
+        if not everywhere:
+            break
+    return "".join(parts) + value[position:]

@@ -1,0 +1,164 @@
+"""Instructions that change the image's configuration and nothing else."""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+
+from boxwright.frontends.recipe.arguments import exec_form, pairs, words_or_list
+from boxwright.frontends.recipe.dbase import dbase
+from boxwright.frontends.recipe.healthcheck import healthcheck
+from boxwright.frontends.recipe.parser import parse_trigger
+from boxwright.frontends.recipe.ports import exposed, published
+from boxwright.frontends.recipe.problem import nearest, wrong
+from boxwright.frontends.recipe.scope import declared
+from boxwright.frontends.recipe.state import StageState
+from boxwright.frontends.recipe.syntax import Instruction
+
+Setting = Callable[[StageState, Instruction], None]
+
+NO_TRIGGERS = frozenset({"ONBUILD", "FROM", "MAINTAINER"})
+HIGHEST_SIGNAL = 64
+_NAMES = (
+    "HUP INT QUIT ILL TRAP ABRT IOT BUS FPE KILL USR1 SEGV USR2 PIPE ALRM TERM STKFLT CHLD CLD CONT STOP TSTP TTIN "
+    "TTOU URG XCPU XFSZ VTALRM PROF WINCH IO POLL PWR SYS RTMIN RTMAX"
+)
+SIGNALS = frozenset(_NAMES.split()) | {f"RTMIN+{n}" for n in range(1, 16)} | {f"RTMAX-{n}" for n in range(1, 15)}
+
+
+def arg(state: StageState, instruction: Instruction) -> None:
+    """ARG: in effect from here on, where it has a value."""
+    for name, value, hidden in declared(instruction, state.variables, state.scope):
+        if value is not None:
+            state.set_arg(name, value, hidden=hidden)
+
+
+def env(state: StageState, instruction: Instruction) -> None:
+    """ENV: all its values see the environment before it."""
+    for name, value in _expanded_pairs(state, instruction):
+        state.set_env(name, value)
+
+
+def label(state: StageState, instruction: Instruction) -> None:
+    """LABEL."""
+    for name, value in _expanded_pairs(state, instruction):
+        state.set_label(name, value)
+
+
+def _expanded_pairs(state: StageState, instruction: Instruction) -> list[tuple[str, str]]:
+    where = instruction.span
+    found = pairs(instruction.keyword, instruction.rest, state.scope.escape, where)
+    expanded = [(state.expand(name, where), state.expand(value, where)) for name, value in found]
+    if not all(name for name, _ in expanded):
+        raise wrong(f"{instruction.keyword}: a name is empty", where)
+    return expanded
+
+
+def cmd(state: StageState, instruction: Instruction) -> None:
+    """CMD."""
+    state.cmd_given = True
+    state.config = replace(state.config, cmd=_command(state, instruction), args_escaped=True)
+
+
+def entrypoint(state: StageState, instruction: Instruction) -> None:
+    """ENTRYPOINT: a CMD from the base doesn't fit it and goes."""
+    inherited = state.config.cmd if state.cmd_given else None
+    state.config = replace(state.config, entrypoint=_command(state, instruction), cmd=inherited)
+
+
+def _command(state: StageState, instruction: Instruction) -> tuple[str, ...]:
+    listed = exec_form(instruction.rest)
+    return (*state.shell, instruction.rest) if listed is None else listed
+
+
+def expose(state: StageState, instruction: Instruction) -> None:
+    """EXPOSE."""
+    words = state.expand_words(instruction.rest, instruction.span)
+    found = [port for word in words for port in exposed(word, instruction.span)]
+    state.config = replace(state.config, exposed=tuple(dict.fromkeys((*state.config.exposed, *found))))
+
+
+def port(state: StageState, instruction: Instruction) -> None:
+    """PORT, our own: a later line for one port of the container replaces an earlier one."""
+    known = {(item.container, item.protocol, item.host): item for item in state.config.published}
+    for word in state.expand_words(instruction.rest, instruction.span):
+        item = published(word, instruction.span)
+        known[item.container, item.protocol, item.host] = item
+    state.config = replace(state.config, published=tuple(known.values()))
+
+
+def volume(state: StageState, instruction: Instruction) -> None:
+    """VOLUME."""
+    paths = [state.expand(word, instruction.span) for word in words_or_list(instruction.rest)]
+    if not paths or not all(paths):
+        raise wrong("VOLUME: a path is empty", instruction.span)
+    state.config = replace(state.config, volumes=tuple(dict.fromkeys((*state.config.volumes, *paths))))
+
+
+def user(state: StageState, instruction: Instruction) -> None:
+    """USER."""
+    state.config = replace(state.config, user=state.expand(instruction.rest, instruction.span))
+
+
+def workdir(state: StageState, instruction: Instruction) -> None:
+    """WORKDIR: a relative path continues the one before."""
+    path = posixpath.join(state.directory, state.expand(instruction.rest, instruction.span))
+    state.config = replace(state.config, workdir="/" + posixpath.normpath(path).lstrip("/"))
+
+
+def stop_signal(state: StageState, instruction: Instruction) -> None:
+    """STOPSIGNAL: a number or a name, with or without SIG."""
+    signal = state.expand(instruction.rest, instruction.span)
+    name = signal.upper().removeprefix("SIG")
+    is_number = signal.isascii() and signal.isdigit() and len(signal) < 4 and 0 < int(signal) <= HIGHEST_SIGNAL
+    if not is_number and name not in SIGNALS:
+        raise wrong(f"{signal!r} is no signal", instruction.span, hint=nearest(name, SIGNALS))
+    state.config = replace(state.config, stop_signal=signal)
+
+
+def health(state: StageState, instruction: Instruction) -> None:
+    """HEALTHCHECK."""
+    state.config = replace(state.config, healthcheck=healthcheck(instruction))
+
+
+def shell(state: StageState, instruction: Instruction) -> None:
+    """SHELL, in exec form only."""
+    listed = exec_form(instruction.rest)
+    if not listed:
+        raise wrong("SHELL takes a JSON array", instruction.span, hint='SHELL ["/bin/bash", "-c"]')
+    state.config = replace(state.config, shell=listed)
+
+
+def onbuild(state: StageState, instruction: Instruction) -> None:
+    """ONBUILD: kept as text, with the documents that belong to it."""
+    documents = "".join(f"\n{item.text}{item.name}" for item in instruction.heredocs)
+    trigger = parse_trigger(instruction.rest + documents, instruction.span, state.scope.escape)
+    if trigger.keyword in NO_TRIGGERS:
+        raise wrong(f"ONBUILD can't hold {trigger.keyword}", instruction.span)
+    state.onbuild = (*state.onbuild, instruction.rest + documents)
+
+
+def maintainer(state: StageState, instruction: Instruction) -> None:
+    """MAINTAINER."""
+    state.config = replace(state.config, author=instruction.rest)
+
+
+SETTINGS: Mapping[str, Setting] = {
+    "ARG": arg,
+    "CMD": cmd,
+    "DBASE": dbase,
+    "ENTRYPOINT": entrypoint,
+    "ENV": env,
+    "EXPOSE": expose,
+    "HEALTHCHECK": health,
+    "LABEL": label,
+    "MAINTAINER": maintainer,
+    "ONBUILD": onbuild,
+    "PORT": port,
+    "SHELL": shell,
+    "STOPSIGNAL": stop_signal,
+    "USER": user,
+    "VOLUME": volume,
+    "WORKDIR": workdir,
+}

@@ -1,0 +1,94 @@
+"""What is known at one line of a stage: configuration, variables, and the node reached so far."""
+
+from __future__ import annotations
+
+import posixpath
+from collections import ChainMap
+from dataclasses import replace
+
+from boxwright.frontends.recipe.scope import Scope
+from boxwright.frontends.recipe.words import expand, expand_words
+from boxwright.model.image import ImageConfig
+from boxwright.model.span import Span
+
+DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+DEFAULT_SHELL = ("/bin/sh", "-c")
+
+
+class StageState:
+    """Changes from instruction to instruction. ENV wins over ARG (the reference, "Using ARG variables")."""
+
+    def __init__(self, config: ImageConfig, node: int, scope: Scope, args: dict[str, str], hidden: set[str]) -> None:
+        self.node = node
+        self.scope = scope
+        self.cmd_given = False
+        self.config = replace(config, env=(), labels=(), onbuild=())
+        self.onbuild = config.onbuild
+        self._env = dict(config.env)
+        self._labels = dict(config.labels)
+        self._args = args
+        self._hidden = hidden
+        self._environment: tuple[tuple[str, str], ...] | None = None
+        self.variables = ChainMap(self._env, self._args)
+        if config.os == "linux" and "PATH" not in self._env:
+            self._env["PATH"] = DEFAULT_PATH
+
+    def child(self) -> StageState:
+        """The state of a stage that starts from this one: it inherits the ARGs too."""
+        return StageState(self.image_config(), self.node, self.scope, dict(self._args), set(self._hidden))
+
+    def image_config(self) -> ImageConfig:
+        """The configuration reached so far."""
+        return replace(
+            self.config, env=tuple(self._env.items()), labels=tuple(self._labels.items()), onbuild=self.onbuild
+        )
+
+    def environment(self) -> tuple[tuple[str, str], ...]:
+        """The environment of a RUN step: ENV, and the ARGs that are in effect and may be seen by a key."""
+        if self._environment is None:
+            seen = [item for item in self._args.items() if item[0] not in self._env and item[0] not in self._hidden]
+            self._environment = (*self._env.items(), *seen)
+        return self._environment
+
+    def set_env(self, name: str, value: str) -> None:
+        """ENV."""
+        self._env[name] = value
+        self._environment = None
+
+    def set_arg(self, name: str, value: str, *, hidden: bool) -> None:
+        """ARG with a value."""
+        self._args[name] = value
+        self._environment = None
+        if hidden:
+            self._hidden.add(name)
+        else:
+            self._hidden.discard(name)
+
+    def set_label(self, name: str, value: str) -> None:
+        """LABEL."""
+        self._labels[name] = value
+
+    def expand(self, text: str, where: Span) -> str:
+        """`text` with variables replaced and quotes taken off, as one word."""
+        return expand(text, self.variables, where, self.scope.escape)
+
+    def expand_words(self, text: str, where: Span) -> list[str]:
+        """The same, as words."""
+        return expand_words(text, self.variables, where, self.scope.escape)
+
+    @property
+    def directory(self) -> str:
+        """The working directory."""
+        return posixpath.normpath("/" + self.config.workdir.lstrip("/"))
+
+    @property
+    def shell(self) -> tuple[str, ...]:
+        """The shell of the shell form."""
+        return self.config.shell or DEFAULT_SHELL
+
+    def absolute(self, path: str) -> str:
+        """`path` from the root on; a trailing slash says directory and is kept, as ``.`` and ``..`` say it."""
+        joined = posixpath.normpath(posixpath.join(self.directory, path))
+        joined = "/" + joined.lstrip("/")
+        is_directory = path.rpartition("/")[2] in {"", ".", ".."}
+        return joined + "/" if is_directory and joined != "/" else joined

@@ -1,0 +1,52 @@
+"""What a recipe's text says, before anything of it is worked out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from boxwright.model.span import Span
+
+
+@dataclass(frozen=True, slots=True)
+class Heredoc:
+    """A here-document (the reference, "Here-Documents"): `expand` unless a part of its word is quoted.
+
+    `text` is what stands between the word and its end, `chomp` (``<<-``) says that leading tabs don't count.
+    """
+
+    name: str
+    expand: bool
+    chomp: bool
+    text: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Flag:
+    """``--name=value``; `value` is None where there is no equals sign."""
+
+    name: str
+    value: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Instruction:
+    """One instruction: `keyword` in capitals, `rest` without flags and with continuation lines joined.
+
+    `text` is the whole as it was written, on one line. ONBUILD keeps the documents of the instruction that it holds.
+    """
+
+    keyword: str
+    rest: str
+    flags: tuple[Flag, ...]
+    heredocs: tuple[Heredoc, ...]
+    span: Span
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """A file's instructions; `directives` are its parser directives ("Parser directives") by name."""
+
+    directives: tuple[tuple[str, str], ...]
+    instructions: tuple[Instruction, ...]
+    escape: str = "\\"

@@ -1,0 +1,212 @@
+"""The launcher as the main process sees it: any thread may run a sandbox through it."""
+
+from __future__ import annotations
+
+import dataclasses
+import gc
+import os
+import signal
+import socket
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, NoReturn
+
+from boxwright.errors import StoreError
+from boxwright.ports import Bind, ExitStatus, SandboxSpec
+from boxwright.sandbox import capabilities, channel, network, process, seccomp, skeleton, terminal
+from boxwright.sandbox.attached import Attached, remove_made
+from boxwright.sandbox.pool import NetworkPool
+from boxwright.sandbox.request import EnterRequest, Exited, Failed, Made, Ready, RunRequest
+from boxwright.sandbox.server import Server
+
+_RESOLVER: Final = Path("/etc/resolv.conf")
+_NAMED_NETWORK: Final = "netns:"
+_HIGHEST_FD: Final = 1 << 16
+
+
+@dataclass(frozen=True, slots=True)
+class Detached:
+    """A sandbox that outlives this process: the host's id of its first process, and mount points made in its layer."""
+
+    pid: int
+    made: tuple[tuple[str, bool], ...]
+
+
+class Launcher:
+    """Starts sandboxes from a small process that was forked before the main one had threads."""
+
+    def __init__(self, control: socket.socket, pid: int, cache: Path, *, user_namespace: bool) -> None:
+        self._control = control
+        self._pid = pid
+        self._cache = cache
+        self._user_namespace = user_namespace
+        self._networks = NetworkPool(control, self._root)
+
+    @classmethod
+    def start(cls, cache: Path) -> Launcher:
+        """Fork the launcher. Call it early, while this process has one thread; `cache` is this user's."""
+        cache = cache.absolute()
+        try:
+            for name in ("root", "stage/proc", "stage/dev"):
+                (cache / name).mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StoreError("sandbox.cache", f"{cache} can't be made: {error.strerror}") from error
+        machine = process.Machine(
+            seccomp.program(cache, capabilities.DEFAULT), capabilities.last(), capabilities.held()
+        )  # fmt: skip
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        pid = os.fork()
+        if pid == 0:
+            _become_server(theirs, machine, str(cache / "stage"))
+        theirs.close()
+        own_map = Path("/proc/self/uid_map").read_text(encoding="ascii").split()
+        return cls(ours, pid, cache, user_namespace=own_map != ["0", "0", "4294967295"])
+
+    @property
+    def _root(self) -> str:
+        return str(self._cache / "root")
+
+    def close(self) -> None:
+        """End the launcher, and with it every sandbox but detached ones."""
+        self._networks.close()
+        self._control.close()
+        os.waitpid(self._pid, 0)
+
+    def run(self, spec: SandboxSpec, output: Callable[[bytes], None], cancelled: Callable[[], bool]) -> ExitStatus:
+        """Run a process to its end. `output` and `cancelled` are called in the calling thread."""
+        with self._network(spec) as network_fds:
+            readable, writable = os.pipe()
+            null = os.open(os.devnull, os.O_RDONLY)
+            try:
+                session = channel.send(self._control, self._request(spec), [null, writable, writable, *network_fds])
+            except BaseException:
+                os.close(readable)
+                raise
+            finally:
+                os.close(writable)
+                os.close(null)
+            with session:
+                return Attached(spec, session, readable).wait(output, cancelled)
+
+    def interactive(self, spec: SandboxSpec, fds: tuple[int, int, int] = (0, 1, 2)) -> ExitStatus:
+        """Run with the user's own standard streams, or with a terminal connected to them. For the main thread."""
+        with self._network(spec) as network_fds:
+            session = channel.send(self._control, self._request(spec), [*fds, *network_fds])
+            with session:
+                status, made = terminal.attend(session, fds[:2], terminal=spec.terminal)
+        remove_made(spec.upper, made)
+        return ExitStatus(process.exit_code(status))
+
+    def spawn(
+        self, spec: SandboxSpec, *, log_fd: int, status_fd: int | None = None, publish: Sequence[str] = ()
+    ) -> Detached:
+        """Start a sandbox that goes on when this process ends.
+
+        Standard output and error go to `log_fd`; the exit status, as a line, to `status_fd` when it ends. `publish` are
+        pasta(1)'s port specifications for a network of its own.
+        """
+        null = os.open(os.devnull, os.O_RDWR)
+        alive, lifeline = os.pipe()
+        network_fds: list[int] = []
+        try:
+            if spec.network == "default":
+                asked = network.request(self._root, publish=publish, detached=True)
+                with channel.send(self._control, asked, [alive, null, null]) as session:
+                    network_fds = channel.expect(session)[1]
+            elif spec.network.startswith(_NAMED_NETWORK):
+                network_fds = [os.open(spec.network.removeprefix(_NAMED_NETWORK), os.O_RDONLY)]
+            ends = [lifeline, null if status_fd is None else status_fd]
+            request = dataclasses.replace(self._request(spec), detached=True)
+            with channel.send(self._control, request, [null, log_fd, log_fd, *network_fds, *ends]) as session:
+                return _await_start(session)
+        finally:
+            for fd in (null, alive, lifeline, *network_fds):
+                os.close(fd)
+
+    def enter(
+        self,
+        pid: int,
+        argv: Sequence[str],
+        env: Mapping[str, str],
+        *,
+        cwd: str = "/",
+        user: str = "",
+        security: str = "sandbox",
+        on_terminal: bool = False,
+        fds: tuple[int, int, int] = (0, 1, 2),
+    ) -> ExitStatus:
+        """Run a further process in the sandbox whose first process is `pid`, with these standard streams."""
+        request = EnterRequest(pid, tuple(argv), tuple(env.items()), cwd, user, security, on_terminal)
+        with channel.send(self._control, request, list(fds)) as session:
+            status, _ = terminal.attend(session, fds[:2], terminal=on_terminal)
+        return ExitStatus(process.exit_code(status))
+
+    @contextmanager
+    def _network(self, spec: SandboxSpec) -> Iterator[list[int]]:
+        if spec.network.startswith(_NAMED_NETWORK):
+            fd = os.open(spec.network.removeprefix(_NAMED_NETWORK), os.O_RDONLY)
+            try:
+                yield [fd]
+            finally:
+                os.close(fd)
+        elif spec.network != "default":
+            yield []
+        else:
+            taken = self._networks.take()
+            try:
+                yield [taken.fd]
+            finally:
+                if spec.security == "insecure":
+                    taken.close()  # it could change the network's rules: nobody gets it after that
+                else:
+                    self._networks.give_back(taken)
+
+    def _request(self, spec: SandboxSpec) -> RunRequest:
+        mounts = tuple(
+            dataclasses.replace(entry, source=os.path.realpath(entry.source)) if isinstance(entry, Bind) else entry
+            for entry in spec.mounts
+        )
+        try:
+            host = _RESOLVER.read_text(encoding="utf-8", errors="replace")
+        except FileNotFoundError:
+            host = ""
+        return RunRequest(
+            spec=dataclasses.replace(spec, mounts=mounts) if mounts else spec,
+            skeleton=skeleton.ensure(self._cache, mounts),
+            root=self._root,
+            stage=str(self._cache / "stage"),
+            resolver=network.resolver(host, spec.network),
+            user_namespace=self._user_namespace,
+        )
+
+
+def _await_start(session: socket.socket) -> Detached:
+    pid = 0
+    made: tuple[tuple[str, bool], ...] = ()
+    while True:
+        try:
+            report, _ = channel.receive(session)
+        except channel.GoneError:  # the session is closed by execve(2)
+            return Detached(pid, made)
+        if isinstance(report, Failed):
+            raise report.error()
+        if isinstance(report, Made):
+            made = report.paths
+        elif isinstance(report, Ready):
+            pid = report.pid
+        elif isinstance(report, Exited):
+            return Detached(pid, made)
+
+
+def _become_server(control: socket.socket, machine: process.Machine, stage: str) -> NoReturn:
+    gc.disable()
+    gc.freeze()
+    os.setsid()
+    os.closerange(3, control.fileno())
+    os.closerange(control.fileno() + 1, _HIGHEST_FD)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGCHLD, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
+    os.chdir("/")
+    Server(control, machine, stage).serve()

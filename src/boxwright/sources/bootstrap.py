@@ -1,0 +1,168 @@
+"""Base systems without a registry: a distribution's own packages, their signatures checked, by mmdebstrap.
+
+mmdebstrap writes straight into the destination, in mount and PID namespaces of its own: whatever ends it, its mounts
+and its processes end with it. That works as root and as the root of a user namespace. What differs from one run to the
+next is taken away afterwards (`settle`), and times follow the packages, so that the same packages give the
+same tree.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from boxwright.errors import FetchError, MachineError
+from boxwright.sources import settle
+from boxwright.sources.aptsources import AptSource, one_line, read_sources, sources_for
+from boxwright.sources.packages import BasePackage, archive_date, installed_packages
+from boxwright.sources.process import Finished, never, run_program
+from boxwright.sources.reference import BaseName, parse_base_name
+
+_KEYRINGS = "/usr/share/keyrings/"
+_SYSTEM = ("systemd-sysv", "udev", "dbus", "iproute2")
+_RESOLVED_INSIDE = frozenset({"buster", "bullseye", "bionic", "focal", "jammy"})
+_FIXED_TIME = "1577836800"
+"""SOURCE_DATE_EPOCH while packages are set up: the archive's date is not known yet, the clock must not show."""
+
+_SKIPPED = "check/empty,check/signed-by,check/qemu,cleanup/apt,output/dev,output/mknod"
+
+
+@dataclass(frozen=True, slots=True)
+class _Family:
+    """A distribution that mmdebstrap knows."""
+
+    keyring: str
+    package: str
+
+
+_FAMILIES = {
+    "debian": _Family("debian-archive-keyring.gpg", "debian-archive-keyring"),
+    "ubuntu": _Family("ubuntu-archive-keyring.gpg", "ubuntu-archive-keyring (or ubuntu-keyring)"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class BootstrapResult:
+    """What a base was made of. `epoch` is the newest time in its packages; nothing in the tree is later.
+
+    `archive_date` is the newest Date of the archive's Release files. It is no part of the tree: archives are dated
+    anew each day, and the same packages are to give the same tree.
+    """
+
+    epoch: int
+    archive_date: int
+    packages: tuple[BasePackage, ...]
+    sources: tuple[str, ...]
+
+
+def bootstrap(
+    name: str,
+    destination_directory: str,
+    *,
+    mirror: str | None = None,
+    output: Callable[[bytes], None],
+    architecture: str = "",
+    cancelled: Callable[[], bool] = never,
+    apt_directory: Path = Path("/etc/apt"),
+) -> BootstrapResult:
+    """Fill an empty directory with the base `name` (``debian:SUITE``, ``ubuntu:SUITE``, either with ``/system``).
+
+    From `mirror`, else from the places of the machine's own apt configuration, else from mmdebstrap's own default.
+    """
+    base = parse_base_name(name)
+    family = _FAMILIES.get(base.distribution)
+    if family is None:
+        raise FetchError(
+            "base.not-yet",
+            f"{name} can't be bootstrapped: only debian and ubuntu can",
+            hint="import it: FROM tar:FILE, oci:DIR, or a registry's full name such as REGISTRY/alpine:VERSION",
+        )
+    keyring = _keyring(family, base.distribution)
+    if os.geteuid() != 0:
+        raise MachineError("machine.not-root", "a base can only be made as root or in a user namespace")
+    sources = _sources(base, mirror, keyring, apt_directory)
+    argv = _command(base, destination_directory, sources, keyring, architecture)
+    started = int(time.time())
+    finished = run_program(
+        argv, package="mmdebstrap", output=output, cancelled=cancelled, env={"SOURCE_DATE_EPOCH": _FIXED_TIME}
+    )
+    if finished.status:
+        raise _failed(name, finished)
+    root = Path(destination_directory)
+    date = archive_date(root / "var/lib/apt/lists")
+    packages = installed_packages(root)
+    used = (root / "etc/apt/sources.list").read_text("utf-8").splitlines() if not sources else map(one_line, sources)
+    lines = tuple(used)
+    epoch = settle.settle(root, lines, started, system=base.system)
+    return BootstrapResult(epoch, date, packages, lines)
+
+
+def _keyring(family: _Family, distribution: str) -> str:
+    path = _KEYRINGS + family.keyring
+    if not os.path.exists(path):
+        raise MachineError(
+            "machine.no-keyring",
+            f"the signatures of {distribution} can't be checked: {path} is missing",
+            hint=f"apt install {family.package}",
+        )
+    return path
+
+
+def _sources(base: BaseName, mirror: str | None, keyring: str, apt_directory: Path) -> tuple[AptSource, ...]:
+    if mirror is not None:
+        return (AptSource(mirror.rstrip("/"), base.suite, ("main",), keyring),)
+    codename = _own_codename(base.distribution)
+    if not codename:
+        return ()
+    own = f"{_KEYRINGS}{base.distribution}-archive-"
+    return sources_for(read_sources(apt_directory), codename, base.suite, keyring, own)
+
+
+def _own_codename(distribution: str) -> str:
+    """This machine's release, if it is of that distribution (os-release(5))."""
+    try:
+        text = Path("/etc/os-release").read_text("utf-8")
+    except FileNotFoundError:
+        return ""
+    fields = dict(re.findall(r'^(\w+)="?([^"\n]*)"?$', text, re.MULTILINE))
+    return fields.get("VERSION_CODENAME", "") if fields.get("ID") == distribution else ""
+
+
+def _command(
+    base: BaseName, destination: str, sources: tuple[AptSource, ...], keyring: str, architecture: str
+) -> list[str]:
+    argv = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "mmdebstrap"]
+    argv += ["--mode=root", "--variant=minbase", "--format=directory", f"--skip={_SKIPPED}"]
+    argv += [f"--aptopt={option}" for option in ('Acquire::Languages "none"', *_apt_options())]
+    argv += ["--dpkgopt=force-unsafe-io", f"--keyring={keyring}"]
+    if architecture:
+        argv.append(f"--architectures={architecture}")
+    if base.system:
+        resolved = () if base.suite in _RESOLVED_INSIDE else ("systemd-resolved",)
+        argv.append("--include=" + ",".join((*_SYSTEM, *resolved)))
+        argv.append('--customize-hook=chroot "$1" systemctl enable systemd-networkd systemd-resolved')
+    return [*argv, base.suite, destination, *map(one_line, sources)]
+
+
+def _apt_options() -> list[str]:
+    """The machine's own settings of how archives are reached (apt.conf(5)); the base doesn't keep them."""
+    finished = run_program(["apt-config", "dump"], package="apt")
+    wanted = re.compile(
+        r"Acquire::(?:(?:http|https|ftp)::(?!User-Agent)|Check-Valid-Until |Check-Date |Max-ValidTime |Retries )"
+    )
+    lines = finished.stdout.decode("utf-8", "replace").splitlines()
+    return [line.rstrip(";") for line in lines if wanted.match(line) and not line.endswith(' "";')]
+
+
+def _failed(name: str, finished: Finished) -> FetchError:
+    said = [line for line in finished.tail.splitlines() if line.startswith(("E:", "W:", "Err:", "mmdebstrap"))]
+    tail = "\n".join((said or finished.tail.splitlines())[-8:])
+    return FetchError(
+        "base.fetch",
+        f"{name} could not be bootstrapped (mmdebstrap ended with {finished.status}):\n{tail}",
+        hint="is the suite's name right, and can this machine run `apt-get update`? Another mirror: --mirror URL",
+    )

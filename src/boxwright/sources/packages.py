@@ -1,0 +1,66 @@
+"""Which packages a bootstrapped tree holds, by SHA-256, read from apt's lists and dpkg's status there."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from pathlib import Path
+
+from boxwright.errors import FetchError
+
+
+@dataclass(frozen=True, slots=True)
+class BasePackage:
+    """One package, as the lock lists it."""
+
+    name: str
+    version: str
+    architecture: str
+    sha256: str
+
+
+def archive_date(lists: Path) -> int:
+    """The newest Date of the Release files there (Debian repository format, "Date")."""
+    dates = [
+        int(parsedate_to_datetime(found[1].strip()).timestamp())
+        for path in lists.glob("*Release")
+        if (found := re.search(r"^Date:(.*)$", path.read_text("utf-8", "replace"), re.MULTILINE))
+    ]
+    if not dates:
+        raise FetchError("base.fetch", "the archive has no dated Release file", hint="use another mirror: --mirror URL")
+    return max(dates)
+
+
+def _fields(stanza: bytes) -> dict[bytes, bytes]:
+    return {
+        name: value.strip() for name, _, value in (line.partition(b":") for line in stanza.split(b"\n") if line[:1] > b" ")
+    }
+
+
+def _stanzas(path: Path) -> Iterator[bytes]:
+    yield from path.read_bytes().split(b"\n\n")
+
+
+def installed_packages(root: Path) -> tuple[BasePackage, ...]:
+    """What dpkg says is installed below `root`, sorted, each with the digest that the archive's lists have for it."""
+    wanted: set[tuple[bytes, bytes, bytes]] = set()
+    for stanza in _stanzas(root / "var/lib/dpkg/status"):
+        fields = _fields(stanza)
+        if fields.get(b"Status", b"").endswith(b" installed"):
+            wanted.add((fields[b"Package"], fields[b"Version"], fields[b"Architecture"]))
+    names = {b"Package: " + name for name, _, _ in wanted}
+    digests: dict[tuple[bytes, bytes, bytes], bytes] = {}
+    for path in sorted((root / "var/lib/apt/lists").glob("*_Packages")):
+        for stanza in _stanzas(path):
+            if stanza.partition(b"\n")[0] in names:
+                fields = _fields(stanza)
+                digests[fields[b"Package"], fields[b"Version"], fields[b"Architecture"]] = fields.get(b"SHA256", b"")
+    missing = [name.decode() for name, version, architecture in wanted if not digests.get((name, version, architecture))]
+    if missing:
+        raise FetchError("base.fetch", f"the archive's lists have no SHA-256 of {', '.join(sorted(missing))}")
+    return tuple(
+        BasePackage(name.decode(), version.decode(), architecture.decode(), digests[name, version, architecture].decode())
+        for name, version, architecture in sorted(wanted)
+    )
