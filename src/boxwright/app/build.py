@@ -21,7 +21,8 @@ from boxwright.model.step import Base, Copy, MakeDirectory, Run, Scratch
 from boxwright.ports import Emit
 from boxwright.solver.keys import Keys, Kinds
 from boxwright.solver.planner import make_plan
-from boxwright.solver.scheduler import Conditions, Scheduler
+from boxwright.solver.scheduler import Conditions, Failed, Scheduler
+from boxwright.store.home import unusable
 from boxwright.store.history import History, StepRecord, field_records
 from boxwright.store.images import Images
 from boxwright.store.store import Store
@@ -146,6 +147,10 @@ def execute(build: Build, request: BuildRequest, store: Store, emit: Emit) -> Im
     conditions = Conditions(jobs, build.moment.epoch, request.keep_times, build.refuse)
     try:
         snapshot = Scheduler(build.graph, build.plan, build.keys, store, emit, conditions).run()
+    except Failed as failure:
+        if isinstance(failure.error, OSError):
+            failure.error = unusable(store.home.root, failure.error)
+        raise
     finally:
         build.sandbox.close()
     store.touch([key for key in (d.key for d in build.plan.decisions if d.action is Action.REUSE) if key])

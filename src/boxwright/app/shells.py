@@ -43,9 +43,7 @@ def request_for(build: Build, position: int) -> ShellRequest | None:
     step = node.step
     if not isinstance(step, Run):
         return ShellRequest(state)
-    return ShellRequest(
-        state, env=step.env, cwd=step.cwd, user=step.user, network=step.network, security=step.security
-    )
+    return ShellRequest(state, env=step.env, cwd=step.cwd, user=step.user, network=step.network, security=step.security)
 
 
 def find_state(store: Store, given: str) -> Digest:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from boxwright.errors import BoxwrightError
 from boxwright.model.digest import Digest
 from boxwright.model.graph import Graph, Node
 from boxwright.model.image import Snapshot
@@ -52,7 +53,11 @@ class Keys:
         # The state is enough for the first input; the others are read, so their snapshots count.
         snapshots = tuple(None if number == 0 else self.snapshot(place) for number, place in enumerate(node.inputs))
         kind = self.kind(node)
-        fields = kind.fields(node.step, StepInputs(states, snapshots))
+        try:
+            fields = kind.fields(node.step, StepInputs(states, snapshots))
+        except BoxwrightError as error:
+            error.where = error.where or node.span
+            raise
         if fields is None:
             return Known()
         key = key_of(type(node.step).__name__, fields)

@@ -1,10 +1,10 @@
 """What an unclean shutdown may have taken.
 
 A commit writes nothing through to the disk, since that would cost more than the step. So a layer that was made before
-this start of the machine may lack its last bytes, if the machine was not shut down in order; nobody can tell afterwards
-how it was. Each layer notes at which start it was made; an empty note says that it is on the disk for certain: a
-collection or fsck called sync(2) after it was made, or it was compared with its manifest since. A snapshot with any other
-layer is compared, once, when it is first used again.
+this start of the machine may lack its last bytes, if the machine was not shut down in order; nobody can tell
+afterwards how it was. Each layer notes at which start it was made; an empty note says that it is on the disk for
+certain: a collection or fsck called sync(2) after it was made, or it was compared with its manifest since. A snapshot
+with any other layer is compared, once, when it is first used again.
 """
 
 from __future__ import annotations
@@ -17,8 +17,6 @@ from boxwright.model.image import Snapshot
 from boxwright.model.tree import Manifest
 from boxwright.store.store import Store, boot_id
 from boxwright.store.verify import Verifier, forget
-
-ON_DISK = ""
 
 
 class AfterBoot:

@@ -135,7 +135,7 @@ def damage_of_index(store: Store) -> list[str]:
 
 
 def forget(store: Store, keys: Sequence[Digest], objects: Sequence[str] = ()) -> list[str]:
-    """Remove records that are damaged, so that they are built again. Returns the names of images that went with them."""
+    """Remove damaged records, so that they are built again. Returns the names of images that went with them."""
     with store.index.writing() as db:
         lost = [
             row[0]

@@ -5,11 +5,10 @@ from __future__ import annotations
 from boxwright.frontends.recipe.arguments import exec_form
 from boxwright.frontends.recipe.heredoc import content, parse_word
 from boxwright.frontends.recipe.keywords import flag_value
-from boxwright.frontends.recipe.mounts import mounts
 from boxwright.frontends.recipe.problem import wrong
 from boxwright.frontends.recipe.state import StageState
 from boxwright.frontends.recipe.syntax import Instruction
-from boxwright.model.step import Run
+from boxwright.model.step import Mount, Run
 
 NETWORKS = frozenset({"default", "none", "host"})
 SECURITIES = frozenset({"sandbox", "insecure"})
@@ -31,9 +30,17 @@ def run_step(state: StageState, instruction: Instruction, network: str) -> Run:
         user=state.config.user,
         network=network,
         security=security,
-        mounts=mounts(state, instruction),
+        mounts=_mounts(state, instruction),
         shell=state.shell,
     )
+
+
+def _mounts(state: StageState, instruction: Instruction) -> tuple[Mount, ...]:
+    if not any(flag.name == "mount" for flag in instruction.flags):
+        return ()
+    from boxwright.frontends.recipe.mounts import mounts
+
+    return mounts(state, instruction)
 
 
 def _command(state: StageState, instruction: Instruction) -> tuple[str, ...]:

@@ -1,4 +1,7 @@
-"""Instructions that change the image's configuration and nothing else."""
+"""Instructions that change the image's configuration and nothing else.
+
+What few recipes hold is imported when it is met.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from boxwright.frontends.recipe.arguments import exec_form, pairs, words_or_list
-from boxwright.frontends.recipe.dbase import dbase
-from boxwright.frontends.recipe.healthcheck import healthcheck
 from boxwright.frontends.recipe.parser import parse_trigger
-from boxwright.frontends.recipe.ports import exposed, published
 from boxwright.frontends.recipe.problem import nearest, wrong
 from boxwright.frontends.recipe.scope import declared
 from boxwright.frontends.recipe.state import StageState
@@ -38,6 +38,13 @@ def env(state: StageState, instruction: Instruction) -> None:
     """ENV: all its values see the environment before it."""
     for name, value in _expanded_pairs(state, instruction):
         state.set_env(name, value)
+
+
+def database(state: StageState, instruction: Instruction) -> None:
+    """DBASE, our own."""
+    from boxwright.frontends.recipe.dbase import dbase
+
+    dbase(state, instruction)
 
 
 def label(state: StageState, instruction: Instruction) -> None:
@@ -74,18 +81,20 @@ def _command(state: StageState, instruction: Instruction) -> tuple[str, ...]:
 
 def expose(state: StageState, instruction: Instruction) -> None:
     """EXPOSE."""
+    from boxwright.frontends.recipe.ports import exposed
+
     words = state.expand_words(instruction.rest, instruction.span)
     found = [port for word in words for port in exposed(word, instruction.span)]
     state.config = replace(state.config, exposed=tuple(dict.fromkeys((*state.config.exposed, *found))))
 
 
 def port(state: StageState, instruction: Instruction) -> None:
-    """PORT, our own: a later line for one port of the container replaces an earlier one."""
-    known = {(item.container, item.protocol, item.host): item for item in state.config.published}
-    for word in state.expand_words(instruction.rest, instruction.span):
-        item = published(word, instruction.span)
-        known[item.container, item.protocol, item.host] = item
-    state.config = replace(state.config, published=tuple(known.values()))
+    """PORT, our own."""
+    from boxwright.frontends.recipe.ports import published
+
+    words = state.expand_words(instruction.rest, instruction.span)
+    found = [published(word, instruction.span) for word in words]
+    state.config = replace(state.config, published=tuple(dict.fromkeys((*state.config.published, *found))))
 
 
 def volume(state: StageState, instruction: Instruction) -> None:
@@ -119,6 +128,8 @@ def stop_signal(state: StageState, instruction: Instruction) -> None:
 
 def health(state: StageState, instruction: Instruction) -> None:
     """HEALTHCHECK."""
+    from boxwright.frontends.recipe.healthcheck import healthcheck
+
     state.config = replace(state.config, healthcheck=healthcheck(instruction))
 
 
@@ -147,7 +158,7 @@ def maintainer(state: StageState, instruction: Instruction) -> None:
 SETTINGS: Mapping[str, Setting] = {
     "ARG": arg,
     "CMD": cmd,
-    "DBASE": dbase,
+    "DBASE": database,
     "ENTRYPOINT": entrypoint,
     "ENV": env,
     "EXPOSE": expose,

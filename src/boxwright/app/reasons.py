@@ -1,0 +1,143 @@
+"""Why each step of a build would run: the plan, and what changed in keys since the last build, in words."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from difflib import SequenceMatcher
+
+from boxwright.app.build import Build, BuildRequest, history_name, step_records
+from boxwright.model.plan import Action, Decision
+from boxwright.store.history import History, StepRecord
+from boxwright.store.store import Store
+
+SHELL = ["/bin/sh", "-c"]
+LONGEST = 80
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """A step: whether it would run, and the reasons in words, the most telling first."""
+
+    stage: str
+    title: str
+    runs: bool
+    reasons: tuple[str, ...]
+
+
+def reasons_of(build: Build, request: BuildRequest, store: Store) -> tuple[Reason, ...]:
+    """One for each step, in the order of the graph."""
+    last = History(store).last(history_name(build, request))
+    now = step_records(build)
+    earlier = match(last, now)
+    return tuple(
+        Reason(node.stage, node.title, decision.action not in (Action.REUSE, Action.UNUSED), words)
+        for node, decision, words in zip(
+            build.graph.nodes,
+            build.plan.decisions,
+            (
+                _words(decision, record, before, known=bool(last))
+                for decision, record, before in zip(build.plan.decisions, now, earlier, strict=True)
+            ),
+            strict=True,
+        )
+    )
+
+
+def match(last: Sequence[StepRecord], now: Sequence[StepRecord]) -> list[StepRecord | None]:
+    """For each step the one of the last build that it was, None for a new one."""
+    found: list[StepRecord | None] = [None] * len(now)
+    matcher = SequenceMatcher(None, [record.title for record in last], [record.title for record in now], autojunk=False)
+    for kind, from_last, to_last, from_now, to_now in matcher.get_opcodes():
+        if kind in ("equal", "replace"):
+            for before, position in zip(range(from_last, to_last), range(from_now, to_now), strict=False):
+                if kind == "equal" or _kind(last[before]) == _kind(now[position]):
+                    found[position] = last[before]
+    return found
+
+
+def _kind(record: StepRecord) -> tuple[str, ...]:
+    return tuple(name for name, _ in record.fields) or (record.title.split(" ", 1)[0],)
+
+
+def _words(decision: Decision, record: StepRecord, before: StepRecord | None, *, known: bool) -> tuple[str, ...]:
+    if decision.action is Action.UNUSED:
+        return (decision.reason,)
+    changes = differences(before, record) if before is not None and before.key else []
+    if decision.action is Action.REUSE:
+        return ("cached", *changes)
+    if not known:
+        return ("there is no earlier build of this definition", decision.reason)
+    if before is None:
+        return ("the step is new",)
+    if not record.key:
+        return (decision.reason,)
+    if before.key == record.key:
+        return ("nothing changed; what it left was removed (gc, fsck), or it is asked to run again",)
+    return tuple(changes) or (decision.reason,)
+
+
+def differences(before: StepRecord, now: StepRecord) -> list[str]:
+    """What is different between two records of a step, the state that it starts from last."""
+    earlier, later = dict(before.fields), dict(now.fields)
+    words = [
+        _difference(name, earlier.get(name), later.get(name))
+        for name in dict.fromkeys((*later, *earlier))
+        if earlier.get(name) != later.get(name)
+    ]
+    words.sort(key=lambda text: text == STATE_CHANGED)
+    return words
+
+
+STATE_CHANGED = "the step before it changed"
+
+
+def _difference(name: str, before: str | None, now: str | None) -> str:
+    if name == "state":
+        return STATE_CHANGED
+    if name == "sources":
+        return _sources(before, now)
+    shown = (_shown(before), _shown(now))
+    if None in shown:
+        return f"{name} changed"
+    return f"{name} changed from {shown[0]} to {shown[1]}"
+
+
+def _shown(value: str | None) -> str | None:
+    """A field as people read it; None where only its digest was kept."""
+    if value is None or value in ("null", '""', "[]", ""):
+        return "nothing"
+    if value.startswith("sha256:"):
+        return value if len(value) < LONGEST and value.count(":") > 1 else None
+    data = _decoded(value)
+    if isinstance(data, list) and data[:2] == SHELL:
+        data = " ".join(map(str, data[2:]))
+    if isinstance(data, list) and all(isinstance(item, list) and len(item) == 2 for item in data):
+        data = " ".join(f"{item[0]}={item[1]}" for item in data)
+    text = data if isinstance(data, str) else json.dumps(data)
+    return f'"{text}"' if len(text) <= LONGEST else f'"{text[:LONGEST]}..."'
+
+
+def _decoded(value: str) -> object:
+    try:
+        data: object = json.loads(value)
+    except ValueError:
+        return value
+    return data
+
+
+def _sources(before: str | None, now: str | None) -> str:
+    earlier, later = (_by_name(_decoded(value or "")) for value in (before, now))
+    if earlier is None or later is None:
+        return "sources changed"
+    names = [name for name in dict.fromkeys((*later, *earlier)) if earlier.get(name) != later.get(name)]
+    named = [name for name in names if name]
+    return f"sources changed: {', '.join(named)}" if named else "sources changed"
+
+
+def _by_name(data: object) -> dict[str, object] | None:
+    """Sources as `Selected.identity` has them, by the name under which they land (a directory's is empty)."""
+    if not isinstance(data, list) or not all(isinstance(item, list) and len(item) > 1 for item in data):
+        return None
+    return {str(item[1]): item for item in data}

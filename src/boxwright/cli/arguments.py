@@ -1,0 +1,23 @@
+"""Arguments that several subcommands take."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from boxwright.errors import UsageError
+
+
+def pair(item: str, option: str) -> tuple[str, str]:
+    """``NAME=VALUE``."""
+    name, equals, value = item.partition("=")
+    if not equals or not name:
+        raise UsageError("usage.pair", f"{option} {item}: NAME=VALUE is expected")
+    return name, value
+
+
+def build_args(given: Sequence[str], environment: Mapping[str, str]) -> dict[str, str]:
+    """``--build-arg``: a name alone takes its value from the environment, where it is there."""
+    values = (item.partition("=") for item in given)
+    return {
+        name: value if equals else environment[name] for name, equals, value in values if equals or name in environment
+    }

@@ -1,0 +1,33 @@
+"""Write an image in some format: oci, oci-archive, docker-archive, lxc, lxd, rootfs, tar, squashfs."""
+
+from __future__ import annotations
+
+import argparse
+import os
+
+from boxwright.app.opening import open_store
+from boxwright.cli.console import say
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """The options of `export`."""
+    parser.add_argument("image", metavar="IMAGE", help="a name or the beginning of a digest")
+    parser.add_argument("outputs", nargs="*", metavar="TYPE:DEST", help="such as oci-archive:image.tar; repeatable")
+    parser.add_argument("--load", action="append", default=[], metavar="ENGINE", help="docker, podman or lxd")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Write it."""
+    from boxwright.app.lookup import find_image, names_of
+    from boxwright.app.outputs import check_outputs, deliver
+    from boxwright.errors import UsageError
+
+    if not options.outputs and not options.load:
+        raise UsageError("usage.output", "no output is named", hint="such as oci-archive:image.tar, or --load docker")
+    check_outputs(options.outputs, options.load)
+    with open_store(os.environ) as store:
+        image = find_image(store, options.image)
+        name = next(iter(names_of(store, image)), "")
+        for delivered in deliver(image, store, name, options.outputs, options.load):
+            say(f"{delivered.kind}: {delivered.place}")
+    return 0

@@ -1,0 +1,57 @@
+"""Say for each step whether it would run, and which of its inputs changed since the last build."""
+
+from __future__ import annotations
+
+import argparse
+import os
+
+from boxwright.cli.console import say
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """The options of `why`: those of `build` that count in keys."""
+    add = parser.add_argument
+    add("directory", nargs="?", default=".", metavar="CONTEXT", help="the build context (default: .)")
+    add("-f", "--file", help="the definition")
+    add("--target", default="", help="the stage to build")
+    add("--build-arg", action="append", default=[], metavar="NAME[=VALUE]")
+    add("--build-context", action="append", default=[], metavar="NAME=DIRECTORY")
+    add("--platform", default="", help="only the machine's own, such as linux/amd64")
+    add("--network", default="default", choices=("none", "default", "host"))
+    add("--all", action="store_true", help="also the steps that are cached")
+    add("--json", action="store_true", help="print a JSON array")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Compare."""
+    from boxwright.app.build import BuildRequest, prepare
+    from boxwright.app.opening import open_store
+    from boxwright.app.reasons import reasons_of
+    from boxwright.cli.arguments import build_args, pair
+    from boxwright.cli.steptext import clean
+
+    request = BuildRequest(
+        directory=options.directory,
+        file=options.file,
+        build_args=build_args(options.build_arg, os.environ),
+        target=options.target,
+        platform=options.platform,
+        network=options.network,
+        contexts=dict(pair(item, "--build-context") for item in options.build_context),
+    )
+    with open_store(os.environ) as store:
+        reasons = reasons_of(prepare(request, store, os.environ), request, store)
+    if options.json:
+        import dataclasses
+        import json
+
+        say(json.dumps([dataclasses.asdict(reason) for reason in reasons], indent=2))
+        return 0
+    for reason in reasons:
+        if reason.runs or options.all:
+            say(f"{'RUN   ' if reason.runs else 'CACHED'} [{clean(reason.stage)}] {clean(reason.title)}")
+            for text in reason.reasons:
+                say(f"         {clean(text)}")
+    cached = sum(not reason.runs for reason in reasons)
+    say(f"{len(reasons) - cached} of {len(reasons)} steps would run")
+    return 0
