@@ -63,6 +63,13 @@ def pytest_configure() -> None:
         os.environ.setdefault("CONTAINERS_CONF", str(configuration))
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What stands in tests/integration is an integration test."""
+    for item in items:
+        if "integration" in item.path.parts:
+            item.add_marker(pytest.mark.integration)
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
     lacking = [f"engine {mark.args[0]}" for mark in item.iter_markers("engine") if not engine_answers(mark.args[0])]
     if item.get_closest_marker("ordinary_user") and not has_ordinary_user():

@@ -65,7 +65,7 @@ class BaseResolver:
         name = f"{meaning.source}:{meaning.name}"
         row = self._store.index.one("SELECT digest, config FROM bases WHERE name=?", (f"{name} {platform}",))
         if row is None or self._pull or meaning.source != "registry":
-            digest, config = inspect_image(meaning, platform, self._store.home.work)
+            digest, config = inspect_image(meaning, platform)
             with self._store.index.writing() as db:
                 db.execute(
                     "INSERT OR REPLACE INTO bases VALUES (?, ?, ?, ?, ?, ?)",
@@ -100,7 +100,7 @@ class BaseFetcher:
             return None
         from boxwright.app.imports import fetch_image
 
-        fetch_image(base, directory, output)
+        fetch_image(base, directory, self._store.home.cache, output)
         return None
 
     def _bootstrap(self, base: Base, directory: str, output: Callable[[bytes], None]) -> int:

@@ -71,11 +71,9 @@ def _words(decision: Decision, record: StepRecord, before: StepRecord | None, *,
         return ("there is no earlier build of this definition", decision.reason)
     if before is None:
         return ("the step is new",)
-    if not record.key:
-        return (decision.reason,)
-    if before.key == record.key:
+    if record.key and before.key == record.key:
         return ("nothing changed; what it left was removed (gc, fsck), or it is asked to run again",)
-    return tuple(changes) or (decision.reason,)
+    return tuple(changes) if record.key and changes else (decision.reason,)
 
 
 def differences(before: StepRecord, now: StepRecord) -> list[str]:

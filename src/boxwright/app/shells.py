@@ -6,6 +6,7 @@ import os
 from dataclasses import dataclass, replace
 
 from boxwright.app.build import Build
+from boxwright.app.privileges import ensure_privileges
 from boxwright.app.sandboxes import LateSandbox
 from boxwright.errors import BoxwrightError
 from boxwright.model.digest import Digest
@@ -69,6 +70,7 @@ def open_shell(store: Store, request: ShellRequest, sandbox: LateSandbox, *, ter
     if "PATH" not in dict(request.env):
         request = replace(request, env=(*request.env, ("PATH", PATH)))
     env = (*request.env, ("TERM", os.environ.get("TERM", "dumb"))) if terminal else request.env
+    ensure_privileges()
     launcher = sandbox.start()
     try:
         with store.draft(snapshot) as draft:

@@ -73,7 +73,8 @@ def bash(commands: list[Subcommand]) -> str:
     """The script for bash."""
     lines = [
         "_boxwright() {",
-        "  local current=${COMP_WORDS[COMP_CWORD]} previous=${COMP_WORDS[COMP_CWORD-1]} words= images=",
+        "  local current=${COMP_LINE:0:COMP_POINT} previous=${COMP_WORDS[COMP_CWORD-1]} words= images=",
+        "  current=${current##* }",
         "  COMPREPLY=()",
         f"  if [ $COMP_CWORD -eq 1 ]; then COMPREPLY=($(compgen -W '{_names(commands)}' -- \"$current\")); return; fi",
         "  case ${COMP_WORDS[1]},$previous in",
@@ -93,10 +94,10 @@ def bash(commands: list[Subcommand]) -> str:
         "  esac",
         '  if [ -n "$images" ] && [ "${current#-}" = "$current" ]; then',
         '    words="$words $(boxwright images --names 2>/dev/null)"',
-        "    type __ltrim_colon_completions >/dev/null 2>&1 && _get_comp_words_by_ref -n : current 2>/dev/null",
         "  fi",
         '  COMPREPLY=($(compgen -W "$words" -- "$current"))',
-        '  type __ltrim_colon_completions >/dev/null 2>&1 && __ltrim_colon_completions "$current"',
+        "  # A colon ends a word for readline: what stands before it is on the line already.",
+        '  COMPREPLY=("${COMPREPLY[@]#"${current%"${current##*:}"}"}")',
         "  return 0",
         "}",
         "complete -o default -F _boxwright boxwright",

@@ -8,8 +8,9 @@ from collections.abc import Callable, Sequence
 
 from boxwright.errors import FetchError
 from boxwright.model.digest import Digest, digest_of
+from boxwright.model.image import ImageConfig
 from boxwright.sources.blobs import DirectoryFiles
-from boxwright.sources.imageconfig import Json, json_object, objects
+from boxwright.sources.imageconfig import Json, json_object, objects, parse_config
 from boxwright.sources.oci import ImportedImage, find_layout, flatten
 from boxwright.sources.process import Finished, never, run_program
 from boxwright.sources.reference import RegistryName, parse_registry_name
@@ -106,3 +107,16 @@ def _failed(reference: RegistryName, finished: Finished, platform: str) -> Fetch
         f"{reference} could not be fetched: {said}",
         hint="can this machine reach the registry? A name without a registry means Docker's own",
     )
+
+
+def remote_config(name: str, platform: str, *, cancelled: Callable[[], bool] = never) -> ImageConfig:
+    """The configuration of a registry's image for a platform (OS/ARCHITECTURE[/VARIANT]); its layers are not read."""
+    reference = parse_registry_name(name)
+    system, architecture, *variant = platform.split("/")
+    argv = ["skopeo", f"--override-os={system}", f"--override-arch={architecture}"]
+    argv += [f"--override-variant={variant[0]}"] if variant else []
+    argv += ["inspect", "--raw", "--config", *_tls(reference, "--tls-verify=false"), f"docker://{_skopeo_name(reference)}"]
+    finished = run_program(argv, package="skopeo", cancelled=cancelled)
+    if finished.status:
+        raise _failed(reference, finished, platform)
+    return parse_config(finished.stdout)

@@ -6,7 +6,6 @@ import sys
 import threading
 
 import pytest
-from tests.unit.cli.graphs import graph, plan
 
 from boxwright.cli.progress import Display, JsonDisplay, PlainDisplay, display_for
 from boxwright.cli.progress_live import LiveDisplay
@@ -14,6 +13,7 @@ from boxwright.events import Event, Message, Planned, StepFailed, StepFinished, 
 from boxwright.model.digest import digest_of
 from boxwright.model.image import Image, ImageConfig, Snapshot
 from boxwright.model.tree import Manifest
+from tests.unit.cli.graphs import graph, plan
 
 BUILD: list[Event] = [
     Planned(plan()),

@@ -1,0 +1,66 @@
+"""FROM each kind of place."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import Program
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.fixture
+def application(boxwright: Program, context: Callable[..., Path], busybox_base: Path, tmp_path: Path) -> Path:
+    """An image of ours as an OCI layout."""
+    place = context(f"FROM tar:{busybox_base}\nENV GREETING=hello\nRUN echo x > /x\nPORT 8080:80\n", name="application")
+    layout = tmp_path / "layout"
+    boxwright("build", place, "-q", "-t", "application", "-o", f"oci:{layout}", "-o", f"docker-archive:{tmp_path}/d.tar")
+    return layout
+
+
+@pytest.mark.parametrize("source", ["oci:{layout}", "docker-archive:{layout.parent}/d.tar", "application"])
+def test_from_images_of_ours(
+    boxwright: Program, context: Callable[..., Path], application: Path, tmp_path: Path, source: str
+) -> None:
+    place = context(f"FROM {source.format(layout=application)}\nRUN echo $GREETING > /y\nENV MORE=1\n", name="derived")
+    boxwright("build", place, "-q", "-t", "derived", "-o", f"rootfs:{tmp_path / 'out'}")
+    assert (tmp_path / "out/y").read_text() == "hello\n"
+    assert (tmp_path / "out/x").read_text() == "x\n"
+    config = json.loads(boxwright("inspect", "derived").out)[0]["config"]
+    assert config["env"]["GREETING"] == "hello"
+    assert config["published"] == [{"container": 80, "host": 8080, "protocol": "tcp"}]
+
+
+@pytest.mark.engine("registry")
+def test_from_a_registry(
+    boxwright: Program, context: Callable[..., Path], application: Path, tmp_path: Path
+) -> None:
+    reference = "127.0.0.1:5000/tests/application:1"
+    copy = ["skopeo", "copy", "--quiet", "--dest-tls-verify=false", f"oci:{application}", f"docker://{reference}"]
+    subprocess.run(copy, check=True)
+    place = context(f"FROM {reference}\nRUN echo $GREETING > /y\n", name="derived")
+    first = boxwright("build", place, "-q", "-o", f"rootfs:{tmp_path / 'out'}").out
+    assert (tmp_path / "out/y").read_text() == "hello\n"
+    assert boxwright("build", place, "-q").out == first
+    assert "CACHED" in boxwright("build", place, "--pull", "--dry-run").out
+    missing = context("FROM 127.0.0.1:5000/tests/nothing:1\n", name="missing")
+    assert "[registry.not-found]" in boxwright("build", missing, status=5).err
+
+
+def test_bootstrapped_base(boxwright: Program, context: Callable[..., Path], tmp_path: Path) -> None:
+    place = context("FROM debian:bookworm\nRUN dpkg-query -W base-files > /v && id -u\n")
+    boxwright("build", place, "-q", "-o", f"rootfs:{tmp_path / 'out'}")
+    assert (tmp_path / "out/v").read_text().startswith("base-files\t12")
+    assert not list((tmp_path / "out/dev").iterdir())
+
+
+def test_unreachable_mirror(fresh_boxwright: Program, context: Callable[..., Path]) -> None:
+    place = context("FROM debian:bookworm\n")
+    result = fresh_boxwright("build", place, "--mirror", "http://127.0.0.1:9/debian", status=5)
+    assert "[base.fetch]" in result.err
+    assert "Traceback" not in result.err
