@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Mapping
-from pathlib import Path
 
 from boxwright.errors import BoxwrightError
 from boxwright.model.digest import digest_of, hex_of
@@ -35,7 +35,7 @@ class LocalContexts:
     def _read(self, name: str) -> ContextTree:
         if name not in self._directories:
             raise BoxwrightError("context.unknown", f"there is no build context {name!r}")
-        directory = str(Path(self._directories[name]).resolve())
+        directory = os.path.realpath(self._directories[name])
         text = self._ignore_text(directory)
         memory = f"{self._store.home.contexts}/{_memory_name(directory, text)}"
         rules = IgnoreRules.parse(text) if text.strip() else None
@@ -45,9 +45,10 @@ class LocalContexts:
         return tree
 
     def _ignore_text(self, directory: str) -> str:
-        for path in (Path(f"{self._definition}.dockerignore"), Path(directory, ".dockerignore")):
-            if path.is_file():
-                return path.read_text(encoding="utf-8", errors="surrogateescape")
+        for path in (f"{self._definition}.dockerignore", os.path.join(directory, ".dockerignore")):
+            if os.path.isfile(path):
+                with open(path, encoding="utf-8", errors="surrogateescape") as text:
+                    return text.read()
         return ""
 
 

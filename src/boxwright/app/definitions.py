@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import os
 
 from boxwright.errors import DefinitionError, UsageError
 
@@ -12,14 +12,14 @@ RECIPES = ("Recipe", "Dockerfile", "Containerfile")
 def find_definition(directory: str, given: str | None) -> str:
     """The file that says what to build. Raises where there is none, or several and none was named."""
     if given is not None:
-        candidates = [Path(given), Path(directory, given)]
-        found = next((path for path in candidates if path.is_file()), None)
+        candidates = (given, os.path.join(directory, given))
+        found = next((path for path in candidates if os.path.isfile(path)), None)
         if found is None:
             raise UsageError("definition.not-found", f"there is no file {given}")
-        return str(found)
-    if not Path(directory).is_dir():
+        return found
+    if not os.path.isdir(directory):
         raise UsageError("definition.not-found", f"there is no directory {directory}")
-    present = [name for name in RECIPES if Path(directory, name).is_file()]
+    present = [name for name in RECIPES if os.path.isfile(os.path.join(directory, name))]
     if not present:
         raise DefinitionError(
             "definition.none",
@@ -32,13 +32,14 @@ def find_definition(directory: str, given: str | None) -> str:
             f"{directory} holds {' and '.join(present)}",
             hint=f"name one, such as -f {present[0]}",
         )
-    return str(Path(directory, present[0]))
+    return os.path.join(directory, present[0])
 
 
 def read_definition(file: str) -> str:
     """The text of a definition."""
     try:
-        return Path(file).read_text(encoding="utf-8")
+        with open(file, encoding="utf-8", newline="") as text:
+            return text.read()
     except UnicodeDecodeError as error:
         raise DefinitionError("definition.encoding", f"{file} is not UTF-8 text (byte {error.start})") from error
     except OSError as error:

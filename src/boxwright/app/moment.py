@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import os
-import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 from boxwright.errors import UsageError
 
@@ -34,9 +32,14 @@ def build_moment(environment: Mapping[str, str], build_args: Mapping[str, str], 
 
 
 def _last_commit(directory: str) -> int | None:
-    place = Path(directory).resolve()
-    if not any((parent / ".git").exists() for parent in (place, *place.parents)):
-        return None
+    place = os.path.realpath(directory)
+    while not os.path.exists(f"{place}/.git"):
+        parent = os.path.dirname(place)
+        if parent == place:
+            return None
+        place = parent
+    import subprocess
+
     try:
         answer = subprocess.run(
             ["git", "-c", "safe.directory=*", "log", "-1", "--format=%ct", "--", "."],

@@ -8,12 +8,14 @@ from dataclasses import dataclass
 from difflib import SequenceMatcher
 
 from boxwright.app.build import Build, BuildRequest, history_name, step_records
+from boxwright.app.changes import SourceChanges
 from boxwright.model.plan import Action, Decision
 from boxwright.store.history import History, StepRecord
 from boxwright.store.store import Store
 
 SHELL = ["/bin/sh", "-c"]
 LONGEST = 80
+MOST_NAMES = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,19 +32,17 @@ def reasons_of(build: Build, request: BuildRequest, store: Store) -> tuple[Reaso
     """One for each step, in the order of the graph."""
     last = History(store).last(history_name(build, request))
     now = step_records(build)
-    earlier = match(last, now)
-    return tuple(
-        Reason(node.stage, node.title, decision.action not in (Action.REUSE, Action.UNUSED), words)
-        for node, decision, words in zip(
-            build.graph.nodes,
-            build.plan.decisions,
-            (
-                _words(decision, record, before, known=bool(last))
-                for decision, record, before in zip(build.plan.decisions, now, earlier, strict=True)
-            ),
-            strict=True,
-        )
-    )
+    changes = SourceChanges(build, request, store)
+    reasons: list[Reason] = []
+    for node, decision, record, before in zip(
+        build.graph.nodes, build.plan.decisions, now, match(last, now), strict=True
+    ):
+        words = list(_words(decision, record, before, known=bool(last)))
+        if before is not None and SOURCES_CHANGED in words:
+            words[words.index(SOURCES_CHANGED)] = _named(changes.files(node, before.key))
+        runs = decision.action not in (Action.REUSE, Action.UNUSED)
+        reasons.append(Reason(node.stage, node.title, runs, tuple(words)))
+    return tuple(reasons)
 
 
 def match(last: Sequence[StepRecord], now: Sequence[StepRecord]) -> list[StepRecord | None]:
@@ -89,6 +89,7 @@ def differences(before: StepRecord, now: StepRecord) -> list[str]:
 
 
 STATE_CHANGED = "the step before it changed"
+SOURCES_CHANGED = "sources changed"
 
 
 def _difference(name: str, before: str | None, now: str | None) -> str:
@@ -128,10 +129,17 @@ def _decoded(value: str) -> object:
 def _sources(before: str | None, now: str | None) -> str:
     earlier, later = (_by_name(_decoded(value or "")) for value in (before, now))
     if earlier is None or later is None:
-        return "sources changed"
+        return SOURCES_CHANGED
     names = [name for name in dict.fromkeys((*later, *earlier)) if earlier.get(name) != later.get(name)]
     named = [name for name in names if name]
-    return f"sources changed: {', '.join(named)}" if named else "sources changed"
+    return _named(named)
+
+
+def _named(names: Sequence[str]) -> str:
+    if not names:
+        return SOURCES_CHANGED
+    more = f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
+    return f"{SOURCES_CHANGED}: {', '.join(names[:MOST_NAMES])}{more}"
 
 
 def _by_name(data: object) -> dict[str, object] | None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from boxwright.errors import MachineError
 from boxwright.ports import ExitStatus, SandboxSpec
-from boxwright.sandbox.launcher import Launcher
+
+if TYPE_CHECKING:
+    from boxwright.sandbox.launcher import Launcher
 
 
 class LateSandbox:
@@ -20,6 +22,10 @@ class LateSandbox:
     def start(self) -> Launcher:
         """Fork the launcher."""
         if self._launcher is None:
+            from pathlib import Path
+
+            from boxwright.sandbox.launcher import Launcher
+
             self._launcher = Launcher.start(Path(self._cache))
         return self._launcher
 

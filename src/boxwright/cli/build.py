@@ -6,7 +6,6 @@ import argparse
 import os
 import sys
 import time
-from pathlib import Path
 
 from boxwright.app.build import Build, BuildRequest, execute, prepare
 from boxwright.app.names import image_name
@@ -67,7 +66,8 @@ def run(options: argparse.Namespace) -> int:
             display.close()
         _deliver(options, image, store)
     if options.iidfile:
-        Path(options.iidfile).write_text(image.identity, encoding="ascii")
+        with open(options.iidfile, "w", encoding="ascii") as file:
+            file.write(image.identity)
     if options.quiet:
         say(image.identity)
     elif options.progress != "json":

@@ -14,7 +14,6 @@ from __future__ import annotations
 import errno
 import os
 from dataclasses import dataclass
-from pathlib import Path
 
 from boxwright.errors import StoreError
 
@@ -67,10 +66,10 @@ def default_root(environment: dict[str, str], user: int) -> str:
     """``BOXWRIGHT_HOME``, else the place of the system (root) or of the user (XDG base directories)."""
     given = environment.get("BOXWRIGHT_HOME")
     if given:
-        return str(Path(given).absolute())
+        return os.path.abspath(given)
     if user == 0:
         return "/var/lib/boxwright"
-    data = environment.get("XDG_DATA_HOME") or str(Path.home() / ".local/share")
+    data = environment.get("XDG_DATA_HOME") or os.path.expanduser("~/.local/share")
     return f"{data}/boxwright"
 
 
