@@ -9,11 +9,14 @@ import re
 import tarfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import BinaryIO, Protocol, cast
+from typing import TYPE_CHECKING, BinaryIO, Protocol, cast
 
 from boxwright.errors import FetchError
 from boxwright.model.digest import Digest
 from boxwright.sources.imageconfig import bad
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
 
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _DOCUMENT = 16 << 20
@@ -96,10 +99,11 @@ class Verified(io.RawIOBase):
         self.size += len(data)
         return data
 
-    def readinto(self, buffer: bytearray) -> int:  # type: ignore[override]
+    def readinto(self, buffer: WriteableBuffer, /) -> int:
         """The next bytes."""
-        data = self.read(len(buffer))
-        buffer[: len(data)] = data
+        view = memoryview(buffer)
+        data = self.read(len(view))
+        view[: len(data)] = data
         return len(data)
 
     def finish(self, digest: Digest, what: str, size: int | None = None) -> None:

@@ -7,9 +7,12 @@ import io
 import lzma
 import zlib
 from collections.abc import Callable
-from typing import BinaryIO, Protocol, cast
+from typing import TYPE_CHECKING, BinaryIO, Protocol, cast
 
 from boxwright.errors import FetchError, MachineError
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
 
 MAGIC = ((b"\x1f\x8b", "gzip"), (b"\x28\xb5\x2f\xfd", "zstd"), (b"\xfd7zXZ\x00", "xz"), (b"BZh", "bzip2"))
 """RFC 1952, RFC 8878, xz-file-format, bzip2."""
@@ -80,7 +83,7 @@ _STAGES: dict[str, Callable[[], _Stage]] = {"gzip": _Inflate, "bzip2": _bzip2, "
 class _Reader(io.RawIOBase):
     """The plain bytes of a row of compressed members; padding of zeros may follow the last."""
 
-    def __init__(self, source: BinaryIO, make: Callable[[], _Stage]) -> None:
+    def __init__(self, source: _Joined, make: Callable[[], _Stage]) -> None:
         self._source = source
         self._make = make
         self._stage: _Stage = make()
@@ -90,8 +93,9 @@ class _Reader(io.RawIOBase):
         """It is."""
         return True
 
-    def readinto(self, buffer: bytearray) -> int:  # type: ignore[override]
+    def readinto(self, buffer: WriteableBuffer, /) -> int:
         """The next bytes, 0 at the end."""
+        view = memoryview(buffer)
         while not self._ended:
             data = b""
             if self._stage.eof:
@@ -103,11 +107,11 @@ class _Reader(io.RawIOBase):
                 if not data:
                     raise damaged("it ends early")
             try:
-                result = self._stage.decompress(data, len(buffer))
+                result = self._stage.decompress(data, len(view))
             except (zlib.error, lzma.LZMAError, OSError, EOFError) as error:
                 raise damaged(str(error)) from error
             if result:
-                buffer[: len(result)] = result
+                view[: len(result)] = result
                 return len(result)
         return 0
 
@@ -119,7 +123,7 @@ class _Reader(io.RawIOBase):
             self._ended = True
             return False
         self._stage = self._make()
-        self._source = cast("BinaryIO", _Joined(rest, self._source))
+        self._source.put_back(rest)
         return True
 
 
@@ -128,7 +132,11 @@ class _Joined:
 
     def __init__(self, first: bytes, rest: BinaryIO) -> None:
         self._first = first
-        self._rest = rest._rest if isinstance(rest, _Joined) else rest  # noqa: SLF001 - the same class
+        self._rest = rest
+
+    def put_back(self, data: bytes) -> None:
+        """What is read next."""
+        self._first = data + self._first
 
     def read(self, size: int) -> bytes:
         """At most `size` bytes."""
@@ -156,7 +164,7 @@ class _Zstd(io.RawIOBase):
         """It is."""
         return True
 
-    def readinto(self, buffer: bytearray) -> int:  # type: ignore[override]
+    def readinto(self, buffer: WriteableBuffer, /) -> int:
         """The next bytes, 0 at the end."""
         try:
             return int(self._stream.readinto(buffer))
@@ -174,10 +182,10 @@ def plain_reader(source: BinaryIO) -> io.BufferedReader:
     head = b""
     while len(head) < 6 and (more := source.read(6 - len(head))):
         head += more
-    joined = cast("BinaryIO", _Joined(head, source))
+    joined = _Joined(head, source)
     kind = compression_of(head)
     if kind == "zstd":
-        return io.BufferedReader(_Zstd(joined), _OUTPUT)
+        return io.BufferedReader(_Zstd(cast("BinaryIO", joined)), _OUTPUT)
     if kind:
         return io.BufferedReader(_Reader(joined, _STAGES[kind]), _OUTPUT)
     return io.BufferedReader(_Plain(joined), _OUTPUT)
@@ -186,15 +194,16 @@ def plain_reader(source: BinaryIO) -> io.BufferedReader:
 class _Plain(io.RawIOBase):
     """A stream that is not compressed."""
 
-    def __init__(self, source: BinaryIO) -> None:
+    def __init__(self, source: _Joined) -> None:
         self._source = source
 
     def readable(self) -> bool:
         """It is."""
         return True
 
-    def readinto(self, buffer: bytearray) -> int:  # type: ignore[override]
+    def readinto(self, buffer: WriteableBuffer, /) -> int:
         """The next bytes, 0 at the end."""
-        data = self._source.read(len(buffer))
-        buffer[: len(data)] = data
+        view = memoryview(buffer)
+        data = self._source.read(len(view))
+        view[: len(data)] = data
         return len(data)

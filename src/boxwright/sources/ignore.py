@@ -20,6 +20,7 @@ from boxwright.model.span import Span
 __all__ = ["IgnoreRules", "glob_to_regex"]
 
 WILD = frozenset("*?[]\\")
+ANY = glob_to_regex("*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +132,49 @@ def _regex(pattern: str) -> str:
     """A regular expression for fullmatch, as Moby's patternmatcher reads `pattern`."""
     if pattern.startswith("**") and WILD.isdisjoint(pattern[2:]) and not pattern.startswith("**/"):
         return ".*" + re.escape(pattern[2:])
+    components = pattern.split("/")
+    if any("**" in component and component != "**" for component in components):
+        return "".join(_tokens(pattern))
+    segments: list[list[str]] = [[]]
+    for number, component in enumerate(components):
+        if component != "**":
+            segments[-1].append(_component(component))
+        elif number == 0 or components[number - 1] != "**":
+            segments.append([])
+    return _joined(["/".join(segment) for segment in segments])
+
+
+def _joined(segments: list[str]) -> str:
+    """What stands between the ``**`` of a pattern.
+
+    All but the last are matched as early as possible and for good: a later place would match no more, and trying each
+    takes time that grows with the power of their number.
+    """
+    if len(segments) == 1:
+        return segments[0]
+    first, *middle, last = segments
+    parts = [f"{first}/" if first else ""]
+    parts += [f"(?>(?:.*?/)??{segment}/)" for segment in middle]
+    parts.append(f"(?:.*/)?{last}" if last else ".*")
+    return "".join(parts)
+
+
+def _component(component: str) -> str:
+    """One component without ``**``; all but its last ``*`` are matched as early as possible, likewise for good."""
+    parts: list[str] = []
+    star = -1
+    for token in _tokens(component):
+        if token == ANY:
+            if star >= 0:
+                parts[star] = f"(?>{ANY}?"
+                parts.append(")")
+            star = len(parts)
+        parts.append(token)
+    return "".join(parts)
+
+
+def _tokens(pattern: str) -> list[str]:
+    """A regular expression for each element of a pattern."""
     parts: list[str] = []
     position = 0
     while position < len(pattern):
@@ -145,7 +189,7 @@ def _regex(pattern: str) -> str:
             width = 2 if pattern[position] == "\\" else 1
             parts.append(glob_to_regex(pattern[position : position + width]))
             position += width
-    return "".join(parts)
+    return parts
 
 
 def _after_stars(pattern: str, position: int) -> int:

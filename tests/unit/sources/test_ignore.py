@@ -20,7 +20,8 @@ BUDGET_SECONDS = 0.3  # ten times what it takes, so that a busy machine passes
 
 names = st.text("ab.*", min_size=1, max_size=3).filter(lambda name: name not in {".", ".."})
 paths = st.lists(names, min_size=1, max_size=4).map("/".join)
-patterns = st.lists(st.sampled_from(["a", "b", "*", "**", "a*", "?", "[ab]", "**b"]), min_size=1, max_size=4).map("/".join)
+components = st.sampled_from(["a", "b", "*", "**", "a*", "*a*b", "?", "[ab]", "**b"])
+patterns = st.lists(components, min_size=1, max_size=5).map("/".join)
 lines = st.lists(st.tuples(st.sampled_from(["", "!"]), patterns).map("".join), max_size=5).map("\n".join)
 
 
@@ -64,15 +65,54 @@ def test_the_order_of_questions_does_not_matter(text: str, one: str, other: str)
     assert (first.ignored(one), first.ignored(other)) == (second.ignored(other), second.ignored(one))[::-1]
 
 
-@given(st.text())
-def test_any_text_is_rules_or_a_typed_error(text: str) -> None:
+def problem_of(text: str) -> DefinitionError | None:
     try:
         rules = IgnoreRules.parse(text)
     except DefinitionError as error:
-        assert error.code == "ignore.pattern"
-    else:
-        rules.ignored("a/b.c")
-        rules.may_hold_kept("a/b.c")
+        return error
+    rules.ignored("a/b.c")
+    rules.may_hold_kept("a/b.c")
+    return None
+
+
+@given(st.text() | st.text("ab/*?[]!-^\\\n"))
+def test_any_text_is_rules_or_a_typed_error(text: str) -> None:
+    problem = problem_of(text)
+    assert problem is None or problem.code == "ignore.pattern"
+
+
+def simple_match(pattern: list[str], path: list[str]) -> bool:
+    """What whole components and ``**`` mean, written as simply as can be."""
+    if not pattern:
+        return not path
+    if pattern[0] == "**":
+        return any(simple_match(pattern[1:], path[start:]) for start in range(len(path) + (pattern == ["**"])))
+    return (
+        bool(path)
+        and re.fullmatch(glob_to_regex(pattern[0]), path[0]) is not None
+        and simple_match(pattern[1:], path[1:])
+    )
+
+
+@given(st.lists(st.sampled_from(["a", "*", "**", "a*", "*a*b*", "*b*a"]), min_size=1, max_size=5), paths)
+def test_a_pattern_means_what_it_says(pattern: list[str], path: str) -> None:
+    wanted = [name for number, name in enumerate(pattern) if name != "**" or pattern[number - 1 : number] != ["**"]]
+    parts = path.split("/")
+    prefixes = [parts[:end] for end in range(1, len(parts) + 1)]
+    expected = any(
+        simple_match(wanted, prefix) and (wanted[-1] != "**" or simple_match([*wanted, "*"], prefix))
+        for prefix in prefixes
+    )
+    assert IgnoreRules.parse("/".join(pattern)).ignored(path) is expected
+
+
+@pytest.mark.parametrize("pattern", ["*a" * 40 + "b", "/".join(["**/*a"] * 40), "**/" * 40 + "b"])
+def test_no_pattern_takes_long(pattern: str) -> None:
+    rules = IgnoreRules.parse(pattern)
+    start = time.perf_counter()
+    assert not rules.ignored("a" * 200)
+    assert not rules.ignored("a/" * 39 + "c")
+    assert time.perf_counter() - start < BUDGET_SECONDS
 
 
 @given(st.text("ab*?[]^-\\/", max_size=8))
@@ -85,7 +125,7 @@ def test_any_glob_is_a_regex_or_a_value_error(pattern: str) -> None:
 
 
 def test_ten_thousand_paths_are_quick() -> None:
-    rules = IgnoreRules.parse("\n".join(["node_modules", "**/*.pyc", "*.log", "!keep.log", "/dist/", "docs/**/*.md"]))
+    rules = IgnoreRules.parse("node_modules\n**/*.pyc\n*.log\n!keep.log\n/dist/\ndocs/**/*.md")
     many = [f"src/module{number % 100}/package{number % 7}/file{number}.py" for number in range(10_000)]
     start = time.perf_counter()
     assert not any(map(rules.ignored, many))

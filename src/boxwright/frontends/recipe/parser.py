@@ -75,6 +75,16 @@ def _directives(lines: list[str], file: str) -> dict[str, str]:
     return found
 
 
+def _end_of_word(text: str) -> int:
+    word = _WORD.match(text)
+    return word.end() if word else 0
+
+
+def _first_word(text: str) -> str:
+    """The word that a text begins with, in capitals."""
+    return text[: _end_of_word(text)].upper()
+
+
 class _Reader:
     """Reads instructions off lines."""
 
@@ -125,24 +135,24 @@ class _Reader:
         return line, False
 
     def _instruction(self, text: str, start: int) -> Instruction:
-        word = _WORD.match(text)
-        keyword = (word[0] if word else text).upper()
+        keyword = _first_word(text)
         first = self._lines[start]
         column = len(first) - len(first.lstrip(BLANK)) + 1
         place = Span(self._file, start + 1, column, self._next)
         check_keyword(keyword, self._place or place, own=self._own)
-        flags, rest = split_flags(text[word.end() :].strip(BLANK) if word else "")
+        flags, rest = split_flags(text[_end_of_word(text) :].strip(BLANK))
         check_flags(keyword, flags, self._place or place)
         heredocs = self._heredocs(keyword, rest, text, start) if "<<" in text else ()
         span = self._place or Span(self._file, start + 1, column, self._next)
-        if not rest and keyword != "ONBUILD":
+        if not rest:
             raise wrong(f"{keyword} needs arguments", span)
+        if keyword == "ONBUILD":
+            check_keyword(_first_word(rest), span, own=self._own)
         return Instruction(keyword, rest, flags, heredocs, span, text)
 
     def _heredocs(self, keyword: str, rest: str, text: str, start: int) -> tuple[Heredoc, ...]:
         if keyword == "ONBUILD":
-            word = _WORD.match(rest)
-            keyword, rest = (word[0].upper(), rest[word.end() :]) if word else ("", "")
+            keyword, rest = _first_word(rest), rest[_end_of_word(rest) :]
         if keyword not in WITH_HEREDOCS or exec_form(rest) is not None:
             return ()
         return tuple(self._document(document, start) for document in announced(text))

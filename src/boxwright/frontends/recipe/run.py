@@ -12,7 +12,6 @@ from boxwright.model.step import Mount, Run
 
 NETWORKS = frozenset({"default", "none", "host"})
 SECURITIES = frozenset({"sandbox", "insecure"})
-END = "END_OF_SCRIPT"
 
 
 def run_step(state: StageState, instruction: Instruction, network: str) -> Run:
@@ -23,13 +22,15 @@ def run_step(state: StageState, instruction: Instruction, network: str) -> Run:
     security = flag_value(instruction.flags, "security") or "sandbox"
     if security not in SECURITIES:
         raise wrong(f"--security is sandbox or insecure, not {security!r}", instruction.span)
+    argv, stdin = _command(state, instruction)
     return Run(
-        argv=_command(state, instruction),
+        argv=argv,
         env=state.environment(),
         cwd=state.directory,
         user=state.config.user,
         network=network,
         security=security,
+        stdin=stdin,
         mounts=_mounts(state, instruction),
         shell=state.shell,
     )
@@ -43,42 +44,38 @@ def _mounts(state: StageState, instruction: Instruction) -> tuple[Mount, ...]:
     return mounts(state, instruction)
 
 
-def _command(state: StageState, instruction: Instruction) -> tuple[str, ...]:
+def _command(state: StageState, instruction: Instruction) -> tuple[tuple[str, ...], str]:
+    """The command, and what it reads from its standard input."""
     listed = exec_form(instruction.rest)
     if listed is not None:
         if not listed or "\0" in "".join(listed):
             raise wrong("RUN needs a command", instruction.span)
-        return listed
-    return (*state.shell, _script(instruction))
+        return listed, ""
+    text, stdin = _script(instruction)
+    return (*state.shell, text), stdin
 
 
-def _script(instruction: Instruction) -> str:
+def _script(instruction: Instruction) -> tuple[str, str]:
     """The text for the shell: a lone document is the script itself, others are left to the shell."""
     if not instruction.heredocs:
-        return instruction.rest
+        return instruction.rest, ""
     if parse_word(instruction.rest) is None:
-        return instruction.rest + "".join(f"\n{item.text}{item.name}" for item in instruction.heredocs)
+        return instruction.rest + "".join(f"\n{item.text}{item.name}" for item in instruction.heredocs), ""
     script = content(instruction.heredocs[0])
-    return _interpreted(script) if script.startswith("#!") else script
+    interpreter = _interpreter(script)
+    return (f"exec {interpreter} /dev/fd/3 3<&0 </dev/null", script) if interpreter else (script, "")
 
 
-def _interpreted(script: str) -> str:
-    """A shell command that gives a script with a ``#!`` line to its interpreter.
+def _interpreter(script: str) -> str:
+    """What the ``#!`` line of a script names, for a shell; empty where there is none.
 
-    The shell makes the document that the interpreter reads as descriptor 3. So nothing is written to the tree, the
-    script's own standard input stays what it is, and any USER may read it.
+    The interpreter reads the script as a file, descriptor 3, so that nothing is written to the tree and the script's
+    length has no limit. Its own standard input is empty, as that of every RUN.
     """
-    line = script[2:].partition("\n")[0].strip()
-    interpreter, _, argument = line.partition(" ")
-    if not interpreter:
-        return script
-    end = END
-    lines = frozenset(script.split("\n"))
-    while end in lines:
-        end += "_"
-    command = " ".join(_quoted(word) for word in (interpreter, argument.strip()) if word)
-    newline = "" if script.endswith("\n") else "\n"
-    return f"exec {command} /dev/fd/3 3<<'{end}'\n{script}{newline}{end}\n"
+    if not script.startswith("#!"):
+        return ""
+    program, _, argument = script[2:].partition("\n")[0].strip().partition(" ")
+    return " ".join(_quoted(word) for word in (program, argument.strip()) if word)
 
 
 def _quoted(word: str) -> str:

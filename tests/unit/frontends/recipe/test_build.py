@@ -25,9 +25,7 @@ CASES = Path(__file__).parents[3] / "cases" / "recipe" / "build.yaml"
 BASES = {
     "with-env": ImageConfig("amd64", env=(("given", "base"),)),
     "with-path": ImageConfig("amd64", env=(("PATH", "/base"),)),
-    "with-config": ImageConfig(
-        "amd64", workdir="/base", user="someone", cmd=("base-cmd",), entrypoint=("base-entry",)
-    ),
+    "with-config": ImageConfig("amd64", workdir="/base", user="someone", cmd=("base-cmd",), entrypoint=("base-entry",)),
     "with-onbuild": ImageConfig("amd64", onbuild=("COPY . /app/", "RUN <<E\nx\nE")),
 }
 
@@ -164,18 +162,26 @@ def test_a_thousand_stages_need_no_recursion() -> None:
     assert len(graph_of(text).nodes) == 2001
 
 
-KEYWORDS = "FROM RUN COPY ADD ARG ENV LABEL CMD ENTRYPOINT EXPOSE PORT VOLUME USER WORKDIR STOPSIGNAL HEALTHCHECK SHELL ONBUILD"
-ARGUMENTS = ["a", "b c", "a=b", "$a", "${a:-b}", '["a"]', "a AS b", "--from=b a /c", "--mount=target=/a b", "<<E", "80", "CMD a"]
-ARGUMENTS += ["NONE", "RUN a", "COPY --from=b a /c", "'", '"', "--chown=$a b c", "SIGINT", "--mount=type=cache,target=x y", "b"]
-line = st.tuples(st.sampled_from(KEYWORDS.split()), st.sampled_from(ARGUMENTS) | st.text(max_size=8)).map(" ".join)
+KEYWORDS = "FROM RUN COPY ADD ARG ENV LABEL CMD ENTRYPOINT EXPOSE PORT VOLUME USER WORKDIR STOPSIGNAL HEALTHCHECK SHELL"
+ARGUMENTS = """a|b c|a=b|$a|${a:-b}|["a"]|a AS b|--from=b a /c|--mount=target=/a b|<<E|80|CMD a|NONE|RUN a|'|"|b|SIGINT
+|COPY --from=b a /c|--chown=$a b c|--mount=type=cache,target=x y"""
+line = st.tuples(
+    st.sampled_from([*KEYWORDS.split(), "ONBUILD"]), st.sampled_from(ARGUMENTS.split("|")) | st.text(max_size=8)
+).map(" ".join)
+
+
+def graph_or_problem(text: str) -> Graph | DefinitionError:
+    try:
+        return graph_of(text, file="Recipe")
+    except DefinitionError as error:
+        return error
 
 
 @given(st.lists(line, max_size=8).map(lambda lines: "\n".join(["FROM a AS b", *lines])))
 def test_any_recipe_is_a_graph_or_a_typed_error(text: str) -> None:
-    try:
-        graph = graph_of(text, file="Recipe")
-    except DefinitionError as error:
-        assert error.where is not None
+    graph = graph_or_problem(text)
+    if isinstance(graph, DefinitionError):
+        assert graph.where is not None
         return
     assert all(source < position for position, node in enumerate(graph.nodes) for source in node.inputs)
     assert 0 <= graph.target < len(graph.nodes)

@@ -28,7 +28,7 @@ def cases(file: str) -> list[Any]:
 def test_words(case: dict[str, Any]) -> None:
     escape = case.get("escape", "\\")
     if "error" in case:
-        with pytest.raises(DefinitionError, match="recipe|") as caught:
+        with pytest.raises(DefinitionError) as caught:
             expand(case["text"], ENV, HERE, escape)
         assert case["error"] in caught.value.message
         assert (caught.value.code, caught.value.where) == ("recipe.substitution", HERE)
@@ -43,14 +43,19 @@ def test_documents(case: dict[str, Any]) -> None:
     assert expand(case["text"], ENV, HERE, quotes=False) == case["word"]
 
 
-@given(st.text("av$e{}:-+?#%/*'\"\\` ", max_size=30))
-def test_any_text_is_expanded_or_a_typed_error(text: str) -> None:
-    for quotes in (True, False):
-        try:
-            expand(text, ENV, HERE, quotes=quotes)
-            expand_words(text, ENV, HERE)
-        except DefinitionError as error:
-            assert error.code == "recipe.substitution"
+def problem_of(text: str, *, quotes: bool) -> DefinitionError | None:
+    try:
+        expand(text, ENV, HERE, quotes=quotes)
+        expand_words(text, ENV, HERE)
+    except DefinitionError as error:
+        return error
+    return None
+
+
+@given(st.text("av$e{}:-+?#%/*'\"\\` ", max_size=30), st.booleans())
+def test_any_text_is_expanded_or_a_typed_error(text: str, quotes: bool) -> None:  # noqa: FBT001 - Hypothesis gives it
+    problem = problem_of(text, quotes=quotes)
+    assert problem is None or problem.code == "recipe.substitution"
 
 
 @given(st.text(st.characters(exclude_characters="$'\"\\`", exclude_categories=["Cs"])))
