@@ -88,11 +88,11 @@ def test_lxd(boxwright: Program, system_context: Path) -> None:
     boxwright("build", system_context, "-q", "-t", "hello-system", "--load", "lxd", timeout=600)
     name = "boxwright-hello"
     try:
-        output("lxc", "launch", "hello-system:latest", name)
+        output("lxc", "launch", "hello-system", name)
         assert fetch(f"http://{_address(name)}/") == page()
     finally:
         subprocess.run(["lxc", "delete", "-f", name], check=False)
-        subprocess.run(["lxc", "image", "delete", "hello-system:latest"], check=False)
+        subprocess.run(["lxc", "image", "delete", "hello-system"], check=False)
 
 
 def _address(name: str) -> str:

@@ -56,8 +56,8 @@ def load(image: Image, reader: TreeReader, engine: str, *, name: str) -> str:
 
 
 def lxd_alias(name: str) -> str:
-    """`name` as an alias: LXD takes no slash, and a colon ends a remote's name there."""
-    return _NOT_IN_ALIAS.sub("-", name)
+    """`name` as an alias: LXD takes no slash, and a colon ends a remote's name there; ``:latest`` goes without saying."""
+    return _NOT_IN_ALIAS.sub("-", name.removesuffix(":latest"))
 
 
 def _load_lxd(program: str, image: Image, reader: TreeReader, name: str) -> str:

@@ -186,7 +186,7 @@ def _mount_files(request: RunRequest, made: list[tuple[str, bool]]) -> None:
             fd = os.open(temporary, os.O_CREAT | os.O_WRONLY | os.O_EXCL, 0o644)
             os.write(fd, text.encode())
             os.close(fd)
-            mount(temporary, target, "", MS_BIND)
+            mount(temporary, os.path.realpath(target), "", MS_BIND)
             os.unlink(temporary)
 
 

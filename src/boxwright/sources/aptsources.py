@@ -37,8 +37,8 @@ def read_sources(directory: Path) -> tuple[AptSource, ...]:
 
 def parse_one_line(text: str) -> Iterator[AptSource]:
     """``deb [options] uri suite components``."""
-    for line in text.splitlines():
-        line = line.partition("#")[0].strip()
+    for written in text.splitlines():
+        line = written.partition("#")[0].strip()
         if not re.match(r"deb\s", line):
             continue
         option = _OPTION.search(line)

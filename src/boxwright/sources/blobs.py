@@ -112,7 +112,9 @@ class Verified(io.RawIOBase):
             pass
         if "sha256:" + self._hash.hexdigest() != digest or (size is not None and size != self.size):
             raise FetchError(
-                "oci.digest", f"{what} is not what its digest says ({digest})", hint="it was changed or cut: fetch it again"
+                "oci.digest",
+                f"{what} is not what its digest says ({digest})",
+                hint="it was changed or cut: fetch it again",
             )
 
 

@@ -123,7 +123,7 @@ def _sources(base: BaseName, mirror: str | None, keyring: str, apt_directory: Pa
 
 
 def _own_codename(distribution: str) -> str:
-    """This machine's release, if it is of that distribution (os-release(5))."""
+    """The release of this machine, if it is of that distribution (os-release(5))."""
     try:
         text = Path("/etc/os-release").read_text("utf-8")
     except FileNotFoundError:

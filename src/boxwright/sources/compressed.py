@@ -151,7 +151,7 @@ class _Zstd(io.RawIOBase):
 
     def __init__(self, source: BinaryIO) -> None:
         try:
-            import zstandard  # noqa: PLC0415 - 20 ms, and only here
+            import zstandard
         except ImportError as error:
             raise MachineError(
                 "machine.no-zstd", "the Python library zstandard is missing", hint="pip install zstandard"

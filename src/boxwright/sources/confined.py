@@ -32,7 +32,7 @@ def parts_of(name: bytes, what: str = "a member") -> Parts:
         raise FetchError(
             "unpack.escape", f"the archive is refused: {what} {show(name)} points out of it", hint="look at who made it"
         )
-    if b"\0" in name or len(name) > 4095 or any([len(part) > 255 for part in parts]):
+    if b"\0" in name or len(name) > 4095 or any(len(part) > 255 for part in parts):
         raise FetchError("unpack.damaged", f"the archive is damaged: {what} has an impossible name")
     return parts
 

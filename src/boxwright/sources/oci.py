@@ -100,7 +100,7 @@ def find_docker_archive(files: Files, platform: str, tag: str = "") -> Opened:
 
 def flatten(files: Files, image: Opened, destination_directory: str) -> ImportedImage:
     """Put an image's layers one over the other into an empty directory."""
-    os.chmod(destination_directory, 0o755)
+    os.chmod(destination_directory, 0o755)  # noqa: S103 - a root directory is open to its users
     os.utime(destination_directory, (0, 0))
     for number, layer in enumerate(image.layers, 1):
         what = f"layer {number} of {len(image.layers)}"
@@ -116,7 +116,7 @@ def _unpack_layer(source: Verified, layer: _Layer, destination: str, what: str) 
         source.finish(layer.digest, what, layer.size)
         return
     with plain_reader(source) as stream:  # type: ignore[arg-type]
-        inner = Verified(stream)  # type: ignore[arg-type]
+        inner = Verified(stream)
         unpack_tar(inner, destination, overlay_whiteouts=True)  # type: ignore[arg-type]
         inner.finish(layer.digest, what)
 
@@ -234,5 +234,7 @@ def _check_platform(config: ImageConfig, platform: str) -> None:
     system, _, rest = platform.partition("/")
     if (config.os, config.architecture) != (system, rest.partition("/")[0]):
         raise FetchError(
-            "oci.no-platform", f"the image is not there for {platform}", hint=f"it is for {config.os}/{config.architecture}"
+            "oci.no-platform",
+            f"the image is not there for {platform}",
+            hint=f"it is for {config.os}/{config.architecture}",
         )

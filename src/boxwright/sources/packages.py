@@ -34,9 +34,8 @@ def archive_date(lists: Path) -> int:
 
 
 def _fields(stanza: bytes) -> dict[bytes, bytes]:
-    return {
-        name: value.strip() for name, _, value in (line.partition(b":") for line in stanza.split(b"\n") if line[:1] > b" ")
-    }
+    lines = [line.partition(b":") for line in stanza.split(b"\n") if line[:1] > b" "]
+    return {name: value.strip() for name, _, value in lines}
 
 
 def _stanzas(path: Path) -> Iterator[bytes]:
@@ -57,10 +56,9 @@ def installed_packages(root: Path) -> tuple[BasePackage, ...]:
             if stanza.partition(b"\n")[0] in names:
                 fields = _fields(stanza)
                 digests[fields[b"Package"], fields[b"Version"], fields[b"Architecture"]] = fields.get(b"SHA256", b"")
-    missing = [name.decode() for name, version, architecture in wanted if not digests.get((name, version, architecture))]
+    missing = [key[0].decode() for key in wanted if not digests.get(key)]
     if missing:
         raise FetchError("base.fetch", f"the archive's lists have no SHA-256 of {', '.join(sorted(missing))}")
     return tuple(
-        BasePackage(name.decode(), version.decode(), architecture.decode(), digests[name, version, architecture].decode())
-        for name, version, architecture in sorted(wanted)
+        BasePackage(key[0].decode(), key[1].decode(), key[2].decode(), digests[key].decode()) for key in sorted(wanted)
     )

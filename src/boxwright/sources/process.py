@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 from boxwright.errors import BoxwrightError, MachineError
 
-_PASSED = ("HOME", "TMPDIR", "XDG_RUNTIME_DIR", "XDG_CONFIG_HOME", "REGISTRY_AUTH_FILE", "DOCKER_CONFIG", "SSL_CERT_FILE")
+_FILES = ("HOME", "TMPDIR", "XDG_RUNTIME_DIR", "XDG_CONFIG_HOME")
+_CREDENTIALS = ("REGISTRY_AUTH_FILE", "DOCKER_CONFIG", "SSL_CERT_FILE")
 _PROXIES = ("http_proxy", "https_proxy", "ftp_proxy", "all_proxy", "no_proxy")
 _TAIL = 8 << 10
 _PATIENCE = 5.0
@@ -28,7 +29,7 @@ class Finished:
 
 def clean_environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
     """Where programs are, where the user's files are, the proxies, and nothing else."""
-    kept = {name: os.environ[name] for name in _PASSED if name in os.environ}
+    kept = {name: os.environ[name] for name in (*_FILES, *_CREDENTIALS) if name in os.environ}
     for name in _PROXIES:
         kept.update({key: os.environ[key] for key in (name, name.upper()) if key in os.environ})
     return {
@@ -58,7 +59,7 @@ def run_program(
     Without `output`, standard output is collected. However this is left, the program's process group is dead then.
     """
     try:
-        process = subprocess.Popen(  # noqa: S603 - argv is a list, no shell
+        process = subprocess.Popen(
             list(argv),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,

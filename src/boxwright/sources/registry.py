@@ -115,7 +115,13 @@ def remote_config(name: str, platform: str, *, cancelled: Callable[[], bool] = n
     system, architecture, *variant = platform.split("/")
     argv = ["skopeo", f"--override-os={system}", f"--override-arch={architecture}"]
     argv += [f"--override-variant={variant[0]}"] if variant else []
-    argv += ["inspect", "--raw", "--config", *_tls(reference, "--tls-verify=false"), f"docker://{_skopeo_name(reference)}"]
+    argv += [
+        "inspect",
+        "--raw",
+        "--config",
+        *_tls(reference, "--tls-verify=false"),
+        f"docker://{_skopeo_name(reference)}",
+    ]
     finished = run_program(argv, package="skopeo", cancelled=cancelled)
     if finished.status:
         raise _failed(reference, finished, platform)

@@ -107,7 +107,7 @@ def _extension(stream: io.BufferedReader, kind: bytes, size: int) -> bytes:
 
 
 def parse_pax(data: bytes) -> dict[bytes, bytes]:
-    """Records ``LENGTH KEY=VALUE\\n`` (POSIX.1-2017, pax, "pax Extended Header")."""
+    """Records of a length, a blank, ``KEY=VALUE`` and a newline (POSIX.1-2017, pax, "pax Extended Header")."""
     records: dict[bytes, bytes] = {}
     position = 0
     while position < len(data):

@@ -104,9 +104,7 @@ def _telling() -> Iterator[None]:
 
 def _error(error: OSError) -> BoxwrightError:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return StoreError(
-            "unpack.no-space", f"the archive was not unpacked: {error.strerror}", hint="free some space"
-        )
+        return StoreError("unpack.no-space", f"the archive was not unpacked: {error.strerror}", hint="free some space")
     return StoreError("unpack.failed", f"the archive was not unpacked: {error}")
 
 
@@ -189,7 +187,7 @@ class _Unpacking:
                 self._special(member, here, name, real)
 
     def _note(self, path: Parts) -> None:
-        """This layer brought `path`, and with it the directories above."""
+        """Remember that this layer brought `path`, and with it the directories above."""
         while path and path not in self._made:
             self._made.add(path)
             path = path[:-1]
