@@ -20,7 +20,7 @@ ENGINES = Path(os.environ.get("BOXWRIGHT_ENGINES", "/run/boxwright-engines"))
 IN_CI = os.environ.get("CI") == "true"
 ORDINARY_USER = "boxwright-test"  # scripts/engines.sh adds it
 MARK = "BOXWRIGHT_TEST"  # in the environment of everything that a test starts
-APPLETS = "cat chmod echo env id ln ls mkdir rm sh sleep stat test touch".split()
+APPLETS = ["cat", "chmod", "echo", "env", "id", "ln", "ls", "mkdir", "rm", "sh", "sleep", "stat", "test", "touch"]
 GRACE = 5.0  # seconds in which what a test stopped may still be going away
 
 # What each engine is asked to find out whether it answers. (docker: the distribution's own client, which has BuildKit.)

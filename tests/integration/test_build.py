@@ -103,7 +103,9 @@ def test_incremental_copy_is_the_same_as_a_full_one(
 def test_two_checkouts_give_one_identity(
     boxwright: Program, context: Context, busybox_base: Path, tmp_path: Path
 ) -> None:
-    place = context(f"FROM tar:{busybox_base}\nCOPY . /srv\n", {"a": "one", "b/c": "two", ".dockerignore": ".git"}, name="origin")
+    place = context(
+        f"FROM tar:{busybox_base}\nCOPY . /srv\n", {"a": "one", "b/c": "two", ".dockerignore": ".git"}, name="origin"
+    )
     git = ["git", "-c", "user.name=t", "-c", "user.email=t@example.org"]
     for command in (["init", "-q"], ["add", "."], ["commit", "-qm", "x"]):
         subprocess.run([*git, *command], cwd=place, check=True)
@@ -150,7 +152,8 @@ def test_copy_between_stages(boxwright: Program, context: Context, busybox_base:
 
 def test_independent_stages_run_in_parallel(boxwright: Program, context: Context, busybox_base: Path) -> None:
     stages = "".join(
-        f"FROM tar:{busybox_base} AS s{number}\nRUN sleep 1 && echo {time.time_ns()} > /f{number}\n" for number in range(8)
+        f"FROM tar:{busybox_base} AS s{number}\nRUN sleep 1 && echo {time.time_ns()} > /f{number}\n"
+        for number in range(8)
     )
     copies = "".join(f"COPY --from=s{number} /f{number} /f{number}\n" for number in range(8))
     place = context(f"{stages}FROM scratch\n{copies}")

@@ -35,7 +35,7 @@ def test_killed_at_random_moments(context: Callable[..., Path], busybox_base: Pa
     program = Program(tmp_path / "store")
     reference = Program(tmp_path / "reference")
     files = {f"f{number}": "x" * number * 100 for number in range(200)}
-    chance = random.Random(20261121)  # noqa: S311 - moments, not secrets
+    chance = random.Random(20261121)
     whole = 1.0
     for number in range(KILLS):
         place = context(_recipe(busybox_base, number), files)
@@ -65,9 +65,7 @@ def test_interrupted_build_leaves_nothing_running(
     assert "Traceback" not in err
 
 
-def test_full_disk_is_one_clear_message(
-    context: Callable[..., Path], busybox_base: Path, tmp_path: Path
-) -> None:
+def test_full_disk_is_one_clear_message(context: Callable[..., Path], busybox_base: Path, tmp_path: Path) -> None:
     small = tmp_path / "small"
     small.mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=12m", "tmpfs", small], check=True)

@@ -19,7 +19,9 @@ def application(boxwright: Program, context: Callable[..., Path], busybox_base: 
     """An image of ours as an OCI layout."""
     place = context(f"FROM tar:{busybox_base}\nENV GREETING=hello\nRUN echo x > /x\nPORT 8080:80\n", name="application")
     layout = tmp_path / "layout"
-    boxwright("build", place, "-q", "-t", "application", "-o", f"oci:{layout}", "-o", f"docker-archive:{tmp_path}/d.tar")
+    boxwright(
+        "build", place, "-q", "-t", "application", "-o", f"oci:{layout}", "-o", f"docker-archive:{tmp_path}/d.tar"
+    )
     return layout
 
 
@@ -37,9 +39,7 @@ def test_from_images_of_ours(
 
 
 @pytest.mark.engine("registry")
-def test_from_a_registry(
-    boxwright: Program, context: Callable[..., Path], application: Path, tmp_path: Path
-) -> None:
+def test_from_a_registry(boxwright: Program, context: Callable[..., Path], application: Path, tmp_path: Path) -> None:
     reference = "127.0.0.1:5000/tests/application:1"
     copy = ["skopeo", "copy", "--quiet", "--dest-tls-verify=false", f"oci:{application}", f"docker://{reference}"]
     subprocess.run(copy, check=True)

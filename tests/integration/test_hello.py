@@ -8,7 +8,7 @@ import subprocess
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -77,10 +77,10 @@ def test_podman(hello: Program) -> None:
 
 
 @pytest.fixture
-def system_context(context: Callable[..., Path]) -> Iterator[Path]:
+def system_context(context: Callable[..., Path]) -> Path:
     place = context(SYSTEM, name="system")
     shutil.copy(ROOT / "examples/hello/index.html", place)
-    yield place
+    return place
 
 
 @pytest.mark.engine("lxd")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import tarfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -42,8 +42,8 @@ def test_same_identity_as_root(boxwright: Program, ordinary_boxwright: Program, 
     capable = tmp_path / "capable"
     capable.write_text("x")
     subprocess.run(["setcap", "cap_net_raw+ep", capable], check=True)
-    archive = ["tar", "--xattrs", "--xattrs-include=*", "--owner=33", "--group=33", "-C", tmp_path, "-cf"]
-    subprocess.run([*archive, place / "caps.tar", "capable"], check=True)
+    archive = ["tar", "--xattrs", "--xattrs-include=*", "--owner=33", "--group=33", "-C", str(tmp_path), "-cf"]
+    subprocess.run([*archive, str(place / "caps.tar"), "capable"], check=True)
     assert ordinary_boxwright("build", place, "-q").out == boxwright("build", place, "-q").out
 
 

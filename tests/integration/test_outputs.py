@@ -7,20 +7,16 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 import tarfile
 import time
 from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "unit" / "images"))
-
-from directory_reader import DirectoryReader, ListReader, image_of
-
 from boxwright.errors import BoxwrightError, MachineError, StoreError, UsageError
 from boxwright.images import load, writers
 from boxwright.model.image import Image, ImageConfig, Port
+from tests.unit.images.directory_reader import DirectoryReader, ListReader, image_of
 
 CAPABILITY = bytes.fromhex("0100000200040000000000000000000000000000")
 CONFIG = ImageConfig(

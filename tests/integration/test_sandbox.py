@@ -229,8 +229,8 @@ def test_devices(box: Box) -> None:
 
 def test_binds(box: Box, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("content")
-    mounts = (Bind(str(tmp_path), "/data"), Bind(str(tmp_path), "/open", read_only=False))
-    mounts += (Bind(str(tmp_path / "file"), "/deep/er/file"),)
+    file = Bind(str(tmp_path / "file"), "/deep/er/file")
+    mounts = (Bind(str(tmp_path), "/data"), Bind(str(tmp_path), "/open", read_only=False), file)
     text = box.says("cat /data/file /deep/er/file; touch /data/x 2>/dev/null || echo no; touch /open/x", mounts=mounts)
     assert text == "contentcontentno\n"
     assert (tmp_path / "x").exists()

@@ -22,8 +22,8 @@ from boxwright.ports import Emit
 from boxwright.solver.keys import Keys, Kinds
 from boxwright.solver.planner import make_plan
 from boxwright.solver.scheduler import Conditions, Failed, Scheduler
-from boxwright.store.home import unusable
 from boxwright.store.history import History, StepRecord, field_records
+from boxwright.store.home import unusable
 from boxwright.store.images import Images
 from boxwright.store.store import Store
 

@@ -56,7 +56,7 @@ def load(image: Image, reader: TreeReader, engine: str, *, name: str) -> str:
 
 
 def lxd_alias(name: str) -> str:
-    """`name` as an alias: LXD takes no slash, and a colon ends a remote's name there; ``:latest`` goes without saying."""
+    """`name` as an alias: LXD takes no slash, and a colon ends a remote's name there; ``:latest`` is left out."""
     return _NOT_IN_ALIAS.sub("-", name.removesuffix(":latest"))
 
 

@@ -155,9 +155,7 @@ class LocalContext:
         ]
         entries = [_entry(item, status, text, self._epoch) for (item, status, _), text in zip(kept, data, strict=True)]
         directory = self._put(encode_directory(entries))
-        racy = [
-            status.st_ctime_ns > self._started - GRAIN_NANOSECONDS for _, status, link in kept if link is None
-        ]
+        racy = [status.st_ctime_ns > self._started - GRAIN_NANOSECONDS for _, status, link in kept if link is None]
         if not any(racy):
             self._now[prefix] = (signature, data, directory.link, self._epoch)
         return directory.link
@@ -169,9 +167,7 @@ class LocalContext:
             if stat.S_ISLNK(status.st_mode):
                 return os.readlink(item.path)
         except OSError as error:
-            raise BoxwrightError(
-                "context.unreadable", f"{item.path} can't be read: {error.strerror}"
-            ) from error
+            raise BoxwrightError("context.unreadable", f"{item.path} can't be read: {error.strerror}") from error
         if stat.S_ISFIFO(status.st_mode):
             return ""
         return f"{os.major(status.st_rdev)}:{os.minor(status.st_rdev)}"

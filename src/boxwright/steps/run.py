@@ -13,8 +13,8 @@ from boxwright.steps.expect import expect, parent_of
 class RunKind:
     """RUN steps.
 
-    `proxies` are given to the command and are no part of a key. `epoch_in_key` is the build's time where the user gave it,
-    who then means it to count.
+    `proxies` are given to the command and are no part of a key. `epoch_in_key` is the build's time where the user
+    gave it, who then means it to count.
     """
 
     def __init__(

@@ -14,7 +14,7 @@ import shutil
 import sqlite3
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 from boxwright.errors import StoreError
@@ -160,7 +160,8 @@ def _trash(store: Store) -> Iterator[str]:
         yield directory
     finally:
         shutil.rmtree(directory, ignore_errors=True)
-        os.unlink(lock)
+        with suppress(FileNotFoundError):  # a process that looked before the lock was taken may have cleaned it up
+            os.unlink(lock)
         os.close(descriptor)
 
 

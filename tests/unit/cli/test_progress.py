@@ -115,10 +115,12 @@ def test_a_frame_fits_the_terminal(height: int) -> None:
 
 def test_many_threads_may_emit(capsys: pytest.CaptureFixture[str]) -> None:
     display = PlainDisplay(graph())
-    work = [
-        threading.Thread(target=lambda n=n: [display.emit(StepOutput(n, b"word\n")) for _ in range(200)])
-        for n in range(3)
-    ]
+
+    def emit(number: int) -> None:
+        for _ in range(200):
+            display.emit(StepOutput(number, b"word\n"))
+
+    work = [threading.Thread(target=emit, args=(number,)) for number in range(3)]
     for thread in work:
         thread.start()
     for thread in work:

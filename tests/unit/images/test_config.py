@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import json
 
-from directory_reader import ZERO, image_of
-
 from boxwright.images.config import image_config
 from boxwright.model.image import Healthcheck, ImageConfig, Port
+from tests.unit.images.directory_reader import ZERO, image_of
 
 FULL = ImageConfig(
     "arm",

@@ -8,7 +8,6 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from directory_reader import SNAPSHOT, ListReader, image_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -17,6 +16,7 @@ from boxwright.images.layer import Packing, write_layer
 from boxwright.images.tarstream import tree_size
 from boxwright.model.tree import Entry, encode_xattrs
 from boxwright.ports import TreeFile
+from tests.unit.images.directory_reader import SNAPSHOT, ListReader, image_of
 
 ROOT = TreeFile("", Entry("d", "", 0o755, 0, 0, 1, 0, ""), None)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -58,7 +59,7 @@ class Other:
     """Another value for a field."""
 
     field: str
-    value: object
+    value: Any
 
 
 @pytest.mark.parametrize(

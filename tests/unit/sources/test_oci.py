@@ -217,8 +217,12 @@ def test_configuration() -> None:
 
 @pytest.mark.parametrize(
     "config",
-    [b"[]", b"{", b'{"config": 3}', b'{"config": {"Env": "A=b"}}', b'{"config": {"Cmd": [1]}}']
-    + [
+    [
+        b"[]",
+        b"{",
+        b'{"config": 3}',
+        b'{"config": {"Env": "A=b"}}',
+        b'{"config": {"Cmd": [1]}}',
         b'{"config": {"ExposedPorts": {"99999/tcp": {}}}}',
         b'{"config": {"Healthcheck": {"Test": ["x"], "Retries": -1}}}',
     ],

@@ -37,7 +37,7 @@ def member(name: str, kind: bytes = tarfile.REGTYPE, **more: object) -> tarfile.
 
 
 def put(archive: tarfile.TarFile, name: str, data: bytes = b"data", **more: object) -> None:
-    archive.addfile(member(name, size=len(data), **more), io.BytesIO(data))
+    archive.addfile(member(name, tarfile.REGTYPE, size=len(data), **more), io.BytesIO(data))
 
 
 def link(archive: tarfile.TarFile, name: str, target: str, kind: bytes = tarfile.SYMTYPE) -> None:
