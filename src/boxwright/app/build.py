@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from boxwright.app.bases import BaseFetcher, BaseResolver
@@ -12,10 +12,11 @@ from boxwright.app.definitions import find_definition, read_definition
 from boxwright.app.moment import Moment, build_moment
 from boxwright.app.privileges import ensure_privileges
 from boxwright.app.sandboxes import LateSandbox
-from boxwright.events import Planned
-from boxwright.frontends.recipe.frontend import RecipeOptions, build_graph
+from boxwright.events import Message, Planned
+from boxwright.frontends.recipe.frontend import RecipeOptions, build_graph, proxy_args, unused_build_args
+from boxwright.model.digest import Digest
 from boxwright.model.graph import Graph
-from boxwright.model.image import Image
+from boxwright.model.image import Image, Snapshot
 from boxwright.model.plan import Action, Plan
 from boxwright.model.step import Base, Copy, MakeDirectory, Run, Scratch
 from boxwright.ports import Emit
@@ -63,6 +64,7 @@ class Build:
     refuse: frozenset[int]
     sandbox: LateSandbox
     moment: Moment
+    unused_arguments: tuple[str, ...] = ()
 
 
 def machine_platform() -> str:
@@ -86,11 +88,21 @@ def prepare(request: BuildRequest, store: Store, environment: Mapping[str, str])
         contexts=frozenset(request.contexts),
     )
     graph = build_graph(text, file, resolver=resolver, options=options)
+    unused = unused_build_args(text, file, request.build_args) if request.build_args else ()
     contexts = LocalContexts(store, {"": request.directory, **request.contexts}, file, moment.epoch)
     sandbox = LateSandbox(store.home.cache)
-    keys = Keys(graph, _kinds(request, store, contexts, sandbox, moment, environment), store.snapshot)
+    keys = Keys(graph, _kinds(request, store, contexts, sandbox, moment, environment), _finder(store))
     refuse = _refused(graph, no_cache=request.no_cache, pull=request.pull)
-    return Build(file, graph, make_plan(graph, keys, refuse=refuse), keys, refuse, sandbox, moment)
+    return Build(file, graph, make_plan(graph, keys, refuse=refuse), keys, refuse, sandbox, moment, unused)
+
+
+def _finder(store: Store) -> Callable[[Digest], Snapshot | None]:
+    """How snapshots are looked up: after a restart of the machine they are compared before they are trusted."""
+    if not store.may_be_damaged():
+        return store.snapshot
+    from boxwright.store.afterboot import AfterBoot
+
+    return AfterBoot(store, ensure_privileges).snapshot
 
 
 def _refused(graph: Graph, *, no_cache: bool, pull: bool) -> frozenset[int]:
@@ -114,9 +126,9 @@ def _kinds(
     from boxwright.steps.run import RunKind
     from boxwright.steps.simple import MakeDirectoryKind, ScratchKind
 
-    proxies = tuple(
-        (name, environment[name]) for lower in PROXIES for name in (lower, lower.upper()) if environment.get(name)
-    )
+    given = proxy_args(request.build_args)
+    names = [name for lower in PROXIES for name in (lower, lower.upper()) if name not in dict(given)]
+    proxies = given + tuple((name, environment[name]) for name in names if environment.get(name))
     fetcher = BaseFetcher(store, mirror=request.mirror)
     return {
         Scratch: ScratchKind(store),
@@ -136,6 +148,9 @@ def _kinds(
 def execute(build: Build, request: BuildRequest, store: Store, emit: Emit) -> Image:
     """Run the plan and record the image."""
     emit(Planned(build.plan))
+    for name in build.unused_arguments:
+        emit(Message("warning", f"--build-arg {name}: no ARG of the recipe declares it"))
+    store.touch([decision.key for decision in build.plan.decisions if decision.action is Action.REUSE and decision.key])
     if any(decision.action is Action.RUN for decision in build.plan.decisions):
         ensure_privileges()
     if any(
@@ -153,7 +168,6 @@ def execute(build: Build, request: BuildRequest, store: Store, emit: Emit) -> Im
         raise
     finally:
         build.sandbox.close()
-    store.touch([key for key in (d.key for d in build.plan.decisions if d.action is Action.REUSE) if key])
     History(store).keep(history_name(build, request), step_records(build))
     return Images(store).keep(build.graph.config, snapshot, request.tags)
 

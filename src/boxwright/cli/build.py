@@ -51,6 +51,10 @@ def run(options: argparse.Namespace) -> int:
     """Build."""
     started = time.monotonic()
     request = _request(options)
+    if options.output or options.load:
+        from boxwright.app.outputs import check_outputs
+
+        check_outputs(options.output, options.load)
     with open_store(os.environ) as store:
         build = prepare(request, store, os.environ)
         if options.dry_run:
@@ -65,6 +69,9 @@ def run(options: argparse.Namespace) -> int:
         finally:
             display.close()
         _deliver(options, image, store)
+        built = any(decision.action is Action.RUN for decision in build.plan.decisions)
+    if built:
+        _keep_limit()
     if options.iidfile:
         with open(options.iidfile, "w", encoding="ascii") as file:
             file.write(image.identity)
@@ -129,6 +136,16 @@ def _deliver(options: argparse.Namespace, image: Image, store: Store) -> None:
 
     name = image_name(options.tag[0]) if options.tag else ""
     deliver(image, store, name, options.output, options.load)
+
+
+def _keep_limit() -> None:
+    """Collect what was not used for longest, where the store grew over its limit."""
+    from boxwright.app.upkeep import CollectRequest, collect, is_over_limit
+
+    with open_store(os.environ) as store:
+        crowded = is_over_limit(store, os.environ)
+    if crowded:
+        collect(CollectRequest(), os.environ)
 
 
 def _summary(image: Image, tags: tuple[str, ...], seconds: float) -> None:

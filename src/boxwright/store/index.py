@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -34,6 +35,7 @@ CREATE TABLE artifacts (key TEXT PRIMARY KEY, value TEXT NOT NULL, used INTEGER 
 """
 
 BUSY_SECONDS = 60.0
+RETRY_SECONDS = 0.01
 
 
 class Index:
@@ -60,12 +62,25 @@ class Index:
                 f"{self._path} was made by another version of boxwright (format {version}, not {SCHEMA_VERSION})",
                 hint="use that version, or another BOXWRIGHT_HOME",
             )
-        self._db.execute("PRAGMA journal_mode=WAL")
+        self._write_ahead()
         with self.writing():
             if self._db.execute("PRAGMA user_version").fetchone()[0] == 0:
                 for statement in SCHEMA.split(";\n"):
                     self._db.execute(statement)
                 self._db.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
+
+    def _write_ahead(self) -> None:
+        """Change the journal's mode, which SQLite's own waiting for locks does not cover."""
+        deadline = time.monotonic() + BUSY_SECONDS
+        while True:
+            try:
+                self._db.execute("PRAGMA journal_mode=WAL")
+            except sqlite3.OperationalError as error:
+                if "locked" not in str(error) or time.monotonic() > deadline:
+                    raise
+                time.sleep(RETRY_SECONDS)
+            else:
+                return
 
     def close(self) -> None:
         """Close the connection."""

@@ -27,18 +27,24 @@ def _take(path: str, cancelled: Callable[[], bool]) -> tuple[int, bool]:
     waited = False
     while True:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not _try_lock(descriptor):
             os.close(descriptor)
             waited = True
             if cancelled():
-                raise KeyboardInterrupt from None
+                raise KeyboardInterrupt
             time.sleep(POLL_SECONDS)
             continue
         if _is_current(path, descriptor):
             return descriptor, waited
         os.close(descriptor)
+
+
+def _try_lock(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _is_current(path: str, descriptor: int) -> bool:
@@ -51,9 +57,12 @@ def _is_current(path: str, descriptor: int) -> bool:
 
 def hold(path: str) -> int:
     """Lock the file at `path` for as long as the returned descriptor is open."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    fcntl.flock(descriptor, fcntl.LOCK_EX)
-    return descriptor
+    while True:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        if _is_current(path, descriptor):
+            return descriptor
+        os.close(descriptor)
 
 
 def is_held(path: str) -> bool:
@@ -63,9 +72,23 @@ def is_held(path: str) -> bool:
     except FileNotFoundError:
         return False
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
+        return not _try_lock(descriptor)
     finally:
         os.close(descriptor)
-    return False
+
+
+@contextmanager
+def abandoned(path: str) -> Iterator[bool]:
+    """Whether no process holds the lock at `path`; if so nobody gets it, and the file is removed, at the end."""
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        yield False
+        return
+    try:
+        is_free = _try_lock(descriptor) and _is_current(path, descriptor)
+        yield is_free
+        if is_free:
+            os.unlink(path)
+    finally:
+        os.close(descriptor)

@@ -18,7 +18,7 @@ from boxwright.ports import TreeFile
 from boxwright.store import layers as on_disk
 from boxwright.store.home import Home, unusable
 from boxwright.store.index import Index
-from boxwright.store.locks import hold, is_held, locked
+from boxwright.store.locks import abandoned, hold, locked
 from boxwright.store.scan import scan_upper
 from boxwright.store.trees import Trees, rehome_links
 
@@ -49,6 +49,10 @@ class Store:
         if row is None:
             return None
         return Snapshot(key, tuple(row[0].split()), Manifest(row[1], row[2]), row[3])
+
+    def may_be_damaged(self) -> bool:
+        """Whether some layer is from an earlier start of the machine, and never known to be on the disk (afterboot)."""
+        return self.index.one("SELECT 1 FROM layers WHERE boot NOT IN ('', ?) LIMIT 1", (boot_id(),)) is not None
 
     def touch(self, keys: list[Digest]) -> None:
         """Note that these were used, for the collection of what is not."""
@@ -116,11 +120,11 @@ class Store:
             os.mkdir(self._own_work(), 0o711)
             for name in os.listdir(self.home.work):
                 lock = f"{self.home.work}/{name}"
-                if name.endswith(".lock") and lock != f"{self._own_work()}.lock" and not is_held(lock):
-                    shutil.rmtree(lock.removesuffix(".lock"), ignore_errors=True)
-                    os.unlink(lock)
-        except FileNotFoundError:
-            return
+                if not name.endswith(".lock") or lock == f"{self._own_work()}.lock":
+                    continue
+                with abandoned(lock) as is_abandoned:
+                    if is_abandoned:
+                        shutil.rmtree(lock.removesuffix(".lock"), ignore_errors=True)
         except OSError as error:
             raise unusable(self.home.root, error) from error
 

@@ -160,6 +160,7 @@ def test_the_trees_of_a_remembered_copy_stay(store: Store) -> None:
 
 def test_builds_and_collections_at_once(tmp_path: Path) -> None:
     """What a build has just committed is whole at any moment, whatever is collected beside it."""
+    store_at(tmp_path).close()
     problems: list[str] = []
     stop = threading.Event()
 
