@@ -2,36 +2,31 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from boxwright.model.plan import Plan
 
 
-@dataclass(frozen=True, slots=True)
-class Planned:
+class Planned(NamedTuple):
     """The plan was made or, with a step done, made again."""
 
     plan: Plan
 
 
-@dataclass(frozen=True, slots=True)
-class StepStarted:
+class StepStarted(NamedTuple):
     """The node at this position began to run."""
 
     position: int
 
 
-@dataclass(frozen=True, slots=True)
-class StepOutput:
+class StepOutput(NamedTuple):
     """Bytes that a step wrote."""
 
     position: int
     data: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class StepFinished:
+class StepFinished(NamedTuple):
     """The node's snapshot is there. `seconds` it took; `shared` when another process did it meanwhile."""
 
     position: int
@@ -39,16 +34,14 @@ class StepFinished:
     shared: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class StepFailed:
+class StepFailed(NamedTuple):
     """The node failed after `seconds`."""
 
     position: int
     seconds: float
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
+class Message(NamedTuple):
     """Something a person should read: `level` is ``note`` or ``warning``."""
 
     level: str

@@ -65,7 +65,7 @@ def _store(environment: Mapping[str, str]) -> Check:
     root = default_root(dict(environment), os.geteuid())
     try:
         home = open_home(root)
-        taken = sum(size for size in _sizes(home.index))
+        taken = sum(size for size in _sizes(home.database))
         system = os.statvfs(root)
         free = system.f_bavail * system.f_frsize
         limit = limit_of(environment, root)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from boxwright.errors import UsageError
 
@@ -12,8 +12,7 @@ CONSTANT = 315532800
 """1980-01-01, the earliest time that every archive format can hold: for a context without a history."""
 
 
-@dataclass(frozen=True, slots=True)
-class Moment:
+class Moment(NamedTuple):
     """`epoch` in seconds since 1970; `given` when the user said it, who then means it to count in keys."""
 
     epoch: int

@@ -11,7 +11,6 @@ from boxwright.app.build import Build, BuildRequest, execute, prepare
 from boxwright.app.names import image_name
 from boxwright.app.opening import open_store
 from boxwright.cli.console import human_size, say
-from boxwright.cli.failure import explain_failure
 from boxwright.cli.progress import display_for
 from boxwright.errors import UsageError
 from boxwright.model.digest import short
@@ -65,6 +64,8 @@ def run(options: argparse.Namespace) -> int:
             image = execute(build, request, store, display.emit)
         except Failed as failure:
             display.close()
+            from boxwright.cli.failure import explain_failure
+
             return explain_failure(failure, build, store, debug=options.debug, tail=display.tail)
         finally:
             display.close()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from boxwright.model.tree import Entry
@@ -28,8 +27,7 @@ Groups = tuple[tuple[str, ...], ...]
 """Groups of hard links: each with its paths in order; the first is the one that holds the content."""
 
 
-@dataclass(frozen=True, slots=True)
-class Difference:
+class Difference(NamedTuple):
     """What a draft changed, where the one who filled it knows: the changes, groups of hard links, bytes of files."""
 
     changes: Mapping[str, Change]
@@ -37,8 +35,7 @@ class Difference:
     size: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Draft:
+class Draft(NamedTuple):
     """A layer that is being made: `upper` becomes the layer, `work` is the overlay's."""
 
     directory: str
@@ -46,8 +43,7 @@ class Draft:
     work: str
 
 
-@dataclass(frozen=True, slots=True)
-class Located:
+class Located(NamedTuple):
     """A path with every symbolic link in it followed: `entry` is None where nothing is there."""
 
     path: str

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from boxwright.model.image import ImageConfig
 from boxwright.model.span import Span
 from boxwright.model.step import Step
 
 
-@dataclass(frozen=True, slots=True)
-class Node:
+class Node(NamedTuple):
     """A step in a graph. Each of `inputs` is the position of an earlier node."""
 
     step: Step
@@ -20,8 +19,7 @@ class Node:
     span: Span
 
 
-@dataclass(frozen=True, slots=True)
-class Graph:
+class Graph(NamedTuple):
     """`target` is the position of the node whose snapshot the image is made of."""
 
     nodes: tuple[Node, ...]

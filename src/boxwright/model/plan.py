@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum
+from typing import NamedTuple
 
 from boxwright.model.digest import Digest
 
@@ -17,8 +17,7 @@ class Action(Enum):
     UNUSED = "unused"
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
+class Decision(NamedTuple):
     """`key` is None while it depends on the output of a step that has not run ("decided when X is built")."""
 
     action: Action
@@ -26,8 +25,7 @@ class Decision:
     key: Digest | None
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(NamedTuple):
     """One decision for each node of the graph, in its order."""
 
     decisions: tuple[Decision, ...]

@@ -5,19 +5,16 @@ By convention the first input of a node in a graph is the state that the step st
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from boxwright.model.digest import Digest
 
 
-@dataclass(frozen=True, slots=True)
-class Scratch:
+class Scratch(NamedTuple):
     """The empty tree."""
 
 
-@dataclass(frozen=True, slots=True)
-class Base:
+class Base(NamedTuple):
     """A tree from outside. `source` says from where; `name` is what is asked for there.
 
     source: ``bootstrap`` (a distribution's packages), ``registry``, ``oci`` (layout directory), ``oci-archive``,
@@ -31,8 +28,7 @@ class Base:
     pinned: Digest | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Mount:
+class Mount(NamedTuple):
     """A mount of a RUN step. `kind`: bind, cache, tmpfs, secret, ssh. `options` in the order of their names."""
 
     kind: str
@@ -40,8 +36,7 @@ class Mount:
     options: tuple[tuple[str, str], ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Run:
+class Run(NamedTuple):
     """Run a command in the state. `user` and `cwd` as in the image configuration."""
 
     argv: tuple[str, ...]
@@ -55,24 +50,21 @@ class Run:
     shell: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class ContextSource:
+class ContextSource(NamedTuple):
     """What a COPY takes from a named build context (``""`` is the main one)."""
 
     paths: tuple[str, ...]
     context: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class SnapshotSource:
+class SnapshotSource(NamedTuple):
     """What a COPY takes from another snapshot: the node's input of that position."""
 
     paths: tuple[str, ...]
     position: int
 
 
-@dataclass(frozen=True, slots=True)
-class InlineSource:
+class InlineSource(NamedTuple):
     """A file given in the definition itself (a heredoc)."""
 
     name: str
@@ -82,8 +74,7 @@ class InlineSource:
 Source: TypeAlias = ContextSource | SnapshotSource | InlineSource
 
 
-@dataclass(frozen=True, slots=True)
-class Copy:
+class Copy(NamedTuple):
     """Copy files into the state. `destination` is absolute; a trailing slash says directory.
 
     `unpack`: local tar archives are unpacked (ADD). `owner` and `mode` as written, empty when not given.
@@ -98,8 +89,7 @@ class Copy:
     exclude: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class MakeDirectory:
+class MakeDirectory(NamedTuple):
     """Make a directory and its parents (WORKDIR), mode 0755, owned by root; nothing where it exists."""
 
     path: str

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from boxwright.model.digest import Digest, digest_from_hex
@@ -60,8 +59,7 @@ class DirectoryObject(NamedTuple):
         return f"{self.full}:{self.content}"
 
 
-@dataclass(frozen=True, slots=True)
-class Manifest:
+class Manifest(NamedTuple):
     """The identity of a tree: the digests of an object that holds the root directory's own entry, named ``""``."""
 
     full: Digest

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from boxwright.errors import BoxwrightError
 from boxwright.model.digest import Digest
@@ -16,8 +16,7 @@ from boxwright.ports import Fields, StepInputs, StepKind
 Kinds = Mapping[type[Step], StepKind]
 
 
-@dataclass(frozen=True, slots=True)
-class Known:
+class Known(NamedTuple):
     """What is known of a node: its key's fields, the key, and what identifies its result for later keys."""
 
     fields: Fields | None = None

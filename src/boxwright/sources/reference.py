@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from boxwright.errors import DefinitionError
 
@@ -21,8 +21,7 @@ _DEFAULT_REGISTRY = "docker.io"
 _LOOPBACK = re.compile(r"(localhost|127\.\d+\.\d+\.\d+|\[::1\])(:\d+)?$")
 
 
-@dataclass(frozen=True, slots=True)
-class BaseName:
+class BaseName(NamedTuple):
     """A distribution's base: ``debian:bookworm/system``."""
 
     distribution: str
@@ -30,8 +29,7 @@ class BaseName:
     system: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class RegistryName:
+class RegistryName(NamedTuple):
     """A registry's image, spelt out as Docker does (distribution/reference). `digest` has the last word."""
 
     registry: str
@@ -48,8 +46,7 @@ class RegistryName:
         return f"{self.registry}/{self.repository}" + (f"@{self.digest}" if self.digest else f":{self.tag}")
 
 
-@dataclass(frozen=True, slots=True)
-class Meaning:
+class Meaning(NamedTuple):
     """`source` as `model.step.Base` has it, or ``scratch``, or ``context``; `name` is what is asked for there."""
 
     source: str

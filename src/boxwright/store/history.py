@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from boxwright.model.digest import digest_of
 from boxwright.store.store import Store
@@ -13,8 +12,7 @@ from boxwright.store.store import Store
 KEPT = 5
 
 
-@dataclass(frozen=True, slots=True)
-class StepRecord:
+class StepRecord(NamedTuple):
     """One step of a build: its title, its key, and the digest and short text of each field of the key."""
 
     title: str

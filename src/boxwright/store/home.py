@@ -13,21 +13,20 @@ from __future__ import annotations
 
 import errno
 import os
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from boxwright.errors import StoreError
 
 PARTS = ("l", "work", "locks", "contexts", "cache", "containers")
 
 
-@dataclass(frozen=True, slots=True)
-class Home:
+class Home(NamedTuple):
     """The paths of a store."""
 
     root: str
 
     @property
-    def index(self) -> str:
+    def database(self) -> str:
         """The index's file."""
         return f"{self.root}/index.db"
 

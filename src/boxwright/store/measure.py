@@ -54,7 +54,7 @@ def beside_layers(home: Home) -> int:
 
 
 def _files_of_index(home: Home) -> list[str]:
-    return [path for path in (home.index, f"{home.index}-wal") if os.path.exists(path)]
+    return [path for path in (home.database, f"{home.database}-wal") if os.path.exists(path)]
 
 
 class Account:

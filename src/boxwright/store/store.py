@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -28,7 +27,7 @@ class Store:
 
     def __init__(self, home: Home) -> None:
         self.home = home
-        self.index = Index(home.index)
+        self.index = Index(home.database)
         self.trees = Trees(self.index)
         self._counter = 0
         self._guard = threading.Lock()
@@ -38,7 +37,7 @@ class Store:
     def close(self) -> None:
         """Let go of what this process holds."""
         if self._held is not None:
-            shutil.rmtree(self._own_work(), ignore_errors=True)
+            _remove(self._own_work())
             os.close(self._held)
             self._held = None
         self.index.close()
@@ -86,12 +85,12 @@ class Store:
             yield draft
         finally:
             if os.path.lexists(draft.upper):
-                shutil.rmtree(draft.upper, ignore_errors=True)
+                _remove(draft.upper)
             if _emptied(draft.work):
                 with self._guard:
                     self._free.append(draft)
             else:
-                shutil.rmtree(draft.directory, ignore_errors=True)
+                _remove(draft.directory)
 
     def _place_for_draft(self) -> Draft:
         """A directory with an overlay's work directory in it; they are used again, which saves a millisecond a step."""
@@ -116,7 +115,7 @@ class Store:
         """Take a directory of this process's own, and remove those of processes that ended before they were done."""
         try:
             self._held = hold(f"{self._own_work()}.lock")
-            shutil.rmtree(self._own_work(), ignore_errors=True)
+            _remove(self._own_work())
             os.mkdir(self._own_work(), 0o711)
             for name in os.listdir(self.home.work):
                 lock = f"{self.home.work}/{name}"
@@ -124,7 +123,7 @@ class Store:
                     continue
                 with abandoned(lock) as is_abandoned:
                     if is_abandoned:
-                        shutil.rmtree(lock.removesuffix(".lock"), ignore_errors=True)
+                        _remove(lock.removesuffix(".lock"))
         except OSError as error:
             raise unusable(self.home.root, error) from error
 
@@ -285,6 +284,13 @@ def _emptied(work: str) -> bool:
         return not os.listdir(work)
     except OSError:
         return False
+
+
+def _remove(directory: str) -> None:
+    """Remove a tree as far as that goes: what is left is removed with the next process's claim."""
+    import shutil
+
+    shutil.rmtree(directory, ignore_errors=True)
 
 
 def boot_id() -> str:

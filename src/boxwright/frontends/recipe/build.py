@@ -128,8 +128,8 @@ class GraphBuilder:
             elif name:
                 inputs.append(self._tree(stage, name, instruction))
                 options["position"] = str(len(inputs))
-            mounts.append(replace(mount, options=tuple(sorted(options.items()))))
-        return replace(step, mounts=tuple(mounts)) if inputs or mounts else step, tuple(inputs)
+            mounts.append(mount._replace(options=tuple(sorted(options.items()))))
+        return step._replace(mounts=tuple(mounts)) if inputs or mounts else step, tuple(inputs)
 
     def _copy(self, stage: Stage, state: StageState, instruction: Instruction) -> tuple[Step, tuple[int, ...]]:
         words = copy_words(state, instruction)

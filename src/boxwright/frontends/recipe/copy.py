@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from boxwright.frontends.recipe.arguments import words_or_list
 from boxwright.frontends.recipe.heredoc import content, parse_word
@@ -17,8 +17,7 @@ from boxwright.model.step import Copy, InlineSource, Source
 _REMOTE = re.compile(r"(?:https?|git|ssh|ftp)://|git@[^/:]+:|github\.com/", re.IGNORECASE)
 
 
-@dataclass(frozen=True, slots=True)
-class CopyWords:
+class CopyWords(NamedTuple):
     """What stands behind COPY: `paths` from a context or a tree, `documents` from the recipe itself."""
 
     paths: tuple[str, ...]

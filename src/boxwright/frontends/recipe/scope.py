@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from boxwright.frontends.recipe.arguments import quoted_words
@@ -14,8 +13,7 @@ from boxwright.frontends.recipe.syntax import Instruction
 from boxwright.frontends.recipe.words import expand
 
 
-@dataclass(frozen=True, slots=True)
-class Scope:
+class Scope(NamedTuple):
     """`globals` are what FROM sees and what a stage may declare again; `given` are the user's build arguments."""
 
     globals: Mapping[str, str]

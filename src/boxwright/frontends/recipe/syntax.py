@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from boxwright.model.span import Span
 
 
-@dataclass(frozen=True, slots=True)
-class Heredoc:
+class Heredoc(NamedTuple):
     """A here-document (the reference, "Here-Documents"): `expand` unless a part of its word is quoted.
 
     `text` is what stands between the word and its end, `chomp` (``<<-``) says that leading tabs don't count.
@@ -20,16 +19,14 @@ class Heredoc:
     text: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Flag:
+class Flag(NamedTuple):
     """``--name=value``; `value` is None where there is no equals sign."""
 
     name: str
     value: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class Instruction:
+class Instruction(NamedTuple):
     """One instruction: `keyword` in capitals, `rest` without flags and with continuation lines joined.
 
     `text` is the whole as it was written, on one line. ONBUILD keeps the documents of the instruction that it holds.
@@ -43,8 +40,7 @@ class Instruction:
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class Recipe:
+class Recipe(NamedTuple):
     """A file's instructions; `directives` are its parser directives ("Parser directives") by name."""
 
     directives: tuple[tuple[str, str], ...]
