@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from types import MappingProxyType
+from typing import NamedTuple, Protocol
 
 from boxwright.events import Event
 from boxwright.model.canonical import Value
@@ -20,8 +20,7 @@ from boxwright.model.tree import DirectoryObject, Entry, Manifest
 Emit = Callable[[Event], None]
 
 
-@dataclass(frozen=True, slots=True)
-class ResolvedBase:
+class ResolvedBase(NamedTuple):
     """What FROM means: where the tree comes from, and its configuration. `shown` says it to a person."""
 
     step: Base
@@ -37,8 +36,7 @@ class Resolver(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class TreeFile:
+class TreeFile(NamedTuple):
     """One path of a snapshot: `path` from the root without a leading slash (``""`` is the root).
 
     `entry` is what the manifest says (owners and attributes as the container sees them); `physical` is where its bytes
@@ -58,8 +56,7 @@ class TreeReader(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Bind:
+class Bind(NamedTuple):
     """A path of the host that a sandbox sees at `target`. `target` is made where it is missing."""
 
     source: str
@@ -67,8 +64,7 @@ class Bind:
     read_only: bool = True
 
 
-@dataclass(frozen=True, slots=True)
-class Tmpfs:
+class Tmpfs(NamedTuple):
     """A fresh tmpfs at `target`. `size` in bytes, 0 for the kernel's default."""
 
     target: str
@@ -76,8 +72,7 @@ class Tmpfs:
     mode: int = 0o1777
 
 
-@dataclass(frozen=True, slots=True)
-class SandboxSpec:
+class SandboxSpec(NamedTuple):
     """Everything a sandboxed process is given.
 
     `layers_directory` is the working directory of the overlay mount and `lowers` names relative to it, the topmost
@@ -107,8 +102,7 @@ class SandboxSpec:
     time_limit: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class ExitStatus:
+class ExitStatus(NamedTuple):
     """How a sandboxed process ended: `code` 0 to 255 (128 + signal when killed by one)."""
 
     code: int
@@ -123,14 +117,13 @@ class Sandbox(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class WriteRequest:
+class WriteRequest(NamedTuple):
     """An output: `kind` of format, `destination` path, and what names it."""
 
     kind: str
     destination: Path
     name: str
-    options: Mapping[str, str] = field(default_factory=dict)
+    options: Mapping[str, str] = MappingProxyType({})
 
 
 class Workspace(Protocol):
@@ -196,8 +189,7 @@ class Workspace(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class ContextTree:
+class ContextTree(NamedTuple):
     """A build context as it was read: `link` names its tree (as a directory's entry does), `started` is when.
 
     `started` is in nanoseconds since 1970: a file whose status did not change later is still what was read.
@@ -220,16 +212,14 @@ Fields = tuple[tuple[str, Value], ...]
 """What a step's key is a digest of, by name, so that two keys can be compared in words."""
 
 
-@dataclass(frozen=True, slots=True)
-class StepInputs:
+class StepInputs(NamedTuple):
     """What a node stands on. `states` identify the inputs, `snapshots` are what they left; None while not known."""
 
     states: tuple[Digest | None, ...]
     snapshots: tuple[Snapshot | None, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class StepControl:
+class StepControl(NamedTuple):
     """What a running step is given beside its inputs.
 
     `epoch` is the build's one time (SOURCE_DATE_EPOCH) in seconds; `keep_times` leaves times as steps made them.

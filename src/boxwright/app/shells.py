@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from boxwright.app.build import Build
 from boxwright.app.privileges import ensure_privileges
@@ -20,8 +20,7 @@ SHELLS = ("bin/bash", "bin/ash", "bin/sh")
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
-@dataclass(frozen=True, slots=True)
-class ShellRequest:
+class ShellRequest(NamedTuple):
     """In which state a shell is opened, and as whom. Without `argv` it is the best shell of the tree."""
 
     state: Digest
@@ -68,7 +67,7 @@ def open_shell(store: Store, request: ShellRequest, sandbox: LateSandbox, *, ter
         raise BoxwrightError("state.unknown", f"no state {request.state} is recorded", hint="build again")
     argv = request.argv or (_shell(store, snapshot),)
     if "PATH" not in dict(request.env):
-        request = replace(request, env=(*request.env, ("PATH", PATH)))
+        request = request._replace(env=(*request.env, ("PATH", PATH)))
     env = (*request.env, ("TERM", os.environ.get("TERM", "dumb"))) if terminal else request.env
     ensure_privileges()
     launcher = sandbox.start()

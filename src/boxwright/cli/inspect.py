@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import json
 import os
 
@@ -55,9 +54,10 @@ def _container(store: Store, name: str) -> object:
 def describe(store: Store, image: Image) -> dict[str, object]:
     """What there is to know of an image. It is flat: how its build was cut into layers is no part of it."""
     from boxwright.app.lookup import names_of
+    from boxwright.store.images import config_fields
 
     config = {
-        name: value for name, value in dataclasses.asdict(image.config).items() if value not in (None, "", (), False)
+        name: value for name, value in config_fields(image.config).items() if value not in (None, "", (), [], False)
     }
     for name in ("env", "labels"):
         if name in config:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from boxwright.model.digest import Digest
 from boxwright.model.tree import Manifest
 
 
-@dataclass(frozen=True, slots=True)
-class Port:
+class Port(NamedTuple):
     """`host` is 0 where no port of the host is named. `protocol`: tcp, udp (or sctp for EXPOSE)."""
 
     container: int
@@ -17,8 +16,7 @@ class Port:
     host: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Healthcheck:
+class Healthcheck(NamedTuple):
     """OCI has no healthcheck; fields as in Docker's image configuration. Times in nanoseconds, 0 where not given."""
 
     test: tuple[str, ...]
@@ -29,8 +27,7 @@ class Healthcheck:
     retries: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class ImageConfig:
+class ImageConfig(NamedTuple):
     """What the image says of running it (OCI image-spec, config.md), and PORT, which is ours.
 
     `entrypoint` and `cmd` are None where they are not given. `shell` None is ``/bin/sh -c``.
@@ -56,8 +53,7 @@ class ImageConfig:
     args_escaped: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Snapshot:
+class Snapshot(NamedTuple):
     """The file system that a step left behind. `layers` are the store's layer names, the topmost first."""
 
     key: Digest
@@ -66,8 +62,7 @@ class Snapshot:
     epoch: int
 
 
-@dataclass(frozen=True, slots=True)
-class Image:
+class Image(NamedTuple):
     """`identity` is the digest of the configuration and the tree's full manifest; `created` in seconds since 1970."""
 
     identity: Digest

@@ -165,7 +165,7 @@ class Launcher:
 
     def _request(self, spec: SandboxSpec) -> RunRequest:
         mounts = tuple(
-            dataclasses.replace(entry, source=os.path.realpath(entry.source)) if isinstance(entry, Bind) else entry
+            entry._replace(source=os.path.realpath(entry.source)) if isinstance(entry, Bind) else entry
             for entry in spec.mounts
         )
         try:
@@ -173,7 +173,7 @@ class Launcher:
         except FileNotFoundError:
             host = ""
         return RunRequest(
-            spec=dataclasses.replace(spec, mounts=mounts) if mounts else spec,
+            spec=spec._replace(mounts=mounts) if mounts else spec,
             skeleton=skeleton.ensure(self._cache, mounts),
             root=self._root,
             stage=str(self._cache / "stage"),

@@ -19,7 +19,7 @@ from boxwright.errors import FetchError, MachineError
 from boxwright.sources import settle
 from boxwright.sources.aptsources import AptSource, one_line, read_sources, sources_for
 from boxwright.sources.packages import BasePackage, archive_date, installed_packages
-from boxwright.sources.process import Finished, never, run_program
+from boxwright.sources.process import Finished, never, require_program, run_program
 from boxwright.sources.reference import BaseName, parse_base_name
 
 _KEYRINGS = "/usr/share/keyrings/"
@@ -81,6 +81,7 @@ def bootstrap(
             f"{name} can't be bootstrapped: only debian and ubuntu can",
             hint="import it: FROM tar:FILE, oci:DIR, or a registry's full name such as REGISTRY/alpine:VERSION",
         )
+    require_program("mmdebstrap", "mmdebstrap")
     keyring = _keyring(family, base.distribution)
     if os.geteuid() != 0:
         raise MachineError("machine.not-root", "a base can only be made as root or in a user namespace")
@@ -88,7 +89,7 @@ def bootstrap(
     argv = _command(base, destination_directory, sources, keyring, architecture)
     started = int(time.time())
     finished = run_program(
-        argv, package="mmdebstrap", output=output, cancelled=cancelled, env={"SOURCE_DATE_EPOCH": _FIXED_TIME}
+        argv, package="util-linux", output=output, cancelled=cancelled, env={"SOURCE_DATE_EPOCH": _FIXED_TIME}
     )
     if finished.status:
         raise _failed(name, finished)

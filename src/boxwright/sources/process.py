@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import os
 import selectors
+import shutil
 import signal
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from boxwright.errors import BoxwrightError, MachineError
+
+PROGRAMS = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+"""Where programs are looked for, whatever the caller's PATH."""
 
 _FILES = ("HOME", "TMPDIR", "XDG_RUNTIME_DIR", "XDG_CONFIG_HOME")
 _CREDENTIALS = ("REGISTRY_AUTH_FILE", "DOCKER_CONFIG", "SSL_CERT_FILE")
@@ -34,7 +38,7 @@ def clean_environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
         kept.update({key: os.environ[key] for key in (name, name.upper()) if key in os.environ})
     return {
         **kept,
-        "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+        "PATH": PROGRAMS,
         "LC_ALL": "C.UTF-8",
         "TZ": "UTC",
         **(extra or {}),
@@ -46,6 +50,12 @@ def never() -> bool:
     return False
 
 
+def require_program(name: str, package: str) -> None:
+    """Raise where a program is missing; `package` is Debian's that has it."""
+    if shutil.which(name, path=PROGRAMS) is None:
+        raise MachineError(f"machine.no-{name}", f"the program {name} is missing", hint=f"apt install {package}")
+
+
 def run_program(
     argv: Sequence[str],
     *,
@@ -54,23 +64,19 @@ def run_program(
     cancelled: Callable[[], bool] = never,
     env: Mapping[str, str] | None = None,
 ) -> Finished:
-    """Run a program to its end. `package` is Debian's, for when it is missing; `output` is told both streams.
+    """Run a program to its end. `package` is as for `require_program`; `output` is told both streams.
 
     Without `output`, standard output is collected. However this is left, the program's process group is dead then.
     """
-    try:
-        process = subprocess.Popen(
-            list(argv),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env=clean_environment(env),
-            start_new_session=True,
-        )
-    except FileNotFoundError as error:
-        raise MachineError(
-            f"machine.no-{argv[0]}", f"the program {argv[0]} is missing", hint=f"apt install {package}"
-        ) from error
+    require_program(argv[0], package)
+    process = subprocess.Popen(
+        list(argv),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=clean_environment(env),
+        start_new_session=True,
+    )
     ended = False
     try:
         finished = _listen(process, output, cancelled)

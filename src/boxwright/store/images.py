@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import asdict, fields
 from typing import Any
 
 from boxwright.errors import BoxwrightError
@@ -14,26 +13,35 @@ from boxwright.store.store import Store
 from boxwright.store.trees import total_size
 
 
+def config_fields(config: ImageConfig) -> dict[str, Any]:
+    """A configuration as JSON has it: an object, with ports and the healthcheck as objects in it."""
+    values = config._asdict()
+    for name in ("exposed", "published"):
+        values[name] = [port._asdict() for port in values[name]]
+    values["healthcheck"] = config.healthcheck._asdict() if config.healthcheck else None
+    return values
+
+
 def config_text(config: ImageConfig) -> str:
     """A configuration as canonical JSON: sorted keys, no white space."""
-    return json.dumps(asdict(config), sort_keys=True, separators=(",", ":"))
+    return json.dumps(config_fields(config), sort_keys=True, separators=(",", ":"))
 
 
 def config_from_text(text: str) -> ImageConfig:
     """A configuration from its JSON."""
     raw: dict[str, Any] = json.loads(text)
     values: dict[str, Any] = {}
-    for field in fields(ImageConfig):
-        value = raw.get(field.name)
-        if field.name in ("exposed", "published"):
+    for name in ImageConfig._fields:
+        value = raw.get(name)
+        if name in ("exposed", "published"):
             value = tuple(Port(**port) for port in value or ())
-        elif field.name == "healthcheck":
+        elif name == "healthcheck":
             value = Healthcheck(**{**value, "test": tuple(value["test"])}) if value else None
-        elif field.name in ("env", "labels"):
-            value = tuple((name, text) for name, text in value or ())
+        elif name in ("env", "labels"):
+            value = tuple((key, text) for key, text in value or ())
         elif isinstance(value, list):
             value = tuple(value)
-        values[field.name] = value
+        values[name] = value
     return ImageConfig(**values)
 
 

@@ -22,7 +22,7 @@ from boxwright.errors import BoxwrightError, FetchError, MachineError, StoreErro
 from boxwright.sources.unpack import Limits, is_archive, unpack_tar
 
 AS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="owners need root")
-Make = Callable[[tarfile.TarFile], None]
+Make = Callable[[tarfile.TarFile], object]  # what it returns is of no interest
 
 
 def member(name: str, kind: bytes = tarfile.REGTYPE, **more: object) -> tarfile.TarInfo:
@@ -36,16 +36,16 @@ def member(name: str, kind: bytes = tarfile.REGTYPE, **more: object) -> tarfile.
     return info
 
 
-def put(archive: tarfile.TarFile, name: str, data: bytes = b"data", **more: object) -> None:
-    archive.addfile(member(name, tarfile.REGTYPE, size=len(data), **more), io.BytesIO(data))
+def put(archive: tarfile.TarFile, name: str, data: bytes = b"data", **more: object) -> object:
+    return archive.addfile(member(name, tarfile.REGTYPE, size=len(data), **more), io.BytesIO(data))
 
 
-def link(archive: tarfile.TarFile, name: str, target: str, kind: bytes = tarfile.SYMTYPE) -> None:
-    archive.addfile(member(name, kind, linkname=target))
+def link(archive: tarfile.TarFile, name: str, target: str, kind: bytes = tarfile.SYMTYPE) -> object:
+    return archive.addfile(member(name, kind, linkname=target))
 
 
-def directory(archive: tarfile.TarFile, name: str, **more: object) -> None:
-    archive.addfile(member(name, tarfile.DIRTYPE, **more))
+def directory(archive: tarfile.TarFile, name: str, **more: object) -> object:
+    return archive.addfile(member(name, tarfile.DIRTYPE, **more))
 
 
 def made(make: Make, form: int = tarfile.PAX_FORMAT) -> bytes:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 from boxwright.frontends.recipe.copy import copy_step, copy_words
 from boxwright.frontends.recipe.keywords import flag_value
@@ -43,7 +42,7 @@ class GraphBuilder:
         state = self._stage(target)
         config = state.image_config()
         labels = tuple({**dict(config.labels), **dict(self._options.labels)}.items())
-        return Graph(tuple(self._nodes), state.node, replace(config, labels=labels))
+        return Graph(tuple(self._nodes), state.node, config._replace(labels=labels))
 
     def _stage(self, index: int) -> StageState:
         """The end of a stage, made now if it has not been: with all that it needs, so that nothing nests."""

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 
 from boxwright.frontends.recipe.arguments import exec_form, pairs, words_or_list
 from boxwright.frontends.recipe.parser import parse_trigger
@@ -65,13 +64,13 @@ def _expanded_pairs(state: StageState, instruction: Instruction) -> list[tuple[s
 def cmd(state: StageState, instruction: Instruction) -> None:
     """CMD."""
     state.cmd_given = True
-    state.config = replace(state.config, cmd=_command(state, instruction), args_escaped=True)
+    state.config = state.config._replace(cmd=_command(state, instruction), args_escaped=True)
 
 
 def entrypoint(state: StageState, instruction: Instruction) -> None:
     """ENTRYPOINT: a CMD from the base doesn't fit it and goes."""
     inherited = state.config.cmd if state.cmd_given else None
-    state.config = replace(state.config, entrypoint=_command(state, instruction), cmd=inherited)
+    state.config = state.config._replace(entrypoint=_command(state, instruction), cmd=inherited)
 
 
 def _command(state: StageState, instruction: Instruction) -> tuple[str, ...]:
@@ -85,7 +84,7 @@ def expose(state: StageState, instruction: Instruction) -> None:
 
     words = state.expand_words(instruction.rest, instruction.span)
     found = [port for word in words for port in exposed(word, instruction.span)]
-    state.config = replace(state.config, exposed=tuple(dict.fromkeys((*state.config.exposed, *found))))
+    state.config = state.config._replace(exposed=tuple(dict.fromkeys((*state.config.exposed, *found))))
 
 
 def port(state: StageState, instruction: Instruction) -> None:
@@ -94,7 +93,7 @@ def port(state: StageState, instruction: Instruction) -> None:
 
     words = state.expand_words(instruction.rest, instruction.span)
     found = [published(word, instruction.span) for word in words]
-    state.config = replace(state.config, published=tuple(dict.fromkeys((*state.config.published, *found))))
+    state.config = state.config._replace(published=tuple(dict.fromkeys((*state.config.published, *found))))
 
 
 def volume(state: StageState, instruction: Instruction) -> None:
@@ -102,18 +101,18 @@ def volume(state: StageState, instruction: Instruction) -> None:
     paths = [state.expand(word, instruction.span) for word in words_or_list(instruction.rest)]
     if not paths or not all(paths):
         raise wrong("VOLUME: a path is empty", instruction.span)
-    state.config = replace(state.config, volumes=tuple(dict.fromkeys((*state.config.volumes, *paths))))
+    state.config = state.config._replace(volumes=tuple(dict.fromkeys((*state.config.volumes, *paths))))
 
 
 def user(state: StageState, instruction: Instruction) -> None:
     """USER."""
-    state.config = replace(state.config, user=state.expand(instruction.rest, instruction.span))
+    state.config = state.config._replace(user=state.expand(instruction.rest, instruction.span))
 
 
 def workdir(state: StageState, instruction: Instruction) -> None:
     """WORKDIR: a relative path continues the one before."""
     path = posixpath.join(state.directory, state.expand(instruction.rest, instruction.span))
-    state.config = replace(state.config, workdir="/" + posixpath.normpath(path).lstrip("/"))
+    state.config = state.config._replace(workdir="/" + posixpath.normpath(path).lstrip("/"))
 
 
 def stop_signal(state: StageState, instruction: Instruction) -> None:
@@ -123,14 +122,14 @@ def stop_signal(state: StageState, instruction: Instruction) -> None:
     is_number = signal.isascii() and signal.isdigit() and len(signal) < 4 and 0 < int(signal) <= HIGHEST_SIGNAL
     if not is_number and name not in SIGNALS:
         raise wrong(f"{signal!r} is no signal", instruction.span, hint=nearest(name, SIGNALS))
-    state.config = replace(state.config, stop_signal=signal)
+    state.config = state.config._replace(stop_signal=signal)
 
 
 def health(state: StageState, instruction: Instruction) -> None:
     """HEALTHCHECK."""
     from boxwright.frontends.recipe.healthcheck import healthcheck
 
-    state.config = replace(state.config, healthcheck=healthcheck(instruction))
+    state.config = state.config._replace(healthcheck=healthcheck(instruction))
 
 
 def shell(state: StageState, instruction: Instruction) -> None:
@@ -138,7 +137,7 @@ def shell(state: StageState, instruction: Instruction) -> None:
     listed = exec_form(instruction.rest)
     if not listed:
         raise wrong("SHELL takes a JSON array", instruction.span, hint='SHELL ["/bin/bash", "-c"]')
-    state.config = replace(state.config, shell=listed)
+    state.config = state.config._replace(shell=listed)
 
 
 def onbuild(state: StageState, instruction: Instruction) -> None:
@@ -152,7 +151,7 @@ def onbuild(state: StageState, instruction: Instruction) -> None:
 
 def maintainer(state: StageState, instruction: Instruction) -> None:
     """MAINTAINER."""
-    state.config = replace(state.config, author=instruction.rest)
+    state.config = state.config._replace(author=instruction.rest)
 
 
 SETTINGS: Mapping[str, Setting] = {

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import posixpath
 from collections import ChainMap
-from dataclasses import replace
 
 from boxwright.frontends.recipe.scope import Scope
 from boxwright.frontends.recipe.words import expand, expand_words
@@ -22,7 +21,7 @@ class StageState:
         self.node = node
         self.scope = scope
         self.cmd_given = False
-        self.config = replace(config, env=(), labels=(), onbuild=())
+        self.config = config._replace(env=(), labels=(), onbuild=())
         self.onbuild = config.onbuild
         self._env = dict(config.env)
         self._labels = dict(config.labels)
@@ -39,8 +38,8 @@ class StageState:
 
     def image_config(self) -> ImageConfig:
         """The configuration reached so far."""
-        return replace(
-            self.config, env=tuple(self._env.items()), labels=tuple(self._labels.items()), onbuild=self.onbuild
+        return self.config._replace(
+            env=tuple(self._env.items()), labels=tuple(self._labels.items()), onbuild=self.onbuild
         )
 
     def environment(self) -> tuple[tuple[str, str], ...]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -80,7 +79,7 @@ def plain(value: object) -> object:
     """A field as the data file writes it."""
     if not isinstance(value, tuple):
         return value
-    if value and all(isinstance(item, tuple) for item in value):
+    if value and all(isinstance(item, tuple) and not isinstance(item, Port) for item in value):
         return {name: "default" if item == DEFAULT_PATH else item for name, item in value}
     return [shown_port(item) if isinstance(item, Port) else item for item in value]
 
@@ -89,7 +88,7 @@ def check_config(config: ImageConfig, wanted: dict[str, Any]) -> None:
     wanted = dict(wanted)
     if "healthcheck" in wanted:
         assert config.healthcheck is not None
-        given_fields = {name: plain(value) for name, value in asdict(config.healthcheck).items() if value}
+        given_fields = {name: plain(value) for name, value in config.healthcheck._asdict().items() if value}
         assert given_fields == wanted.pop("healthcheck")
     assert {name: plain(getattr(config, name)) for name in wanted} == wanted
 
