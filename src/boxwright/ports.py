@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
-from pathlib import Path
 from types import MappingProxyType
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from boxwright.events import Event
 from boxwright.model.canonical import Value
@@ -16,6 +15,9 @@ from boxwright.model.image import ImageConfig, Snapshot
 from boxwright.model.span import Span
 from boxwright.model.step import Base, Step
 from boxwright.model.tree import DirectoryObject, Entry, Manifest
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 Emit = Callable[[Event], None]
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import NamedTuple
 
 from boxwright.app.bases import BaseFetcher, BaseResolver
 from boxwright.app.contexts import LocalContexts
@@ -32,20 +33,19 @@ PROXIES = ("http_proxy", "https_proxy", "ftp_proxy", "no_proxy", "all_proxy")
 JOBS_PER_CPU = 8
 
 
-@dataclass(frozen=True, slots=True)
-class BuildRequest:
+class BuildRequest(NamedTuple):
     """What the user asked for. `text` replaces the file's text (standard input)."""
 
     directory: str
     file: str | None = None
     text: str | None = None
     tags: tuple[str, ...] = ()
-    build_args: Mapping[str, str] = field(default_factory=dict)
+    build_args: Mapping[str, str] = MappingProxyType({})
     labels: tuple[tuple[str, str], ...] = ()
     target: str = ""
     platform: str = ""
     network: str = "default"
-    contexts: Mapping[str, str] = field(default_factory=dict)
+    contexts: Mapping[str, str] = MappingProxyType({})
     mirror: str | None = None
     no_cache: bool = False
     pull: bool = False
@@ -53,8 +53,7 @@ class BuildRequest:
     keep_times: bool = False
 
 
-@dataclass(slots=True)
-class Build:
+class Build(NamedTuple):
     """A build that is planned and can be run."""
 
     definition: str

@@ -7,8 +7,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Collection
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from boxwright.errors import BoxwrightError
 from boxwright.events import StepFailed, StepFinished, StepOutput, StepStarted
@@ -34,8 +33,7 @@ class Records(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Conditions:
+class Conditions(NamedTuple):
     """`jobs` steps at once; `epoch` and `keep_times` as in StepControl; `refuse` are built whatever is recorded."""
 
     jobs: int

@@ -11,7 +11,7 @@ from __future__ import annotations
 import posixpath
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from boxwright.errors import DefinitionError
 from boxwright.model.glob import glob_to_regex
@@ -23,16 +23,14 @@ WILD = frozenset("*?[]\\")
 ANY = glob_to_regex("*")
 
 
-@dataclass(frozen=True, slots=True)
-class Rule:
+class Rule(NamedTuple):
     """One line: `pattern` without its ``!``."""
 
     pattern: str
     exception: bool
 
 
-@dataclass(frozen=True, slots=True)
-class _Group:
+class _Group(NamedTuple):
     """Neighbouring rules of one kind. `bit` marks a directory that the group matched."""
 
     matches: re.Pattern[str]

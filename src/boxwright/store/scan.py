@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from boxwright.files import hash_file
 from boxwright.model.change import GONE, Change, Groups
@@ -32,8 +32,7 @@ KINDS = {
 OVERLAY_ATTRIBUTES = ("trusted.overlay.", "user.overlay.")
 
 
-@dataclass(frozen=True, slots=True)
-class Scan:
+class Scan(NamedTuple):
     """What was found: the root's own entry, the changes below it, groups of hard links, and the bytes of files."""
 
     root: Entry
@@ -42,13 +41,13 @@ class Scan:
     size: int
 
 
-@dataclass(slots=True)
 class _Found:
-    """What one scan gathers."""
+    """What one scan gathers: bytes of files, and the paths of each file that has several names."""
 
-    newest: int | None
-    size: int = 0
-    linked: dict[tuple[int, int], list[str]] = field(default_factory=dict)
+    def __init__(self, newest: int | None) -> None:
+        self.newest = newest
+        self.size = 0
+        self.linked: dict[tuple[int, int], list[str]] = {}
 
 
 def scan_upper(directory: str, newest: int | None) -> Scan:

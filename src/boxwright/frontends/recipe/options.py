@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import NamedTuple
 
 
-@dataclass(frozen=True, slots=True)
-class RecipeOptions:
+class RecipeOptions(NamedTuple):
     """`target` is a stage's name or number, empty for the last; `contexts` names the build contexts given by name.
 
     `build_args` are values of ARG; `labels` are added to the image; `network` is that of a RUN without ``--network``.
     """
 
-    build_args: Mapping[str, str] = field(default_factory=dict)
+    build_args: Mapping[str, str] = MappingProxyType({})
     target: str = ""
     platform: str = "linux/amd64"
     labels: tuple[tuple[str, str], ...] = ()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from boxwright.errors import DefinitionError
 from boxwright.frontends.recipe.keywords import flag_value, flag_values
@@ -20,11 +20,10 @@ _NAME = re.compile(r"[a-z][a-z0-9_.-]*")
 _FROM_OPTION = re.compile(r"(?:^|,)\s*\"?from=([^,\"]*)")
 
 
-@dataclass(frozen=True, slots=True)
-class Stage:
+class Stage(NamedTuple):
     """`parent` is the earlier stage that it starts from, None where `base` names something outside."""
 
-    index: int
+    number: int
     name: str
     base: str
     parent: int | None
@@ -34,11 +33,10 @@ class Stage:
     @property
     def shown(self) -> str:
         """Its name, or its number."""
-        return self.name or f"stage-{self.index}"
+        return self.name or f"stage-{self.number}"
 
 
-@dataclass(frozen=True, slots=True)
-class Stages:
+class Stages(NamedTuple):
     """All stages in order, and the scope around them."""
 
     stages: tuple[Stage, ...]
@@ -59,14 +57,14 @@ class Stages:
             message = f"there is no stage {name}: there are {len(self.stages)}, counted from 0"
             raise DefinitionError("recipe.unknown-stage", message, where=where)
         wanted = name.lower()
-        return next((stage.index for stage in reversed(self.stages) if stage.name == wanted), None)
+        return next((stage.number for stage in reversed(self.stages) if stage.name == wanted), None)
 
     def target(self, name: str, file: str) -> int:
         """The stage that ``--target`` means. Raises DefinitionError `recipe.unknown-target`."""
         if not name:
             return len(self.stages) - 1
         wanted = name.lower()
-        found = next((stage.index for stage in reversed(self.stages) if stage.name == wanted), None)
+        found = next((stage.number for stage in reversed(self.stages) if stage.name == wanted), None)
         if found is None and name.isascii() and name.isdigit() and len(name) < 9 and int(name) < len(self.stages):
             found = int(name)
         if found is None:
