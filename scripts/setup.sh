@@ -22,7 +22,7 @@ fail() {
     exit 1
 }
 
-# Package names, each with what it is for. They are the same on Debian 12 and 13.
+# Package names, each with what it is for.
 packages() {
     [ "$kind" = run ] || cat <<'END'
 attr                              tests: extended attributes
