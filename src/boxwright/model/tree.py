@@ -22,7 +22,8 @@ class Entry(NamedTuple):
     `data` is, by `kind`: the hex SHA-256 of a file's bytes; a symbolic link's target; for a hard link the path (from
     the root, without a leading slash) of the first name of its group; ``major:minor`` of a device; for a directory
     ``FULLHEX:CONTENTHEX`` of its own object; empty for a FIFO.
-    `xattrs` is ``name=HEX`` pairs, sorted and joined by commas.
+    `size` is a file's bytes (a hard link's are those of its file), and a directory's the sum of those below it, each
+    counted once. `xattrs` is ``name=HEX`` pairs, sorted and joined by commas.
     """
 
     kind: str
@@ -34,6 +35,10 @@ class Entry(NamedTuple):
     size: int
     data: str
     xattrs: str = ""
+
+    def holding(self, directory: DirectoryObject) -> Entry:
+        """A directory's entry with what is in it."""
+        return self._replace(data=directory.link, size=directory.size)
 
     @property
     def full(self) -> str:
@@ -47,11 +52,12 @@ class Entry(NamedTuple):
 
 
 class DirectoryObject(NamedTuple):
-    """An encoded directory and its two digests, in hexadecimal."""
+    """An encoded directory, its two digests in hexadecimal, and the bytes of all files in it and below it."""
 
     data: bytes
     full: str
     content: str
+    size: int
 
     @property
     def link(self) -> str:
@@ -75,13 +81,17 @@ def encode_directory(entries: Iterable[Entry]) -> DirectoryObject:
     """The object of a directory that holds `entries`, in any order."""
     full: list[str] = []
     content: list[str] = []
+    total = 0
     for kind, name, mode, uid, gid, mtime, size, data, xattrs in sorted(entries, key=name_order):
+        if kind != HARDLINK:
+            total += size
         head = f"{kind}\0{name}\0{mode:o}\0{uid}\0{gid}\0"
         full.append(f"{head}{mtime}\0{size}\0{data}\0{xattrs}\0")
         content.append(f"{head}\0{size}\0{data[65:] if kind == DIRECTORY else data}\0{xattrs}\0")
     encoded = "".join(full).encode("utf-8", "surrogateescape")
     content_encoded = "".join(content).encode("utf-8", "surrogateescape")
-    return DirectoryObject(encoded, hashlib.sha256(encoded).hexdigest(), hashlib.sha256(content_encoded).hexdigest())
+    digests = hashlib.sha256(encoded).hexdigest(), hashlib.sha256(content_encoded).hexdigest()
+    return DirectoryObject(encoded, *digests, total)
 
 
 def decode_directory(data: bytes) -> list[Entry]:

@@ -20,11 +20,11 @@ from boxwright.model.tree import DIRECTORY, FIFO, FILE, SYMLINK, DirectoryObject
 from boxwright.ports import ContextTree
 
 GRAIN_NANOSECONDS = 20_000_000
-MEMORY_VERSION = 1
+MEMORY_VERSION = 2
 
 Put: TypeAlias = Callable[[DirectoryObject], DirectoryObject]
 Has: TypeAlias = Callable[[str], bool]
-Remembered: TypeAlias = tuple[list[tuple[object, ...]], list[str], str, int]
+Remembered: TypeAlias = tuple[list[tuple[object, ...]], list[str], str, int, int]
 
 
 class Rules(Protocol):
@@ -51,6 +51,7 @@ class LocalContext:
         self._epoch = epoch
         self._before: dict[str, Remembered] = {}
         self._now: dict[str, Remembered] = {}
+        self._sizes: dict[str, int] = {}
         self._started = 0
         self._fresh = False
 
@@ -138,6 +139,7 @@ class LocalContext:
         if before is None or before[0] != signature or before[3] != self._epoch or not self._has(before[2][:64]):
             return None
         self._now[prefix] = before
+        self._sizes[before[2]] = before[4]
         return before[2]
 
     def _encode(
@@ -153,11 +155,15 @@ class LocalContext:
             link or known.get(mark) or self._content(item, status)
             for (item, status, link), mark in zip(kept, signature, strict=True)
         ]
-        entries = [_entry(item, status, text, self._epoch) for (item, status, _), text in zip(kept, data, strict=True)]
+        entries = [
+            _entry(item, status, text, self._epoch, self._sizes.get(text, 0))
+            for (item, status, _), text in zip(kept, data, strict=True)
+        ]
         directory = self._put(encode_directory(entries))
+        self._sizes[directory.link] = directory.size
         racy = [status.st_ctime_ns > self._started - GRAIN_NANOSECONDS for _, status, link in kept if link is None]
         if not any(racy):
-            self._now[prefix] = (signature, data, directory.link, self._epoch)
+            self._now[prefix] = (signature, data, directory.link, self._epoch, directory.size)
         return directory.link
 
     def _content(self, item: os.DirEntry[str], status: os.stat_result) -> str:
@@ -173,12 +179,12 @@ class LocalContext:
         return f"{os.major(status.st_rdev)}:{os.minor(status.st_rdev)}"
 
 
-def _entry(item: os.DirEntry[str], status: os.stat_result, data: str, epoch: int) -> Entry:
+def _entry(item: os.DirEntry[str], status: os.stat_result, data: str, epoch: int, below: int) -> Entry:
     mode = stat.S_IMODE(status.st_mode)
     if stat.S_ISREG(status.st_mode):
         return Entry(FILE, item.name, mode, 0, 0, epoch, status.st_size, data)
     if stat.S_ISDIR(status.st_mode):
-        return Entry(DIRECTORY, item.name, mode, 0, 0, epoch, 0, data)
+        return Entry(DIRECTORY, item.name, mode, 0, 0, epoch, below, data)
     if stat.S_ISLNK(status.st_mode):
         return Entry(SYMLINK, item.name, 0o777, 0, 0, epoch, 0, data)
     kind = FIFO if stat.S_ISFIFO(status.st_mode) else ("b" if stat.S_ISBLK(status.st_mode) else "c")

@@ -10,7 +10,6 @@ from boxwright.errors import BoxwrightError
 from boxwright.model.digest import Digest, digest_of
 from boxwright.model.image import Healthcheck, Image, ImageConfig, Port, Snapshot
 from boxwright.store.store import Store
-from boxwright.store.trees import total_size
 
 
 def config_fields(config: ImageConfig) -> dict[str, Any]:
@@ -56,7 +55,7 @@ class Images:
         text = config_text(config)
         identity = digest_of(f"boxwright-image-1\0{text}\0{snapshot.manifest.full}".encode())
         known = self._store.index.one("SELECT size, key FROM images WHERE identity=?", (identity,))
-        size = known[0] if known else total_size(self._store.trees, snapshot.manifest)
+        size = known[0] if known else self._store.trees.root(snapshot.manifest).size
         named = {row[0] for row in self._store.index.all("SELECT name FROM tags WHERE identity=?", (identity,))}
         if known is None or known[1] != snapshot.key or not named.issuperset(tags):
             with self._store.index.writing() as db:

@@ -150,7 +150,7 @@ class Store:
             manifest, groups = self._updated(parent, root, difference)
         else:
             tree = self.trees.update(None, difference.changes)
-            manifest, groups = self.trees.seal(root._replace(data=tree.link)), difference.groups
+            manifest, groups = self.trees.seal(root.holding(tree)), difference.groups
         chain = self._shortened(parent.layers if parent else (), draft)
         return self._record(key, chain, manifest, groups, draft, difference.size, newest)
 
@@ -158,7 +158,7 @@ class Store:
         changes, groups = rehome_links(self.trees, parent.manifest, difference.changes, difference.groups)
         old = self.trees.root(parent.manifest)
         tree = self.trees.update(old.full, changes)
-        return self.trees.seal(root._replace(data=tree.link)), groups
+        return self.trees.seal(root.holding(tree)), groups
 
     def _shortened(self, chain: tuple[str, ...], draft: Draft) -> tuple[str, ...]:
         """`chain`, with all but its lowest layer merged into one where it is too long."""

@@ -11,7 +11,6 @@ from boxwright.model.digest import hex_of
 from boxwright.model.tree import (
     DIRECTORY,
     EMPTY,
-    FILE,
     HARDLINK,
     SYMLINK,
     DirectoryObject,
@@ -104,7 +103,7 @@ class Trees:
             own = change.entry or before
             if own is None:
                 raise ValueError(f"a change below {name!r}, which is not there")
-            entries[name] = own._replace(data=self.update(base, change.children).link)
+            entries[name] = own.holding(self.update(base, change.children))
         return self.put(encode_directory(entries.values()))
 
     def locate(self, manifest: Manifest, path: str, *, follow: bool = True) -> Located:
@@ -186,19 +185,6 @@ def rehome_links(
         if len(left) > 1:
             groups.append(left)
     return changes, tuple(sorted(groups))
-
-
-def total_size(trees: Trees, manifest: Manifest) -> int:
-    """The bytes of all files of a tree."""
-    total = 0
-    pending = [hex_of(manifest.full)]
-    while pending:
-        for entry in trees.entries(pending.pop()).values():
-            if entry.kind == DIRECTORY:
-                pending.append(entry.full)
-            elif entry.kind == FILE:
-                total += entry.size
-    return total
 
 
 def names_below(trees: Trees, full: str, prefix: str = "") -> Iterable[tuple[str, Entry]]:

@@ -76,7 +76,7 @@ def _judge(store: Store, snapshot: Snapshot, tmp: Path, number: int) -> Manifest
         _mounted(store, snapshot.layers, draft.upper, draft.work, mount, f"cp -a . {copy}")
     scan = scan_upper(str(copy), None)
     tree = store.trees.update(None, scan.changes)
-    return store.trees.seal(scan.root._replace(data=tree.link))
+    return store.trees.seal(scan.root.holding(tree))
 
 
 def _build(store: Store, tmp: Path, number: int, step: list[tuple[str, ...]], parent: Snapshot | None) -> Snapshot:
