@@ -14,6 +14,13 @@ from boxwright.errors import BoxwrightError
 
 COMMANDS = {
     "build": "build an image from a recipe",
+    "run": "run an image, or a command in it",
+    "ps": "list containers",
+    "logs": "show what a container wrote",
+    "exec": "run a command in a running container",
+    "stop": "stop containers",
+    "rm": "remove containers or images",
+    "commit": "keep a container's layer as a new image",
     "images": "list images",
     "inspect": "show an image or a container as JSON",
     "tag": "give an image another name",

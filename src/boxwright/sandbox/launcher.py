@@ -38,11 +38,11 @@ class Launcher:
     """Starts sandboxes from a small process that was forked before the main one had threads."""
 
     def __init__(self, control: socket.socket, pid: int, cache: Path, *, user_namespace: bool) -> None:
-        self._control = control
+        self.control = control
         self._pid = pid
         self._cache = cache
         self._user_namespace = user_namespace
-        self._networks = NetworkPool(control, self._root)
+        self._networks = NetworkPool(control, self.root)
 
     @classmethod
     def start(cls, cache: Path) -> Launcher:
@@ -65,13 +65,14 @@ class Launcher:
         return cls(ours, pid, cache, user_namespace=own_map != ["0", "0", "4294967295"])
 
     @property
-    def _root(self) -> str:
+    def root(self) -> str:
+        """The empty directory that sandboxes mount their root on, each in its own mount namespace."""
         return str(self._cache / "root")
 
     def close(self) -> None:
         """End the launcher, and with it every sandbox but detached ones."""
         self._networks.close()
-        self._control.close()
+        self.control.close()
         os.waitpid(self._pid, 0)
 
     def run(self, spec: SandboxSpec, output: Callable[[bytes], None], cancelled: Callable[[], bool]) -> ExitStatus:
@@ -80,7 +81,7 @@ class Launcher:
             readable, writable = os.pipe()
             null = os.open(os.devnull, os.O_RDONLY)
             try:
-                session = channel.send(self._control, self._request(spec), [null, writable, writable, *network_fds])
+                session = channel.send(self.control, self.request(spec), [null, writable, writable, *network_fds])
             except BaseException:
                 os.close(readable)
                 raise
@@ -93,7 +94,7 @@ class Launcher:
     def interactive(self, spec: SandboxSpec, fds: tuple[int, int, int] = (0, 1, 2)) -> ExitStatus:
         """Run with the user's own standard streams, or with a terminal connected to them. For the main thread."""
         with self._network(spec) as network_fds:
-            session = channel.send(self._control, self._request(spec), [*fds, *network_fds])
+            session = channel.send(self.control, self.request(spec), [*fds, *network_fds])
             with session:
                 status, made = terminal.attend(session, fds[:2], terminal=spec.terminal)
         remove_made(spec.upper, made)
@@ -112,14 +113,14 @@ class Launcher:
         network_fds: list[int] = []
         try:
             if spec.network == "default":
-                asked = network.request(self._root, publish=publish, detached=True)
-                with channel.send(self._control, asked, [alive, null, null]) as session:
+                asked = network.request(self.root, publish=publish, detached=True)
+                with channel.send(self.control, asked, [alive, null, null]) as session:
                     network_fds = channel.expect(session)[1]
             elif spec.network.startswith(_NAMED_NETWORK):
                 network_fds = [os.open(spec.network.removeprefix(_NAMED_NETWORK), os.O_RDONLY)]
             ends = [lifeline, null if status_fd is None else status_fd]
-            request = dataclasses.replace(self._request(spec), detached=True)
-            with channel.send(self._control, request, [null, log_fd, log_fd, *network_fds, *ends]) as session:
+            request = dataclasses.replace(self.request(spec), detached=True)
+            with channel.send(self.control, request, [null, log_fd, log_fd, *network_fds, *ends]) as session:
                 return _await_start(session)
         finally:
             for fd in (null, alive, lifeline, *network_fds):
@@ -139,7 +140,7 @@ class Launcher:
     ) -> ExitStatus:
         """Run a further process in the sandbox whose first process is `pid`, with these standard streams."""
         request = EnterRequest(pid, tuple(argv), tuple(env.items()), cwd, user, security, on_terminal)
-        with channel.send(self._control, request, list(fds)) as session:
+        with channel.send(self.control, request, list(fds)) as session:
             status, _ = terminal.attend(session, fds[:2], terminal=on_terminal)
         return ExitStatus(process.exit_code(status))
 
@@ -163,7 +164,8 @@ class Launcher:
                 else:
                     self._networks.give_back(taken)
 
-    def _request(self, spec: SandboxSpec) -> RunRequest:
+    def request(self, spec: SandboxSpec) -> RunRequest:
+        """What the server is sent for `spec`."""
         mounts = tuple(
             entry._replace(source=os.path.realpath(entry.source)) if isinstance(entry, Bind) else entry
             for entry in spec.mounts
@@ -175,7 +177,7 @@ class Launcher:
         return RunRequest(
             spec=spec._replace(mounts=mounts) if mounts else spec,
             skeleton=skeleton.ensure(self._cache, mounts),
-            root=self._root,
+            root=self.root,
             stage=str(self._cache / "stage"),
             resolver=network.resolver(host, spec.network),
             user_namespace=self._user_namespace,

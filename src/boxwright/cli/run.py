@@ -1,0 +1,131 @@
+"""Run an image, or a command in it, under a copy-on-write layer."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from typing import TYPE_CHECKING, NoReturn
+
+from boxwright.cli.arguments import pair
+from boxwright.cli.console import note, say
+
+if TYPE_CHECKING:
+    from boxwright.engines.native import NativeEngine
+    from boxwright.engines.options import RunOptions
+    from boxwright.engines.records import Container
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """The options of `run`."""
+    add = parser.add_argument
+    add("-d", "--detach", action="store_true", help="leave it running, and print its name")
+    add("-i", "--interactive", action="store_true", help="give it standard input")
+    add("-t", "--tty", action="store_true", help="give it a terminal where standard input is one")
+    add("--name", default="", help="its name; made up where none is given")
+    add("-e", "--env", action="append", default=[], metavar="NAME[=VALUE]")
+    add("-p", "--publish", action="append", default=[], metavar="[[ADDRESS:]HOST:]CONTAINER[/udp]")
+    add("-P", "--publish-all", action="store_true", help="publish every port that the image exposes")
+    add("-v", "--volume", action="append", default=[], metavar="[HOST|NAME:]TARGET[:ro]")
+    add("--volumes-from", action="append", default=[], metavar="CONTAINER", help="mount what that container mounts")
+    add("--entrypoint", help="what to run instead of the image's entrypoint; empty for none")
+    add("-w", "--workdir", default="", help="the working directory")
+    add("-u", "--user", default="", help="the user, as USER takes it")
+    add("--hostname", default="", help="the host name inside; default: its id")
+    add("--network", default="default", choices=("none", "default", "host"))
+    add("--read-only", action="store_true", help="no layer: only volumes can be written")
+    add("--init", action="store_true", help="a first process that forwards signals and reaps orphans")
+    add("--rm", action="store_true", help="remove it when it ends")
+    add("image", metavar="IMAGE")
+    add("command", nargs=argparse.REMAINDER, metavar="COMMAND")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Run it; in the foreground its exit status is ours."""
+    asked = _options(options)
+    if not options.detach:
+        from boxwright.app.engine import run_attached
+
+        return run_attached(os.environ, asked, _guard)
+    from boxwright.app.engine import start
+
+    engine, container, _ = start(os.environ, asked, None)
+    if asked.auto_remove:
+        _guard(engine, container, -1)
+    for forward in container.config.ports:
+        note(f"port {forward}")
+    say(container.name)
+    return 0
+
+
+def _options(options: argparse.Namespace) -> RunOptions:
+    from boxwright.engines.forward import parse_forward
+    from boxwright.engines.names import check_name
+    from boxwright.engines.options import RunOptions
+    from boxwright.engines.volumes import parse_volume
+
+    terminal = options.tty and not options.detach and sys.stdin.isatty()
+    return RunOptions(
+        image=options.image,
+        command=tuple(options.command[1:] if options.command[:1] == ["--"] else options.command),
+        name=check_name(options.name) if options.name else "",
+        env=environment(options.env),
+        ports=tuple(parse_forward(text) for text in options.publish),
+        publish_all=options.publish_all,
+        volumes=tuple(parse_volume(text) for text in options.volume),
+        volumes_from=tuple(options.volumes_from),
+        entrypoint=options.entrypoint,
+        workdir=options.workdir,
+        user=options.user,
+        hostname=options.hostname,
+        network=options.network,
+        read_only=options.read_only,
+        init=options.init,
+        auto_remove=options.rm,
+        terminal=terminal,
+        interactive=options.interactive,
+    )
+
+
+def environment(given: list[str]) -> tuple[tuple[str, str], ...]:
+    """``-e``: a name alone takes its value from this process's environment, where it is there."""
+    values: list[tuple[str, str]] = []
+    for item in given:
+        if "=" in item:
+            values.append(pair(item, "-e"))
+        elif item in os.environ:
+            values.append((item, os.environ[item]))
+    return tuple(values)
+
+
+def _guard(engine: NativeEngine, container: Container, lifeline: int) -> int:
+    """Fork the small process that stays beside a container; returns its id."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    pid = os.fork()
+    if pid == 0:
+        _be_guard(engine, container, lifeline)
+    return pid
+
+
+def _be_guard(engine: NativeEngine, container: Container, lifeline: int) -> NoReturn:
+    from boxwright.engines.guard import attend_until_end
+
+    try:
+        os.setsid()
+        os.chdir("/")
+        null = os.open(os.devnull, os.O_RDWR)
+        for fd in (0, 1, 2):
+            os.dup2(null, fd)
+        for fd in set(range(3, 256)) - {lifeline}:
+            _close_quietly(fd)
+        attend_until_end(engine, container, lifeline)
+    finally:
+        os._exit(0)
+
+
+def _close_quietly(fd: int) -> None:
+    try:
+        os.close(fd)
+    except OSError:
+        return  # was not open

@@ -1,0 +1,164 @@
+"""Natively run containers: each is an image under a copy-on-write layer, a record on the disk and its processes.
+
+There is no daemon. The first process's parent, a small process that the sandbox leaves behind, writes the exit status
+into a file; everything else is found out when somebody asks.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import signal
+import time
+from typing import NamedTuple, Protocol
+
+from boxwright.engines import processes
+from boxwright.engines.forward import PortOptions, claim, pasta_options
+from boxwright.engines.records import Container, ContainerConfig, ContainerStatus, Records
+from boxwright.engines.signals import signal_number
+from boxwright.errors import BoxwrightError, MachineError
+from boxwright.ports import Bind, SandboxSpec
+
+STOP_SECONDS = 10.0
+_KILL_SECONDS = 10.0
+_LOST = 255  # the exit status where nobody wrote one down
+
+
+class Streams(NamedTuple):
+    """Descriptors that become a container's standard input, output and error."""
+
+    stdin: int
+    stdout: int
+    stderr: int
+
+
+class Started(NamedTuple):
+    """A sandbox that runs: the id of its first process, mount points made in its layer, and its terminal or -1."""
+
+    pid: int
+    made: tuple[tuple[str, bool], ...]
+    terminal: int = -1
+
+
+class Starter(Protocol):
+    """Starts sandboxes that outlive this process."""
+
+    def start_container(self, spec: SandboxSpec, streams: Streams, exit_fd: int, ports: PortOptions) -> Started:
+        """Start one; its exit status is written to `exit_fd` when it ends."""
+        ...
+
+
+class NativeEngine:
+    """The containers of a store. `layers_directory` holds the images' layers."""
+
+    def __init__(self, records: Records, layers_directory: str) -> None:
+        self.records = records
+        self._layers_directory = layers_directory
+
+    def start(self, starter: Starter, config: ContainerConfig, streams: Streams) -> tuple[Container, int]:
+        """Record and start a container whose directory is there; returns it and its terminal, or -1."""
+        with self.records.lock("ports"):
+            config = config._replace(ports=claim(config.ports))
+            container = self.records.write_config(config)
+            flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
+            exit_fd = os.open(container.exit_file, flags, 0o600)
+            try:
+                # Held by whoever may still write the status: the container's parent, once this process has closed it.
+                fcntl.flock(exit_fd, fcntl.LOCK_EX)
+                spec = self._spec(container)
+                started = starter.start_container(spec, streams, exit_fd, pasta_options(config.ports))
+            finally:
+                os.close(exit_fd)
+        status = ContainerStatus(processes.mark(started.pid), int(time.time()), started.made)
+        return self.records.write_status(container, status), started.terminal
+
+    def _spec(self, container: Container) -> SandboxSpec:
+        config = container.config
+        return SandboxSpec(
+            layers_directory=self._layers_directory,
+            lowers=config.layers,
+            upper=container.upper,
+            work=f"{container.directory}/work" if container.upper else "",
+            argv=config.argv,
+            env=config.env,
+            cwd=config.cwd,
+            user=config.user,
+            hostname=config.hostname,
+            network=config.network,
+            terminal=config.terminal,
+            init=config.init,
+            mounts=tuple(Bind(mount.source, mount.target, mount.read_only) for mount in config.mounts),
+        )
+
+    def running(self, name: str) -> Container:
+        """A container that runs. Raises BoxwrightError `container.unknown` or `container.not-running`."""
+        container = self.records.get(name)
+        if not container.is_running():
+            raise BoxwrightError("container.not-running", f"the container {container.name} does not run")
+        return container
+
+    def signal(self, container: Container, number: int) -> None:
+        """Send its first process a signal. One that it would not notice kills it, so that Ctrl-C always works."""
+        if container.status is not None:
+            process = container.status.process
+            ends = number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
+            if ends and not processes.heeds(process, number):
+                number = signal.SIGKILL
+            _send(container, number)
+
+    def wait(self, container: Container) -> int:
+        """Until it has ended; returns its exit status."""
+        if container.status is None:
+            return _LOST
+        process = container.status.process
+        processes.await_end(process)
+        return self._exit_code(container)
+
+    def stop(self, container: Container, seconds: float = STOP_SECONDS) -> None:
+        """Ask it to end, with its image's signal; kill it after `seconds`."""
+        if container.status is None or not container.is_running():
+            return
+        process = container.status.process
+        number = signal_number(container.config.stop_signal)
+        if seconds > 0 and processes.heeds(process, number):
+            _send(container, number)
+            if processes.await_end(process, seconds):
+                return
+        self.kill(container)
+
+    def kill(self, container: Container) -> None:
+        """Kill it and wait until it is gone. Raises MachineError `container.stuck`."""
+        if container.status is None or not container.is_running():
+            return
+        process = container.status.process
+        _send(container, signal.SIGKILL)
+        if not processes.await_end(process, _KILL_SECONDS):
+            message = f"the container {container.name} can't be killed: the kernel holds process {process.pid}"
+            raise MachineError("container.stuck", message, hint="look for a hanging file system")
+
+    @staticmethod
+    def _exit_code(container: Container) -> int:
+        code = container.exit_code()
+        return _LOST if code is None else code
+
+    def remove(self, container: Container) -> bool:
+        """Remove what is left of it. Raises BoxwrightError `container.running`."""
+        if container.is_running():
+            hint = f"'boxwright stop {container.name}' first, or rm -f"
+            raise BoxwrightError("container.running", f"the container {container.name} runs", hint=hint)
+        return self.records.discard(container.name)
+
+    def inner_process(self, container: Container) -> int:
+        """A process of the container whose namespaces an ordinary user may look at (ptrace(2)): no init of ours."""
+        pid = container.status.process.pid if container.status else 0
+        return (processes.first_child(pid) or pid) if container.config.init else pid
+
+
+def _send(container: Container, number: int) -> None:
+    if container.status is None:
+        return
+    try:
+        processes.send(container.status.process, number)
+    except PermissionError as error:
+        message = f"the container {container.name} belongs to another user"
+        raise BoxwrightError("container.denied", message) from error
