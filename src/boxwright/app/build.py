@@ -152,11 +152,7 @@ def execute(build: Build, request: BuildRequest, store: Store, emit: Emit) -> Im
     store.touch([decision.key for decision in build.plan.decisions if decision.action is Action.REUSE and decision.key])
     if any(decision.action is Action.RUN for decision in build.plan.decisions):
         ensure_privileges()
-    if any(
-        decision.action is Action.RUN and isinstance(node.step, Run)
-        for node, decision in zip(build.graph.nodes, build.plan.decisions, strict=True)
-    ):
-        build.sandbox.start()
+    _start_sandbox(build)
     jobs = request.jobs or (os.cpu_count() or 1) * JOBS_PER_CPU
     conditions = Conditions(jobs, build.moment.epoch, request.keep_times, build.refuse)
     try:
@@ -169,6 +165,16 @@ def execute(build: Build, request: BuildRequest, store: Store, emit: Emit) -> Im
         build.sandbox.close()
     History(store).keep(history_name(build, request), step_records(build))
     return Images(store).keep(build.graph.config, snapshot, request.tags)
+
+
+def _start_sandbox(build: Build) -> None:
+    """Fork the launcher where there is something to run, as long as this process has one thread."""
+    decided = zip(build.graph.nodes, build.plan.decisions, strict=True)
+    runs = [node.step for node, decision in decided if decision.action is Action.RUN and isinstance(node.step, Run)]
+    if runs:
+        launcher = build.sandbox.start()
+        if any(run.network == "default" for run in runs):
+            launcher.prepare_network()
 
 
 def history_name(build: Build, request: BuildRequest) -> str:

@@ -5,8 +5,8 @@ passwd(5), group(5); the rules are those of the OCI image specification, config.
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 _LIMIT: Final = 16 << 20
@@ -73,7 +73,13 @@ def _fields(text: str, at_least: int) -> list[list[str]]:
 
 def _read(path: str) -> str:
     try:
-        with Path(path).open("rb") as file:
-            return file.read(_LIMIT).decode(errors="surrogateescape")
+        file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            parts: list[bytes] = []
+            while part := os.read(file, _LIMIT - sum(map(len, parts))):
+                parts.append(part)
+            return b"".join(parts).decode(errors="surrogateescape")
+        finally:
+            os.close(file)
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
         return ""

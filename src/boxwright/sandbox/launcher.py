@@ -43,6 +43,8 @@ class Launcher:
         self._cache = cache
         self._user_namespace = user_namespace
         self._networks = NetworkPool(control, self.root)
+        self._skeleton = ""
+        self._resolvers: dict[str, str] = {}
 
     @classmethod
     def start(cls, cache: Path) -> Launcher:
@@ -67,7 +69,11 @@ class Launcher:
     @property
     def root(self) -> str:
         """The empty directory that sandboxes mount their root on, each in its own mount namespace."""
-        return str(self._cache / "root")
+        return f"{self._cache}/root"
+
+    def prepare_network(self) -> None:
+        """Have a network made meanwhile, for the first sandbox that wants one."""
+        self._networks.prepare()
 
     def close(self) -> None:
         """End the launcher, and with it every sandbox but detached ones."""
@@ -170,18 +176,30 @@ class Launcher:
             entry._replace(source=os.path.realpath(entry.source)) if isinstance(entry, Bind) else entry
             for entry in spec.mounts
         )
-        try:
-            host = _RESOLVER.read_text(encoding="utf-8", errors="replace")
-        except FileNotFoundError:
-            host = ""
         return RunRequest(
             spec=spec._replace(mounts=mounts) if mounts else spec,
-            skeleton=skeleton.ensure(self._cache, mounts),
+            skeleton=skeleton.ensure(self._cache, mounts) if mounts else self._plain_skeleton(),
             root=self.root,
-            stage=str(self._cache / "stage"),
-            resolver=network.resolver(host, spec.network),
+            stage=f"{self._cache}/stage",
+            resolver=self._resolver(spec.network),
             user_namespace=self._user_namespace,
         )
+
+
+    def _plain_skeleton(self) -> str:
+        if not self._skeleton:
+            self._skeleton = skeleton.ensure(self._cache, ())
+        return self._skeleton
+
+    def _resolver(self, kind: str) -> str:
+        """The text of /etc/resolv.conf; read once, so that all steps of a build see the same."""
+        if kind not in self._resolvers:
+            try:
+                host = _RESOLVER.read_text(encoding="utf-8", errors="replace")
+            except FileNotFoundError:
+                host = ""
+            self._resolvers[kind] = network.resolver(host, kind)
+        return self._resolvers[kind]
 
 
 def _await_start(session: socket.socket) -> Detached:

@@ -31,6 +31,11 @@ class NetworkPool:
         self._root = root
         self._lock = threading.Lock()
         self._free: list[Network] = []
+        self._coming: socket.socket | None = None
+
+    def prepare(self) -> None:
+        """Have one made meanwhile: the first `take` finds it."""
+        self._coming = channel.send(self._control, network.request(self._root), [])
 
     def take(self) -> Network:
         """One for the caller alone, until `give_back` or its own `close`."""
@@ -40,7 +45,9 @@ class NetworkPool:
                 if _is_alive(found):
                     return found
                 found.close()
-        session = channel.send(self._control, network.request(self._root), [])
+            session, self._coming = self._coming, None
+        if session is None:
+            session = channel.send(self._control, network.request(self._root), [])
         try:
             _, fds = channel.expect(session)
         except BaseException:
@@ -56,6 +63,8 @@ class NetworkPool:
     def close(self) -> None:
         """End those that are free."""
         with self._lock:
+            if self._coming is not None:
+                self._coming.close()
             for unused in self._free:
                 unused.close()
             self._free.clear()

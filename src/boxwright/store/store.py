@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from functools import cache
 
 from boxwright.files import give_attributes
 from boxwright.model.change import Difference, Draft, Groups, Located
@@ -15,9 +15,10 @@ from boxwright.model.image import Snapshot
 from boxwright.model.tree import EMPTY, DirectoryObject, Entry, Manifest, directory_entry
 from boxwright.ports import TreeFile
 from boxwright.store import layers as on_disk
+from boxwright.store.drafts import Drafts
 from boxwright.store.home import Home, unusable
 from boxwright.store.index import Index
-from boxwright.store.locks import abandoned, hold, locked
+from boxwright.store.locks import locked
 from boxwright.store.scan import scan_upper
 from boxwright.store.trees import Trees, rehome_links
 
@@ -29,17 +30,11 @@ class Store:
         self.home = home
         self.index = Index(home.database)
         self.trees = Trees(self.index)
-        self._counter = 0
-        self._guard = threading.Lock()
-        self._held: int | None = None
-        self._free: list[Draft] = []
+        self._drafts = Drafts(home)
 
     def close(self) -> None:
         """Let go of what this process holds."""
-        if self._held is not None:
-            _remove(self._own_work())
-            os.close(self._held)
-            self._held = None
+        self._drafts.close()
         self.index.close()
 
     def snapshot(self, key: Digest) -> Snapshot | None:
@@ -75,7 +70,7 @@ class Store:
 
         The overlay shows the attributes of the upper directory as those of the root: they are the parent's.
         """
-        draft = self._place_for_draft()
+        draft = self._drafts.take()
         try:
             os.mkdir(draft.upper, 0o755)
             give_attributes(draft.upper, self.trees.root(parent.manifest) if parent else EMPTY_ROOT)
@@ -84,48 +79,7 @@ class Store:
         try:
             yield draft
         finally:
-            if os.path.lexists(draft.upper):
-                _remove(draft.upper)
-            if _emptied(draft.work):
-                with self._guard:
-                    self._free.append(draft)
-            else:
-                _remove(draft.directory)
-
-    def _place_for_draft(self) -> Draft:
-        """A directory with an overlay's work directory in it; they are used again, which saves a millisecond a step."""
-        with self._guard:
-            if self._held is None:
-                self._claim_work()
-            if self._free:
-                return self._free.pop()
-            self._counter += 1
-            directory = f"{self._own_work()}/{self._counter}"
-        try:
-            os.mkdir(directory, 0o711)
-            os.mkdir(f"{directory}/work", 0o700)
-        except OSError as error:
-            raise unusable(self.home.root, error) from error
-        return Draft(directory, f"{directory}/upper", f"{directory}/work")
-
-    def _own_work(self) -> str:
-        return f"{self.home.work}/{os.getpid()}"
-
-    def _claim_work(self) -> None:
-        """Take a directory of this process's own, and remove those of processes that ended before they were done."""
-        try:
-            self._held = hold(f"{self._own_work()}.lock")
-            _remove(self._own_work())
-            os.mkdir(self._own_work(), 0o711)
-            for name in os.listdir(self.home.work):
-                lock = f"{self.home.work}/{name}"
-                if not name.endswith(".lock") or lock == f"{self._own_work()}.lock":
-                    continue
-                with abandoned(lock) as is_abandoned:
-                    if is_abandoned:
-                        _remove(lock.removesuffix(".lock"))
-        except OSError as error:
-            raise unusable(self.home.root, error) from error
+            self._drafts.give_back(draft)
 
     def commit(
         self,
@@ -144,6 +98,8 @@ class Store:
             scan = scan_upper(draft.upper, newest)
             difference = Difference(scan.changes, scan.groups, scan.size)
             root = scan.root
+            if parent is not None and not scan.changes and root == _without_tree(self.trees.root(parent.manifest)):
+                return self.alias(key, parent._replace(epoch=_epoch(newest)))
         else:
             root = self.trees.root(parent.manifest) if parent else EMPTY_ROOT
         if parent is not None:
@@ -180,12 +136,11 @@ class Store:
         size: int,
         newest: int | None,
     ) -> Snapshot:
-        epoch = newest if newest is not None else int(time.time())
         with self.index.writing() as db:
             self.trees.flush()
             self.trees.keep_links(manifest, groups)
             name = self._place(draft.upper, size)
-            snapshot = Snapshot(key, (name, *chain), manifest, epoch)
+            snapshot = Snapshot(key, (name, *chain), manifest, _epoch(newest))
             self._insert(db.execute, snapshot)
         return snapshot
 
@@ -224,7 +179,7 @@ class Store:
             place = f"{self.home.layers}/{name}"
             if os.path.lexists(place):
                 # A process was killed between its move and its commit: nothing names this directory.
-                os.rename(place, f"{self._own_work()}/orphan-{name}")
+                os.rename(place, self._drafts.aside(name))
             os.rename(directory, place)
         return name
 
@@ -272,27 +227,16 @@ USED_RESOLUTION = 3600
 EMPTY_ROOT = directory_entry("", 0o755, 0, EMPTY.link)
 
 
-OVERLAY_LEFTOVERS = ("work/incompat/volatile", "work/incompat", "work")
+def _epoch(newest: int | None) -> int:
+    return newest if newest is not None else int(time.time())
 
 
-def _emptied(work: str) -> bool:
-    """Take from an overlay's work directory what the kernel leaves there, and refuses to see again."""
-    try:
-        for name in OVERLAY_LEFTOVERS:
-            if os.path.lexists(f"{work}/{name}"):
-                os.rmdir(f"{work}/{name}")
-        return not os.listdir(work)
-    except OSError:
-        return False
+def _without_tree(root: Entry) -> Entry:
+    """A root's own attributes."""
+    return root._replace(data="", size=0)
 
 
-def _remove(directory: str) -> None:
-    """Remove a tree as far as that goes: what is left is removed with the next process's claim."""
-    import shutil
-
-    shutil.rmtree(directory, ignore_errors=True)
-
-
+@cache
 def boot_id() -> str:
     """The kernel's name for this start of the machine."""
     with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
