@@ -157,6 +157,8 @@ class _Fill:
             changes = _joined(changes, place, change)
             writes += grafter.writes
             size += grafter.size
+        if last and size * 2 > sum(item.entry.size for item in self.selected):
+            raise NeedsAll  # a layer on top would hide most of the one below, and keep it alive
         with self._workspace.draft(start) as draft:
             placed: Mapping[str, Change] = place_directories(
                 self._workspace, start, draft.upper, changes, self._control.epoch
