@@ -7,6 +7,7 @@ import importlib
 import os
 import sys
 from collections.abc import Sequence
+from functools import cache
 
 from boxwright import __version__
 from boxwright.cli.console import complain
@@ -39,10 +40,25 @@ INTERRUPTED = 130
 def parser_for(name: str) -> argparse.ArgumentParser:
     """The parser of one subcommand."""
     module = importlib.import_module(f"boxwright.cli.{name}")
-    parser = argparse.ArgumentParser(prog=f"boxwright {name}", description=module.__doc__)
+    parser = argparse.ArgumentParser(prog=f"boxwright {name}", description=module.__doc__, formatter_class=_Formatter)
     parser.add_argument("--traceback", action="store_true", help="show a Python traceback with an error")
     module.configure(parser)
     return parser
+
+
+class _Formatter(argparse.HelpFormatter):
+    """argparse makes one for each option that is added, and asks shutil, a slow import, how wide the terminal is."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, width=_width())
+
+
+@cache
+def _width() -> int:
+    try:
+        return int(os.environ.get("COLUMNS") or os.get_terminal_size(1).columns) - 2
+    except (OSError, ValueError):
+        return 78
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

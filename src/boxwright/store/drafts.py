@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import os
 import threading
-from queue import SimpleQueue
+from typing import TYPE_CHECKING
 
 from boxwright.model.change import Draft
 from boxwright.store.home import Home, unusable
 from boxwright.store.locks import abandoned, hold
+
+if TYPE_CHECKING:
+    from queue import SimpleQueue
 
 OVERLAY_LEFTOVERS = ("work/incompat/volatile", "work/incompat", "work")
 
@@ -27,7 +30,7 @@ class Drafts:
         self._held: int | None = None
         self._counter = 0
         self._free: list[Draft] = []
-        self._used: SimpleQueue[Draft | None] = SimpleQueue()
+        self._used: SimpleQueue[Draft | None] | None = None
         self._cleaner: threading.Thread | None = None
 
     def take(self) -> Draft:
@@ -53,9 +56,8 @@ class Drafts:
                 self._free.append(draft)
             return
         with self._guard:
-            if self._cleaner is None:
-                self._cleaner = threading.Thread(target=self._clean, daemon=True)
-                self._cleaner.start()
+            if self._used is None:
+                self._used = self._cleaned()
         self._used.put(draft)
 
     def aside(self, name: str) -> str:
@@ -64,17 +66,26 @@ class Drafts:
 
     def close(self) -> None:
         """Remove everything that is left."""
-        if self._cleaner is not None:
+        if self._used is not None and self._cleaner is not None:
             self._used.put(None)
             self._cleaner.join()
-            self._cleaner = None
+            self._used = self._cleaner = None
         if self._held is not None:
             _remove(self._own)
             os.close(self._held)
             self._held = None
 
-    def _clean(self) -> None:
-        while draft := self._used.get():
+    def _cleaned(self) -> SimpleQueue[Draft | None]:
+        """The queue of a new thread."""
+        from queue import SimpleQueue
+
+        used: SimpleQueue[Draft | None] = SimpleQueue()
+        self._cleaner = threading.Thread(target=self._clean, args=(used,), daemon=True)
+        self._cleaner.start()
+        return used
+
+    def _clean(self, used: SimpleQueue[Draft | None]) -> None:
+        while draft := used.get():
             _remove_upper(draft.upper)
             if _emptied(draft.work):
                 with self._guard:
