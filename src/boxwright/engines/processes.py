@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+import platform
 import select
 import signal
 from typing import NamedTuple
 
 _STATE, _PARENT, _START = 0, 1, 19
 """Places in /proc/PID/stat after the name, which may itself hold blanks and parentheses."""
+
+
+_SIGTIMEDWAIT = {"x86_64": "128"}.get(platform.machine(), "137")  # the generic table serves arm64, riscv64 and others
 
 
 class ProcessMark(NamedTuple):
@@ -69,7 +73,8 @@ def await_end(process: ProcessMark, seconds: float | None = None) -> bool:
 def heeds(process: ProcessMark, number: int) -> bool:
     """Whether a PID namespace's first process would notice a signal.
 
-    The kernel drops a signal to it that it neither catches nor blocks (pid_namespaces(7)).
+    The kernel drops a signal to it that it neither catches nor blocks (pid_namespaces(7)). One that it is waiting for,
+    as small init programs do, is shown as not blocked (sigtimedwait(2)).
     """
     bit = 1 << (number - 1)
     try:
@@ -77,7 +82,16 @@ def heeds(process: ProcessMark, number: int) -> bool:
             masks = dict(line.split(":", 1) for line in lines if line.startswith(("SigBlk", "SigCgt")))
     except (FileNotFoundError, ProcessLookupError):
         return True
-    return any(int(mask, 16) & bit for mask in masks.values())
+    return any(int(mask, 16) & bit for mask in masks.values()) or _waits_for_signals(process.pid)
+
+
+def _waits_for_signals(pid: int) -> bool:
+    """Whether it is in rt_sigtimedwait(2); True where nobody tells (proc(5), `syscall`)."""
+    try:
+        with open(f"/proc/{pid}/syscall", encoding="ascii") as file:
+            return file.read().split()[0] == _SIGTIMEDWAIT
+    except OSError:
+        return True
 
 
 def parent_of(pid: int) -> int:
