@@ -20,7 +20,8 @@ import pytest
 
 from boxwright.errors import BoxwrightError, FetchError, MachineError
 from boxwright.sources import process
-from boxwright.sources.bootstrap import BootstrapResult, bootstrap
+from boxwright.sources.bootstrap import bootstrap
+from boxwright.sources.packages import BootstrapResult
 from boxwright.sources.registry import inspect_platforms, pull, resolve_digest
 
 pytestmark = [
@@ -156,7 +157,7 @@ def test_unreachable_mirror(tmp_path: Path) -> None:
 
 def test_unknown_suite_and_distribution(tmp_path: Path) -> None:
     refused("base.fetch", "debian:nosuchsuite", tmp_path)
-    refused("base.not-yet", "alpine:3.20", tmp_path)
+    refused("base.unknown", "slackware:15", tmp_path)
 
 
 def test_unsigned_mirror(tmp_path: Path) -> None:
