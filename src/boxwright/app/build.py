@@ -93,8 +93,10 @@ def prepare(request: BuildRequest, store: Store, environment: Mapping[str, str])
     contexts = LocalContexts(store, {"": request.directory, **request.contexts}, file, moment.epoch)
     sandbox = LateSandbox(store.home.cache)
     fetcher = BaseFetcher(store, mirror=request.mirror, mirrors=configuration.mirrors, environment=environment)
-    keys = Keys(graph, _kinds(request, store, contexts, sandbox, moment, environment, fetcher), _finder(store))
-    refuse = _refused(graph, no_cache=request.no_cache, pull=request.pull)
+    kinds = _kinds(request, store, contexts, sandbox, moment, environment, fetcher)
+    pull = _unpinned_bases(graph) if request.pull else frozenset()
+    keys = Keys(graph, kinds, _finder(store), pull)
+    refuse = pull | _steps(graph) if request.no_cache else pull
     return Build(file, graph, make_plan(graph, keys, refuse=refuse), keys, refuse, sandbox, moment, unused)
 
 
@@ -107,12 +109,18 @@ def _finder(store: Store) -> Callable[[Digest], Snapshot | None]:
     return AfterBoot(store, ensure_privileges).snapshot
 
 
-def _refused(graph: Graph, *, no_cache: bool, pull: bool) -> frozenset[int]:
+def _unpinned_bases(graph: Graph) -> frozenset[int]:
+    """Bases of which only fetching them again says what they are today; of others the resolver has asked."""
     return frozenset(
         position
         for position, node in enumerate(graph.nodes)
-        if (no_cache and not isinstance(node.step, Base)) or (pull and isinstance(node.step, Base))
+        if isinstance(node.step, Base) and node.step.pinned is None
     )
+
+
+def _steps(graph: Graph) -> frozenset[int]:
+    """Everything but the bases."""
+    return frozenset(position for position, node in enumerate(graph.nodes) if not isinstance(node.step, Base))
 
 
 def _kinds(

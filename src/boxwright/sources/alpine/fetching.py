@@ -30,7 +30,10 @@ def download(url: str, path: str, limit: int, cancelled: Callable[[], bool]) -> 
         try:
             _attempt(url, path, limit, cancelled)
         except (OSError, http.client.HTTPException) as error:
-            final = isinstance(error, urllib.error.HTTPError) and error.code < 500
+            final = False
+            if isinstance(error, urllib.error.HTTPError):
+                error.close()
+                final = error.code < 500
             if final or attempt == _ATTEMPTS:
                 raise FetchError("base.fetch", f"{url} could not be fetched: {_reason(error)}", hint=_HINT) from error
             time.sleep(_PAUSE)
@@ -39,7 +42,9 @@ def download(url: str, path: str, limit: int, cancelled: Callable[[], bool]) -> 
 
 
 def _reason(error: Exception) -> str:
-    return str(error.reason if isinstance(error, urllib.error.URLError) else error) or type(error).__name__
+    if isinstance(error, urllib.error.URLError) and not isinstance(error, urllib.error.HTTPError):
+        return str(error.reason)
+    return str(error) or type(error).__name__
 
 
 def _attempt(url: str, path: str, limit: int, cancelled: Callable[[], bool]) -> None:
