@@ -78,13 +78,14 @@ class Mirror:
     root: Path
     private: Path
     branch: str = "v3.20"
+    repository: str = "main"
     key: str = KEY
     algorithm: str = "RSA"
     records: dict[str, str] = field(default_factory=dict)
 
     @property
     def place(self) -> Path:
-        return self.root / self.branch / "main" / ARCHITECTURE
+        return self.root / self.branch / self.repository / ARCHITECTURE
 
     @property
     def url(self) -> str:

@@ -101,6 +101,21 @@ def test_a_recipe_from_alpine(
     assert "alpine:3.20" in fresh_boxwright("build", place, "--dry-run", "--mirror", address).out
 
 
+def test_configured_base(
+    fresh_boxwright: Program, context: Callable[..., Path], keys: Path, mirror: Mirror, tmp_path: Path
+) -> None:
+    """Further packages, from a mirror with main and community, checked with keys of one's own."""
+    mirror.publish()
+    more = Mirror(mirror.root, mirror.private, repository="community")
+    more.add("tool", files={file("tool"): b"x"}, D="musl")
+    more.publish()
+    spec = f"{{type: alpine, suite: 3.20, mirror: '{mirror.url}', packages: [tool], keyring: '{keys}'}}"
+    place = context("FROM mine\n", {".boxwright-config.yaml": f"bases:\n  mine: {spec}\n"})
+    fresh_boxwright("build", place, "-q", "-o", f"rootfs:{tmp_path / 'out'}")
+    assert (tmp_path / "out/tool").read_text() == "x"
+    assert "tool" in (tmp_path / "out/etc/apk/world").read_text().split()
+
+
 def test_pull_asks_the_mirror_again(
     fresh_boxwright: Program, context: Callable[..., Path], keys: Path, mirror: Mirror, tmp_path: Path
 ) -> None:

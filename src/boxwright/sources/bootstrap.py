@@ -38,11 +38,23 @@ class _Family:
 
     keyring: str
     package: str
+    components: tuple[str, ...] = ("main",)
+    archives: tuple[tuple[str, str], ...] = ()
+    """Where its packages are, with the suite's pockets, where mmdebstrap's own default won't do."""
 
+
+_UBUNTU = "http://ports.ubuntu.com/ubuntu-ports"
+if os.uname().machine in ("x86_64", "i686"):
+    _UBUNTU = "http://archive.ubuntu.com/ubuntu"
 
 _FAMILIES = {
     "debian": _Family("debian-archive-keyring.gpg", "debian-archive-keyring"),
-    "ubuntu": _Family("ubuntu-archive-keyring.gpg", "ubuntu-archive-keyring (or ubuntu-keyring)"),
+    "ubuntu": _Family(
+        "ubuntu-archive-keyring.gpg",
+        "ubuntu-archive-keyring (or ubuntu-keyring)",
+        ("main", "universe"),
+        tuple((_UBUNTU, pocket) for pocket in ("", "-updates", "-security")),
+    ),
 }
 
 
@@ -97,10 +109,10 @@ def _mmdebstrap(
             hint="import it: FROM tar:FILE, oci:DIR, or a registry's full name",
         )
     require_program("mmdebstrap", "mmdebstrap")
-    keyring = base.keyring or _keyring(family, base.distribution)
+    keyring = _keyring(base.keyring or _KEYRINGS + family.keyring, family, base.distribution)
     if os.geteuid() != 0:
         raise MachineError("machine.not-root", "a base can only be made as root or in a user namespace")
-    sources = _sources(base, mirror, keyring, apt_directory)
+    sources = _sources(base, mirror, keyring, apt_directory, family)
     argv = _command(base, destination_directory, sources, keyring, architecture)
     started = int(time.time())
     finished = run_program(
@@ -113,27 +125,38 @@ def _mmdebstrap(
     packages = installed_packages(root)
     used = (root / "etc/apt/sources.list").read_text("utf-8").splitlines() if not sources else map(one_line, sources)
     lines = tuple(used)
+    if base.keyring:
+        lines = _keep_keyring(root, keyring, lines)
     epoch = settle.settle(root, lines, started, system=base.system)
     return BootstrapResult(epoch, date, packages, lines)
 
 
-def _keyring(family: _Family, distribution: str) -> str:
-    path = _KEYRINGS + family.keyring
+def _keep_keyring(root: Path, keyring: str, lines: tuple[str, ...]) -> tuple[str, ...]:
+    """Put a keyring that isn't the distribution's own into the tree, for apt there; gives its sources with that."""
+    kept = _KEYRINGS + os.path.basename(keyring)
+    (root / kept[1:]).write_bytes(Path(keyring).read_bytes())
+    (root / kept[1:]).chmod(0o644)
+    return tuple(line.replace(f"signed-by={keyring}]", f"signed-by={kept}]") for line in lines)
+
+
+def _keyring(path: str, family: _Family, distribution: str) -> str:
     if not os.path.exists(path):
         raise MachineError(
             "machine.no-keyring",
             f"the signatures of {distribution} can't be checked: {path} is missing",
-            hint=f"apt install {family.package}",
+            hint=f"apt install {family.package}, or name another in the configuration: bases, keyring",
         )
     return path
 
 
-def _sources(base: BaseName, mirror: str | None, keyring: str, apt_directory: Path) -> tuple[AptSource, ...]:
+def _sources(
+    base: BaseName, mirror: str | None, keyring: str, apt_directory: Path, family: _Family
+) -> tuple[AptSource, ...]:
     if mirror is not None:
-        return (AptSource(mirror.rstrip("/"), base.suite, ("main",), keyring),)
+        return (AptSource(mirror.rstrip("/"), base.suite, family.components, keyring),)
     codename = _own_codename(base.distribution)
     if not codename:
-        return ()
+        return tuple(AptSource(uri, base.suite + pocket, family.components, keyring) for uri, pocket in family.archives)
     own = f"{_KEYRINGS}{base.distribution}-archive-"
     return sources_for(read_sources(apt_directory), codename, base.suite, keyring, own)
 

@@ -21,6 +21,8 @@ UBUNTU = {
 }
 _SUITES = {"debian": DEBIAN, "ubuntu": UBUNTU}
 _LATEST = {"debian": "trixie", "ubuntu": "noble"}
+_POINT = re.compile(r"(\d\d\.\d\d|\d\d)(\.\d+)?")
+"""Of 12.5 or 24.04.1 what is before the point release."""
 _ALPINE = re.compile(r"(3\.\d+)(\.\d+)?")
 
 
@@ -36,4 +38,5 @@ def canonical_suite(distribution: str, written: str) -> str:
     if suite == "latest":
         return _LATEST.get(distribution, suite)
     numbers = _SUITES.get(distribution, {})
-    return numbers.get(suite, numbers.get(suite.partition(".")[0], suite))
+    number = _POINT.fullmatch(suite)
+    return numbers.get(number[1] if number else suite, suite)
