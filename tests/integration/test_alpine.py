@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import os
 import shutil
+import signal
 import stat
 import tarfile
 import threading
@@ -387,3 +388,24 @@ def test_cancelled(filled: Mirror, tmp_path: Path, keys: Path) -> None:
             apk=ApkPlaces((str(keys),), str(tmp_path)),
         )
     assert [path.name for path in tmp_path.iterdir()] == ["root"]
+
+
+def test_interrupted_build_leaves_nothing(
+    fresh_boxwright: Program, context: Callable[..., Path], keys: Path, mirror: Mirror
+) -> None:
+    """Ctrl-C while a package's script runs: it ends with it, and the next build is right."""
+    trust(fresh_boxwright, keys)
+    mirror.add("alpine-keys", "2.4-r1", scripts={"post-install": b"#!/bin/sh\necho waiting; sleep 600\n"}, D="busybox")
+    mirror.publish()
+    place = context("FROM alpine:3.20\n")
+    arguments = ("build", str(place), "--mirror", mirror.url, "--progress", "plain")
+    with fresh_boxwright.start(*arguments) as process:
+        assert process.stderr is not None
+        while "waiting" not in (line := process.stderr.readline()):
+            assert line, "it ended before"
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=30)
+    assert process.returncode == 130
+    mirror.add("alpine-keys", "2.4-r1", D="busybox")
+    mirror.publish()
+    assert fresh_boxwright(*arguments).out.startswith("(no name)")

@@ -115,10 +115,12 @@ class BaseFetcher:
         self._mirrors = mirrors
         self._environment = environment
 
-    def fetch(self, base: Base, directory: str, output: Callable[[bytes], None]) -> int | None:
+    def fetch(
+        self, base: Base, directory: str, output: Callable[[bytes], None], cancelled: Callable[[], bool]
+    ) -> int | None:
         """Fill `directory`; returns the newest time in it, None to keep all times."""
         if base.source == "bootstrap":
-            return self._bootstrap(base, directory, output)
+            return self._bootstrap(base, directory, output, cancelled)
         if base.source == "tar":
             self.unpack(base.name, directory)
             return None
@@ -127,7 +129,9 @@ class BaseFetcher:
         fetch_image(base, directory, self._store.home.cache, output)
         return None
 
-    def _bootstrap(self, base: Base, directory: str, output: Callable[[bytes], None]) -> int:
+    def _bootstrap(
+        self, base: Base, directory: str, output: Callable[[bytes], None], cancelled: Callable[[], bool]
+    ) -> int:
         from boxwright.sources.alpine.keys import apk_places
         from boxwright.sources.bootstrap import bootstrap
 
@@ -139,6 +143,7 @@ class BaseFetcher:
             mirror=self._mirror or (None if own else self._mirrors.get(distribution)),
             output=output,
             architecture=base.platform.split("/")[1],
+            cancelled=cancelled,
             apk=apk_places(self._environment, self._store.home.root, self._store.home.cache),
         )
         packages = json.dumps([[p.name, p.version, p.architecture, p.sha256] for p in result.packages])

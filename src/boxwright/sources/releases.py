@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-
 ALPINE_LATEST = "3.23"
 """What ``alpine:latest`` and ``alpine:3`` mean: fixed, so that a recipe means the same next year. Package format 2."""
 
@@ -20,10 +18,9 @@ UBUNTU = {
     "26.04": "resolute",
 }
 _SUITES = {"debian": DEBIAN, "ubuntu": UBUNTU}
-_LATEST = {"debian": "trixie", "ubuntu": "noble"}
-_POINT = re.compile(r"(\d\d\.\d\d|\d\d)(\.\d+)?")
-"""Of 12.5 or 24.04.1 what is before the point release."""
-_ALPINE = re.compile(r"(3\.\d+)(\.\d+)?")
+_LATEST = {"alpine": ALPINE_LATEST, "debian": "trixie", "ubuntu": "noble"}
+_DEPTH = {"alpine": 2, "debian": 1, "ubuntu": 2}
+"""How many numbers name a release; what follows is a point release (3.20.3, 12.5, 24.04.1)."""
 
 
 def canonical_suite(distribution: str, written: str) -> str:
@@ -32,11 +29,9 @@ def canonical_suite(distribution: str, written: str) -> str:
     Of an Alpine version the branch counts (``3.20.3`` is 3.20): a mirror has only a branch's newest packages.
     """
     suite = written.removesuffix("-slim")
-    if distribution == "alpine":
-        found = _ALPINE.fullmatch(suite)
-        return ALPINE_LATEST if suite in ("latest", "3") else found[1] if found else suite
-    if suite == "latest":
+    if suite == "latest" or (distribution, suite) == ("alpine", "3"):
         return _LATEST.get(distribution, suite)
-    numbers = _SUITES.get(distribution, {})
-    number = _POINT.fullmatch(suite)
-    return numbers.get(number[1] if number else suite, suite)
+    if not suite[0].isdigit():
+        return suite
+    branch = ".".join(suite.split(".")[: _DEPTH.get(distribution)])
+    return branch if distribution == "alpine" else _SUITES.get(distribution, {}).get(branch, suite)

@@ -7,9 +7,10 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from boxwright.errors import FetchError
-from boxwright.sources.alpine.versions import parse_version, satisfies
+from boxwright.sources.alpine.versions import satisfies
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+-]*")
+_VERSION = re.compile(r"[A-Za-z0-9._~+-]+")
 _DEPENDENCY = re.compile(r"(!?)([^<>=~!@\s]+)(?:(=~|~=|<=|>=|<|>|=|~)([^<>=~@\s][^@\s]*))?")
 
 
@@ -41,12 +42,17 @@ class Package(NamedTuple):
     checksum: str
     size: int
     built: int
-    depends: tuple[Dependency, ...]
+    depends: tuple[str, ...]
     provides: tuple[tuple[str, str], ...]
     install_if: tuple[Dependency, ...]
     priority: int
     fields: dict[str, str]
     repository: str
+
+    @property
+    def needs(self) -> tuple[Dependency, ...]:
+        """What it depends on. Of most packages of an index nobody asks."""
+        return tuple(map(parse_dependency, self.depends))
 
     @property
     def file(self) -> str:
@@ -79,7 +85,7 @@ def parse_index(text: str, repository: str, architecture: str) -> Iterator[Packa
 
 def _package(fields: dict[str, str], repository: str) -> Package:
     name, version = fields.get("P", ""), fields.get("V", "")
-    if not _NAME.fullmatch(name) or parse_version(version) is None:
+    if not _NAME.fullmatch(name) or not _VERSION.fullmatch(version):
         raise FetchError("base.index", f"the index of {repository} names no package {name!r} {version!r}")
     provided = (item.partition("=") for item in fields.get("p", "").split())
     try:
@@ -90,7 +96,7 @@ def _package(fields: dict[str, str], repository: str) -> Package:
             fields.get("C", ""),
             int(fields.get("S", "0")),
             int(fields.get("t", "0")),
-            tuple(map(parse_dependency, fields.get("D", "").split())),
+            tuple(fields.get("D", "").split()),
             tuple((item, found) for item, _, found in provided),
             tuple(map(parse_dependency, fields.get("i", "").split())),
             int(fields.get("k", "0")),

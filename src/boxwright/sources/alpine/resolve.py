@@ -86,7 +86,7 @@ class _Search:
             self._chosen[package.name] = package
             for refused, owner in self._forbidden:
                 self._check(refused, owner, package)
-            waiting += [(needed, package) for needed in reversed(package.depends)]
+            waiting += [(needed, package) for needed in reversed(package.needs)]
 
     def add_automatic(self, packages: Sequence[Package]) -> None:
         """What asks to be installed wherever certain others are (install_if)."""
@@ -170,7 +170,7 @@ class _Search:
                 elif package.name not in entered:
                     entered.add(package.name)
                     waiting.append((package, True))
-                    waiting += [(needed, False) for needed in reversed(self._targets(package.depends))]
+                    waiting += [(needed, False) for needed in reversed(self._targets(package.needs))]
         return tuple(order.values())
 
     def _targets(self, dependencies: Sequence[Dependency]) -> list[Package]:
