@@ -214,7 +214,9 @@ def test_scripts_triggers_and_owners(mirror: Mirror, tmp_path: Path, keys: Path)
 
 def test_system(mirror: Mirror, tmp_path: Path, keys: Path) -> None:
     services = {file(f"etc/init.d/{name}", 0o755): b"#!/sbin/openrc-run\n" for name in ("networking", "bootmisc")}
-    mirror.add("openrc", files={**services, file("etc/rc.conf"): b"#rc_sys=\n"})
+    mirror.add("openrc", files={**services, file("etc/rc.conf"): b"#rc_sys=\n"}, D="ifupdown-any")
+    mirror.add("busybox-ifupdown", p="ifupdown-any")
+    mirror.add("ifupdown-ng", p="ifupdown-any")
     mirror.add("alpine-base", D="openrc alpine-baselayout")
     mirror.add("busybox-openrc", files={file("etc/init.d/syslog", 0o755): b"#!/sbin/openrc-run\n"}, i="busybox openrc")
     mirror.publish()

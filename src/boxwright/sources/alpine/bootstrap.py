@@ -30,6 +30,7 @@ MIRROR = "https://dl-cdn.alpinelinux.org/alpine"
 _WORLD = ("alpine-baselayout", "alpine-keys", "alpine-release", "apk-tools", "busybox", "libc-utils")
 """What the distribution's own container images hold."""
 
+_NOT_EVERYWHERE = ("alpine-release", "busybox-ifupdown")
 _ARCHITECTURES = {"amd64": "x86_64", "arm64": "aarch64", "386": "x86", "arm": "armv7", "": os.uname().machine}
 _LARGEST_INDEX = 256 << 20
 _LARGEST_PACKAGE = 4 << 30
@@ -123,9 +124,10 @@ def bootstrap_alpine(
 
 
 def _world(base: BaseName, available: set[str]) -> tuple[str, ...]:
-    """What is asked for; releases before 3.17 have no alpine-release."""
-    wanted = [name for name in _WORLD if name in available or name != "alpine-release"]
-    return tuple(dict.fromkeys((*wanted, *(SYSTEM if base.system else ()), *base.packages)))
+    """What is asked for, without what older branches don't have."""
+    wanted = (*_WORLD, *(SYSTEM if base.system else ()))
+    there = [name for name in wanted if name in available or name not in _NOT_EVERYWHERE]
+    return tuple(dict.fromkeys((*there, *base.packages)))
 
 
 def _install(

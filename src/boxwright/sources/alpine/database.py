@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import tarfile
 from base64 import b64encode
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,6 +12,7 @@ from boxwright.sources import tarmembers as tar
 from boxwright.sources.alpine.archive import Archive, link_checksum
 
 _COPIED = "CPVASITULomtcDp"
+_SHA1 = re.compile(r"[0-9a-f]{40}")
 _CHECKSUM = b"APK-TOOLS.checksum.SHA1"
 
 
@@ -33,7 +35,7 @@ class Contents:
         checksum = member.records.get(_CHECKSUM, b"").decode("ascii", "replace")
         if member.kind == tar.SYMLINK:
             line += f"Z:{link_checksum(member.link)}\n"
-        elif len(checksum) == 40:
+        elif _SHA1.fullmatch(checksum):
             line += f"Z:Q1{b64encode(bytes.fromhex(checksum)).decode()}\n"
         self._files[path] = line
 

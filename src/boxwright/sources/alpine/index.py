@@ -83,6 +83,13 @@ def parse_index(text: str, repository: str, architecture: str) -> Iterator[Packa
             yield package
 
 
+def _time(text: str) -> int:
+    time = int(text)
+    if not 0 <= time < 1 << 33:
+        raise ValueError(f"{text} is no time")
+    return time
+
+
 def _package(fields: dict[str, str], repository: str) -> Package:
     name, version = fields.get("P", ""), fields.get("V", "")
     if not _NAME.fullmatch(name) or not _VERSION.fullmatch(version):
@@ -95,7 +102,7 @@ def _package(fields: dict[str, str], repository: str) -> Package:
             fields.get("A", ""),
             fields.get("C", ""),
             int(fields.get("S", "0")),
-            int(fields.get("t", "0")),
+            _time(fields.get("t", "0")),
             tuple(fields.get("D", "").split()),
             tuple((item, found) for item, _, found in provided),
             tuple(map(parse_dependency, fields.get("i", "").split())),

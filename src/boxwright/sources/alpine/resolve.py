@@ -7,7 +7,7 @@ this ends. The order and the choice depend on the index and the names alone.
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Mapping, Sequence
 from functools import cmp_to_key, partial
 from typing import NamedTuple
@@ -73,20 +73,28 @@ class _Search:
         self._forbidden: list[tuple[Dependency, Package | None]] = []
 
     def add(self, wanted: Sequence[Dependency], by: Package | None = None) -> None:
-        """Choose a package for each dependency, and for what that needs in turn."""
-        waiting = [(dependency, by) for dependency in reversed(wanted)]
+        """Choose a package for each dependency, and for what that needs in turn.
+
+        Where several would do alike, the others go first: one of them may decide.
+        """
+        waiting = deque((dependency, by) for dependency in wanted)
+        undecided: list[tuple[Dependency, Package | None, Sequence[str]]] = []
         while waiting:
-            dependency, asker = waiting.pop()
+            dependency, asker = waiting.popleft()
             if dependency.forbidden:
                 self._forbid(dependency, asker)
-                continue
-            if self._met(dependency):
-                continue
-            package = self._choose(dependency, asker)
-            self._chosen[package.name] = package
-            for refused, owner in self._forbidden:
-                self._check(refused, owner, package)
-            waiting += [(needed, package) for needed in reversed(package.needs)]
+            elif not self._met(dependency):
+                best, rivals = self._choose(dependency, asker)
+                if rivals:
+                    undecided.append((dependency, asker, rivals))
+                    continue
+                self._chosen[best.name] = best
+                for refused, owner in self._forbidden:
+                    self._check(refused, owner, best)
+                waiting.extend((needed, best) for needed in best.needs)
+        for dependency, asker, rivals in undecided:
+            if not self._met(dependency):
+                raise _ambiguous(dependency, asker, rivals)
 
     def add_automatic(self, packages: Sequence[Package]) -> None:
         """What asks to be installed wherever certain others are (install_if)."""
@@ -119,7 +127,8 @@ class _Search:
             if offer.package is package and package is not owner and refused.accepts(offer.version):
                 raise _Struck(package, f"{owner or 'the base'} forbids {refused._replace(forbidden=False)}")
 
-    def _choose(self, dependency: Dependency, asker: Package | None) -> Package:
+    def _choose(self, dependency: Dependency, asker: Package | None) -> tuple[Package, Sequence[str]]:
+        """The best package for a dependency, and the names of those that would do as well, itself included."""
         offers = self._offers.get(dependency.name, ())
         fitting = [offer for offer in offers if dependency.accepts(offer.version)]
         left = [offer for offer in fitting if _key(offer.package) not in self._struck]
@@ -130,19 +139,9 @@ class _Search:
         if not left:
             raise self._missing(dependency, asker, [offer.package for offer in fitting or offers])
         best = min(left, key=cmp_to_key(partial(_better, dependency.name)))
-        rivals = {
-            offer.package.name
-            for offer in left
-            if not offer.version and offer.package.priority == best.package.priority == 0
-        }
-        if best.package.name in rivals and len(rivals) > 1:
-            raise FetchError(
-                "base.ambiguous",
-                f"{asker or 'the base'} needs {dependency}, which several packages provide: "
-                + ", ".join(sorted(rivals)),
-                hint="name one of them among the base's packages",
-            )
-        return best.package
+        unversioned = [offer.package for offer in left if not offer.version]
+        rivals = sorted({package.name for package in unversioned if package.priority == best.package.priority == 0})
+        return best.package, rivals if best.package.name in rivals and len(rivals) > 1 else ()
 
     def _missing(self, dependency: Dependency, asker: Package | None, others: Sequence[Package]) -> FetchError:
         there = "; ".join(
@@ -181,6 +180,14 @@ class _Search:
             for offer in self._offers.get(dependency.name, ())
             if self._chosen.get(offer.package.name) is offer.package and dependency.accepts(offer.version)
         ]
+
+
+def _ambiguous(dependency: Dependency, asker: Package | None, rivals: Sequence[str]) -> FetchError:
+    return FetchError(
+        "base.ambiguous",
+        f"{asker or 'the base'} needs {dependency}, which several packages provide: {', '.join(rivals)}",
+        hint="name one of them among the base's packages",
+    )
 
 
 def _better(name: str, one: _Offer, other: _Offer) -> int:

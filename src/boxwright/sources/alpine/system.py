@@ -5,8 +5,8 @@ from __future__ import annotations
 from boxwright.sources.alpine.database import make_tar
 from boxwright.sources.alpine.tree import Tree
 
-PACKAGES = ("alpine-base", "openrc", "busybox-openrc")
-"""OpenRC, and busybox's DHCP client and ifup with their services."""
+PACKAGES = ("alpine-base", "openrc", "busybox-ifupdown")
+"""OpenRC, and busybox's DHCP client and ifup; their services come along (install_if). Old branches lack the last."""
 
 _SERVICES = {
     "boot": ("bootmisc", "networking", "syslog"),

@@ -72,7 +72,14 @@ def test_resolve(case: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize(
     "stanza",
-    ["P:../x\nV:1-r0\n", "P:a/b\nV:1-r0\n", "P:a\nV:1/../2\n", "P:a\nV:1-r0\nS:many\n", "V:1\n"],
+    [
+        "P:../x\nV:1-r0\n",
+        "P:a/b\nV:1-r0\n",
+        "P:a\nV:1/../2\n",
+        "P:a\nV:1-r0\nS:many\n",
+        f"P:a\nV:1\nt:{10**30}\n",
+        "V:1\n",
+    ],
 )
 def test_indexes_that_are_refused(stanza: str) -> None:
     """What becomes a file's name or a number is checked, signed or not."""
