@@ -127,7 +127,7 @@ def test_pull_asks_the_mirror_again(
     arguments = ("build", place, "-q", "--mirror", mirror.url)
     first = fresh_boxwright(*arguments).out
     plan = fresh_boxwright("build", place, "--pull", "--dry-run", "--mirror", mirror.url).out.splitlines()
-    assert [line.split()[0] for line in plan] == ["FETCH", "RUN"] or plan[0].startswith("RUN")
+    assert [line.split()[0] for line in plan] == ["RUN", "RUN"]
     assert fresh_boxwright(*arguments, "--pull").out == first  # the same content: nothing above it is run again
     mirror.add("alpine-release", "3.20.4-r0", {file("etc/alpine-release"): b"3.20.4\n"}, D="alpine-keys")
     del mirror.records["alpine-release-3.20.3-r0"]
