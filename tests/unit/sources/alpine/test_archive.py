@@ -43,7 +43,7 @@ def test_without_a_signature_of_its_own(made: tuple[Package, bytes]) -> None:
     assert open_archive(io.BytesIO(data[start:]), package).data_start < len(data) - start
 
 
-@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(st.data())
 def test_one_changed_byte(made: tuple[Package, bytes], data: st.DataObject) -> None:
     """It is refused, or the byte was in the package's own signature, which nobody reads."""
