@@ -20,7 +20,8 @@ import pytest
 
 from boxwright.errors import BoxwrightError, FetchError, MachineError
 from boxwright.sources import process
-from boxwright.sources.bootstrap import BootstrapResult, bootstrap
+from boxwright.sources.bootstrap import bootstrap
+from boxwright.sources.packages import BootstrapResult
 from boxwright.sources.registry import inspect_platforms, pull, resolve_digest
 
 pytestmark = [
@@ -156,7 +157,7 @@ def test_unreachable_mirror(tmp_path: Path) -> None:
 
 def test_unknown_suite_and_distribution(tmp_path: Path) -> None:
     refused("base.fetch", "debian:nosuchsuite", tmp_path)
-    refused("base.not-yet", "alpine:3.20", tmp_path)
+    refused("base.unknown", "slackware:15", tmp_path)
 
 
 def test_unsigned_mirror(tmp_path: Path) -> None:
@@ -169,12 +170,70 @@ def test_unsigned_mirror(tmp_path: Path) -> None:
     refused("base.fetch", NAME, root, f"file://{tmp_path}/mirror")
 
 
+@pytest.fixture(scope="module")
+def signed_mirror(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Path]]:
+    """A mirror of several suites without a package, and the keyring of who signed them."""
+    if not shutil.which("gpg"):
+        pytest.skip("gpg is missing")
+    home = tmp_path_factory.mktemp("gnupg")
+    home.chmod(0o700)
+    gpg = ["gpg", "--homedir", str(home), "--batch", "--quiet", "--passphrase", "", "--pinentry-mode", "loopback"]
+    try:
+        subprocess.run([*gpg, "--quick-gen-key", "tester@example.org", "rsa2048", "sign"], check=True)
+        keyring, mirror = home / "tester.gpg", tmp_path_factory.mktemp("mirror")
+        keyring.write_bytes(subprocess.run([*gpg, "--export"], check=True, capture_output=True).stdout)
+        for suite in ("bookworm", "noble"):
+            place = mirror / "dists" / suite
+            place.mkdir(parents=True)
+            date = time.strftime("%a, %d %b %Y %H:%M:%S UTC", time.gmtime(time.time() - 60))
+            lines = [f"Suite: {suite}", f"Codename: {suite}", "Components: main universe", f"Date: {date}", "SHA256:"]
+            for component in ("main", "universe"):
+                packages = f"{component}/binary-{PLATFORM.split('/')[1]}/Packages"
+                (place / packages).parent.mkdir(parents=True)
+                (place / packages).touch()
+                lines.append(f" {hashlib.sha256(b'').hexdigest()} 0 {packages}")
+            (place / "Release").write_text("\n".join(lines) + "\n")
+            sign = [*gpg, "--clearsign", "--output", str(place / "InRelease"), str(place / "Release")]
+            subprocess.run(sign, check=True)
+        for directory in (home, mirror):
+            directory.chmod(0o755)
+        keyring.chmod(0o644)
+        yield mirror, keyring
+    finally:
+        subprocess.run(["gpgconf", "--homedir", home, "--kill", "all"], check=False)
+
+
+@pytest.mark.parametrize("name", ["debian:12", "ubuntu:24.04"])
+def test_signed_by_another(signed_mirror: tuple[Path, Path], tmp_path: Path, name: str) -> None:
+    """A good signature of a key that is not the distribution's is refused; with that keyring it is taken."""
+    mirror, keyring = signed_mirror
+    debian = "/usr/share/keyrings/debian-archive-keyring.gpg"
+    for root in ("wrong", "right"):
+        (tmp_path / root).mkdir()
+    wrong = refused("base.fetch", f"{name}?keyring={debian}", tmp_path / "wrong", f"file://{mirror}")
+    assert "NO_PUBKEY" in wrong.message
+    right = refused("base.fetch", f"{name}?keyring={keyring}", tmp_path / "right", f"file://{mirror}")
+    assert "NO_PUBKEY" not in right.message
+    assert "did not find any indices" in right.message  # it went on, and there are no packages
+
+
+def test_own_keyring_in_the_tree(tmp_path: Path) -> None:
+    """A base that is checked with a keyring of one's own goes on with it: apt in the tree finds it."""
+    keyring = tmp_path / "mine.gpg"
+    shutil.copy("/usr/share/keyrings/debian-archive-keyring.gpg", keyring)
+    make(f"debian:12?keyring={keyring}&packages=less", tmp_path / "root")
+    sources = (tmp_path / "root/etc/apt/sources.list").read_text()
+    assert "signed-by=/usr/share/keyrings/mine.gpg]" in sources
+    assert str(tmp_path) not in sources
+    assert (tmp_path / "root/usr/share/keyrings/mine.gpg").read_bytes() == keyring.read_bytes()
+    assert (tmp_path / "root/usr/bin/less").exists()
+
+
 def test_missing_keyring(tmp_path: Path) -> None:
-    if Path("/usr/share/keyrings/ubuntu-archive-keyring.gpg").exists():
-        pytest.skip("the keyring is there")
-    error = refused("machine.no-keyring", "ubuntu:noble", tmp_path)
+    error = refused("machine.no-keyring", "ubuntu:noble?keyring=/nowhere/keys.gpg", tmp_path)
     assert isinstance(error, MachineError)
-    assert "apt install" in error.hint
+    assert "/nowhere/keys.gpg" in error.message
+    assert "apt install ubuntu-archive-keyring" in error.hint
 
 
 def test_missing_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -64,3 +64,30 @@ def test_unreachable_mirror(fresh_boxwright: Program, context: Callable[..., Pat
     result = fresh_boxwright("build", place, "--mirror", "http://127.0.0.1:9/debian", status=5)
     assert "[base.fetch]" in result.err
     assert "Traceback" not in result.err
+
+
+def test_configured_bases(
+    boxwright: Program, context: Callable[..., Path], application: Path, busybox_base: Path, tmp_path: Path
+) -> None:
+    """A build context comes before a local tag, that before a configured base, and that before a registry."""
+    configuration = f"bases:\n  company/base: oci:{application}\n  application: tar:{busybox_base}\n"
+    place = context("FROM company/base\nRUN echo $GREETING > /y\n", {".boxwright-config.yaml": configuration})
+    plan = boxwright("build", place, "--dry-run").out
+    assert f"FROM company/base = configured base company/base: oci:{application}" in plan
+    boxwright("build", place, "-q", "-o", f"rootfs:{tmp_path / 'out'}")
+    assert (tmp_path / "out/y").read_text() == "hello\n"
+    (place / "Recipe").write_text("FROM application\n")
+    assert "FROM application = local image application" in boxwright("build", place, "--dry-run").out
+    as_context = boxwright("build", place, "--dry-run", "--build-context", f"application={place}").out
+    assert "local image" not in as_context
+    (place / "Recipe").write_text("FROM debian:12\n")
+    assert "FROM debian:12 = base system debian:bookworm" in boxwright("build", place, "--dry-run").out
+
+
+def test_a_mistake_in_the_configuration(boxwright: Program, context: Callable[..., Path]) -> None:
+    text = "bases:\n  mine:\n    type: debian\n    suit: bookworm\n"
+    place = context("FROM mine\n", {".boxwright-config.yaml": text})
+    said = boxwright("build", place, status=2).err
+    assert "[config.unknown-key]" in said
+    assert ".boxwright-config.yaml:4" in said
+    assert "'suite'" in said

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
+from types import MappingProxyType
 
 from boxwright.app.names import image_name
 from boxwright.errors import BoxwrightError
@@ -24,19 +25,28 @@ DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 class BaseResolver:
     """Says what a base's name means, and its configuration. Registry answers are remembered until ``--pull``."""
 
-    def __init__(self, store: Store, *, pull: bool, contexts: Collection[str] = ()) -> None:
+    def __init__(
+        self,
+        store: Store,
+        *,
+        pull: bool,
+        contexts: Collection[str] = (),
+        configured: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
         self._store = store
         self._pull = pull
         self._contexts = contexts
+        self._configured = configured
 
     def base(self, name: str, platform: str, where: Span) -> ResolvedBase:
-        """What `name` means: a local tag, a base system, an archive, or an image of a registry."""
+        """What `name` means: a local tag, a configured base, a base system, an archive, or an image of a registry."""
         try:
             local = Images(self._store).find(image_name(name)) if _may_be_local(name) else None
             if local is not None:
                 step = Base("image", local.snapshot.key, platform, local.snapshot.manifest.full)
                 return ResolvedBase(step, local.config, f"local image {name}")
-            return self._from_outside(classify(name, contexts=self._contexts), platform)
+            found = self._from_outside(classify(name, contexts=self._contexts, bases=self._configured), platform)
+            return found._replace(shown=f"configured base {name}: {found.shown}") if name in self._configured else found
         except BoxwrightError as error:
             error.where = error.where or where
             raise
@@ -44,7 +54,7 @@ class BaseResolver:
     def _from_outside(self, meaning: Meaning, platform: str) -> ResolvedBase:
         architecture = platform.split("/")[1]
         if meaning.source == "bootstrap":
-            config = ImageConfig(architecture, env=(("PATH", DEFAULT_PATH),), cmd=("/bin/bash",))
+            config = ImageConfig(architecture, env=(("PATH", DEFAULT_PATH),), cmd=(_shell(meaning.name),))
             return ResolvedBase(Base("bootstrap", meaning.name, platform), config, f"base system {meaning.name}")
         if meaning.source == "tar":
             pinned = self._file_digest(meaning.name)
@@ -76,6 +86,11 @@ class BaseResolver:
         return ResolvedBase(Base(meaning.source, meaning.name, platform, digest), config, name)
 
 
+def _shell(base: str) -> str:
+    """The shell that a base system has."""
+    return "/bin/sh" if base.startswith("alpine:") else "/bin/bash"
+
+
 def _may_be_local(name: str) -> bool:
     try:
         image_name(name)
@@ -87,14 +102,25 @@ def _may_be_local(name: str) -> bool:
 class BaseFetcher:
     """Brings the trees of bases, each with what is made for its kind."""
 
-    def __init__(self, store: Store, *, mirror: str | None) -> None:
+    def __init__(
+        self,
+        store: Store,
+        *,
+        mirror: str | None,
+        mirrors: Mapping[str, str] = MappingProxyType({}),
+        environment: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
         self._store = store
         self._mirror = mirror
+        self._mirrors = mirrors
+        self._environment = environment
 
-    def fetch(self, base: Base, directory: str, output: Callable[[bytes], None]) -> int | None:
+    def fetch(
+        self, base: Base, directory: str, output: Callable[[bytes], None], cancelled: Callable[[], bool]
+    ) -> int | None:
         """Fill `directory`; returns the newest time in it, None to keep all times."""
         if base.source == "bootstrap":
-            return self._bootstrap(base, directory, output)
+            return self._bootstrap(base, directory, output, cancelled)
         if base.source == "tar":
             self.unpack(base.name, directory)
             return None
@@ -103,11 +129,23 @@ class BaseFetcher:
         fetch_image(base, directory, self._store.home.cache, output)
         return None
 
-    def _bootstrap(self, base: Base, directory: str, output: Callable[[bytes], None]) -> int:
+    def _bootstrap(
+        self, base: Base, directory: str, output: Callable[[bytes], None], cancelled: Callable[[], bool]
+    ) -> int:
+        from boxwright.sources.alpine.keys import apk_places
         from boxwright.sources.bootstrap import bootstrap
 
-        architecture = base.platform.split("/")[1]
-        result = bootstrap(base.name, directory, mirror=self._mirror, output=output, architecture=architecture)
+        distribution = base.name.partition(":")[0]
+        own = "?mirror=" in base.name
+        result = bootstrap(
+            base.name,
+            directory,
+            mirror=self._mirror or (None if own else self._mirrors.get(distribution)),
+            output=output,
+            architecture=base.platform.split("/")[1],
+            cancelled=cancelled,
+            apk=apk_places(self._environment, self._store.home.root, self._store.home.cache),
+        )
         packages = json.dumps([[p.name, p.version, p.architecture, p.sha256] for p in result.packages])
         with self._store.index.writing() as db:
             db.execute(

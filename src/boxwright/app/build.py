@@ -8,6 +8,7 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from boxwright.app.bases import BaseFetcher, BaseResolver
+from boxwright.app.configuration import configuration_for
 from boxwright.app.contexts import LocalContexts
 from boxwright.app.definitions import find_definition, read_definition
 from boxwright.app.moment import Moment, build_moment
@@ -77,7 +78,8 @@ def prepare(request: BuildRequest, store: Store, environment: Mapping[str, str])
     file = find_definition(request.directory, request.file) if request.text is None else "-"
     text = request.text if request.text is not None else read_definition(file)
     moment = build_moment(environment, request.build_args, request.directory)
-    resolver = BaseResolver(store, pull=request.pull)
+    configuration = configuration_for(request.directory, environment)
+    resolver = BaseResolver(store, pull=request.pull, configured=configuration.bases)
     options = RecipeOptions(
         build_args=request.build_args,
         target=request.target,
@@ -90,8 +92,11 @@ def prepare(request: BuildRequest, store: Store, environment: Mapping[str, str])
     unused = unused_build_args(text, file, request.build_args) if request.build_args else ()
     contexts = LocalContexts(store, {"": request.directory, **request.contexts}, file, moment.epoch)
     sandbox = LateSandbox(store.home.cache)
-    keys = Keys(graph, _kinds(request, store, contexts, sandbox, moment, environment), _finder(store))
-    refuse = _refused(graph, no_cache=request.no_cache, pull=request.pull)
+    fetcher = BaseFetcher(store, mirror=request.mirror, mirrors=configuration.mirrors, environment=environment)
+    kinds = _kinds(request, store, contexts, sandbox, moment, environment, fetcher)
+    pull = _unpinned_bases(graph) if request.pull else frozenset()
+    keys = Keys(graph, kinds, _finder(store), pull)
+    refuse = pull | _steps(graph) if request.no_cache else pull
     return Build(file, graph, make_plan(graph, keys, refuse=refuse), keys, refuse, sandbox, moment, unused)
 
 
@@ -104,12 +109,18 @@ def _finder(store: Store) -> Callable[[Digest], Snapshot | None]:
     return AfterBoot(store, ensure_privileges).snapshot
 
 
-def _refused(graph: Graph, *, no_cache: bool, pull: bool) -> frozenset[int]:
+def _unpinned_bases(graph: Graph) -> frozenset[int]:
+    """Bases of which only fetching them again says what they are today; of others the resolver has asked."""
     return frozenset(
         position
         for position, node in enumerate(graph.nodes)
-        if (no_cache and not isinstance(node.step, Base)) or (pull and isinstance(node.step, Base))
+        if isinstance(node.step, Base) and node.step.pinned is None
     )
+
+
+def _steps(graph: Graph) -> frozenset[int]:
+    """Everything but the bases."""
+    return frozenset(position for position, node in enumerate(graph.nodes) if not isinstance(node.step, Base))
 
 
 def _kinds(
@@ -119,6 +130,7 @@ def _kinds(
     sandbox: LateSandbox,
     moment: Moment,
     environment: Mapping[str, str],
+    fetcher: BaseFetcher,
 ) -> Kinds:
     from boxwright.steps.base import BaseKind
     from boxwright.steps.copy import CopyKind
@@ -128,7 +140,6 @@ def _kinds(
     given = proxy_args(request.build_args)
     names = [name for lower in PROXIES for name in (lower, lower.upper()) if name not in dict(given)]
     proxies = given + tuple((name, environment[name]) for name in names if environment.get(name))
-    fetcher = BaseFetcher(store, mirror=request.mirror)
     return {
         Scratch: ScratchKind(store),
         Base: BaseKind(store, fetcher),

@@ -49,6 +49,8 @@ def examine(environment: Mapping[str, str]) -> Iterator[Check]:
     yield _seccomp()
     yield _one_of("build network", ("pasta", "slirp4netns"), "apt-get install passt (or slirp4netns)")
     yield _program("mmdebstrap", "debian: and ubuntu: bases")
+    yield _ubuntu_keyring()
+    yield _program("openssl", "alpine: bases: their signatures")
     yield _program("skopeo", "bases from registries")
     yield _program("mksquashfs", "squashfs outputs", package="squashfs-tools")
     yield _program("git", "a build's time from the last commit")
@@ -146,6 +148,13 @@ def _program(name: str, purpose: str, *, package: str = "", needed: bool = False
     return Check(
         name, found is not None, found or f"needed for {purpose}", f"apt-get install {package or name}", needed
     )
+
+
+def _ubuntu_keyring() -> Check:
+    path = "/usr/share/keyrings/ubuntu-archive-keyring.gpg"
+    found = os.path.exists(path)
+    mend = f"install ubuntu-archive-keyring (or ubuntu-keyring), or put Ubuntu's keyring at {path}"
+    return Check("keyring of ubuntu", found, path if found else "needed for ubuntu: bases: their signatures", mend)
 
 
 def _one_of(name: str, programs: tuple[str, ...], mend: str) -> Check:

@@ -127,7 +127,8 @@ def _print_plan(build: Build) -> None:
     for node, decision in zip(build.graph.nodes, build.plan.decisions, strict=True):
         shown = "CACHED" if decision.action in (Action.REUSE, Action.UNUSED) else decision.action.value.upper()
         key = short(decision.key) if decision.key else "-" * 12
-        say(f"{shown:<7} {key}  [{node.stage}] {node.title}  ({decision.reason})")
+        meaning = f" = {node.meaning}" if node.meaning else ""
+        say(f"{shown:<7} {key}  [{node.stage}] {node.title}{meaning}  ({decision.reason})")
 
 
 def _deliver(options: argparse.Namespace, image: Image, store: Store) -> None:

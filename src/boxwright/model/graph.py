@@ -10,13 +10,14 @@ from boxwright.model.step import Step
 
 
 class Node(NamedTuple):
-    """A step in a graph. Each of `inputs` is the position of an earlier node."""
+    """A step in a graph. Each of `inputs` is the position of an earlier node; `meaning`: what a base's name means."""
 
     step: Step
     inputs: tuple[int, ...]
     title: str
     stage: str
     span: Span
+    meaning: str = ""
 
 
 class Graph(NamedTuple):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import NamedTuple
 
 from boxwright.errors import BoxwrightError
@@ -25,9 +25,19 @@ class Known(NamedTuple):
 
 
 class Keys:
-    """Computes each node's key once its inputs are known. `find` asks the store for a record."""
+    """Computes each node's key once its inputs are known. `find` asks the store for a record.
 
-    def __init__(self, graph: Graph, kinds: Kinds, find: Callable[[Digest], Snapshot | None]) -> None:
+    Of the nodes in `refresh` no record counts: what they are is known when they were built anew.
+    """
+
+    def __init__(
+        self,
+        graph: Graph,
+        kinds: Kinds,
+        find: Callable[[Digest], Snapshot | None],
+        refresh: Collection[int] = (),
+    ) -> None:
+        self._refresh = refresh
         self._graph = graph
         self._kinds = kinds
         self._find = find
@@ -60,16 +70,20 @@ class Keys:
         if fields is None:
             return Known()
         key = key_of(type(node.step).__name__, fields)
-        return Known(fields, key, kind.state(key, self._built.get(position) or self._find_for_state(kind, key)))
+        return Known(
+            fields, key, kind.state(key, self._built.get(position) or self._find_for_state(kind, key, position))
+        )
 
-    def _find_for_state(self, kind: StepKind, key: Digest) -> Snapshot | None:
-        return None if kind.state(key, None) is not None else self._find(key)
+    def _find_for_state(self, kind: StepKind, key: Digest, position: int) -> Snapshot | None:
+        return None if position in self._refresh or kind.state(key, None) is not None else self._find(key)
 
     def snapshot(self, position: int) -> Snapshot | None:
         """The node's snapshot, where it is built or recorded."""
         built = self._built.get(position)
         if built is not None:
             return built
+        if position in self._refresh:
+            return None
         key = self.of(position).key
         return self._find(key) if key is not None else None
 

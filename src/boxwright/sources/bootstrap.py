@@ -17,8 +17,9 @@ from pathlib import Path
 
 from boxwright.errors import FetchError, MachineError
 from boxwright.sources import settle
+from boxwright.sources.alpine.keys import ApkPlaces
 from boxwright.sources.aptsources import AptSource, one_line, read_sources, sources_for
-from boxwright.sources.packages import BasePackage, archive_date, installed_packages
+from boxwright.sources.packages import BootstrapResult, archive_date, installed_packages
 from boxwright.sources.process import Finished, never, require_program, run_program
 from boxwright.sources.reference import BaseName, parse_base_name
 
@@ -37,26 +38,24 @@ class _Family:
 
     keyring: str
     package: str
+    components: tuple[str, ...] = ("main",)
+    archives: tuple[tuple[str, str], ...] = ()
+    """Where its packages are, with the suite's pockets, where mmdebstrap's own default won't do."""
 
+
+_UBUNTU = "http://ports.ubuntu.com/ubuntu-ports"
+if os.uname().machine in ("x86_64", "i686"):
+    _UBUNTU = "http://archive.ubuntu.com/ubuntu"
 
 _FAMILIES = {
     "debian": _Family("debian-archive-keyring.gpg", "debian-archive-keyring"),
-    "ubuntu": _Family("ubuntu-archive-keyring.gpg", "ubuntu-archive-keyring (or ubuntu-keyring)"),
+    "ubuntu": _Family(
+        "ubuntu-archive-keyring.gpg",
+        "ubuntu-archive-keyring (or ubuntu-keyring)",
+        ("main", "universe"),
+        tuple((_UBUNTU, pocket) for pocket in ("", "-updates", "-security")),
+    ),
 }
-
-
-@dataclass(frozen=True, slots=True)
-class BootstrapResult:
-    """What a base was made of. `epoch` is the newest time in its packages; nothing in the tree is later.
-
-    `archive_date` is the newest Date of the archive's Release files. It is no part of the tree: archives are dated
-    anew each day, and the same packages are to give the same tree.
-    """
-
-    epoch: int
-    archive_date: int
-    packages: tuple[BasePackage, ...]
-    sources: tuple[str, ...]
 
 
 def bootstrap(
@@ -68,57 +67,96 @@ def bootstrap(
     architecture: str = "",
     cancelled: Callable[[], bool] = never,
     apt_directory: Path = Path("/etc/apt"),
+    apk: ApkPlaces = ApkPlaces(),  # noqa: B008 - it can't be changed
 ) -> BootstrapResult:
-    """Fill an empty directory with the base `name` (``debian:SUITE``, ``ubuntu:SUITE``, either with ``/system``).
+    """Fill an empty directory with the base `name` (see `BaseName`) of debian, ubuntu or alpine.
 
-    From `mirror`, else from the places of the machine's own apt configuration, else from mmdebstrap's own default.
+    From `mirror`, else the name's own, else the places of the machine's apt configuration, else a default. `apk` says
+    where Alpine's keys are.
     """
     base = parse_base_name(name)
+    if base.distribution == "alpine":
+        from boxwright.sources.alpine.bootstrap import bootstrap_alpine
+
+        places = apk._replace(keys=(base.keyring, *apk.keys)) if base.keyring else apk
+        return bootstrap_alpine(
+            base,
+            destination_directory,
+            mirror=mirror,
+            output=output,
+            architecture=architecture,
+            cancelled=cancelled,
+            places=places,
+        )
+    sources = mirror or base.mirror or None
+    return _mmdebstrap(base, destination_directory, sources, output, architecture, cancelled, apt_directory)
+
+
+def _mmdebstrap(
+    base: BaseName,
+    destination_directory: str,
+    mirror: str | None,
+    output: Callable[[bytes], None],
+    architecture: str,
+    cancelled: Callable[[], bool],
+    apt_directory: Path,
+) -> BootstrapResult:
     family = _FAMILIES.get(base.distribution)
     if family is None:
         raise FetchError(
-            "base.not-yet",
-            f"{name} can't be bootstrapped: only debian and ubuntu can",
-            hint="import it: FROM tar:FILE, oci:DIR, or a registry's full name such as REGISTRY/alpine:VERSION",
+            "base.unknown",
+            f"{base} can't be bootstrapped: only debian, ubuntu and alpine can",
+            hint="import it: FROM tar:FILE, oci:DIR, or a registry's full name",
         )
     require_program("mmdebstrap", "mmdebstrap")
-    keyring = _keyring(family, base.distribution)
+    keyring = _keyring(base.keyring or _KEYRINGS + family.keyring, family, base.distribution)
     if os.geteuid() != 0:
         raise MachineError("machine.not-root", "a base can only be made as root or in a user namespace")
-    sources = _sources(base, mirror, keyring, apt_directory)
+    sources = _sources(base, mirror, keyring, apt_directory, family)
     argv = _command(base, destination_directory, sources, keyring, architecture)
     started = int(time.time())
     finished = run_program(
         argv, package="util-linux", output=output, cancelled=cancelled, env={"SOURCE_DATE_EPOCH": _FIXED_TIME}
     )
     if finished.status:
-        raise _failed(name, finished)
+        raise _failed(str(base), finished)
     root = Path(destination_directory)
     date = archive_date(root / "var/lib/apt/lists")
     packages = installed_packages(root)
     used = (root / "etc/apt/sources.list").read_text("utf-8").splitlines() if not sources else map(one_line, sources)
     lines = tuple(used)
+    if base.keyring:
+        lines = _keep_keyring(root, keyring, lines)
     epoch = settle.settle(root, lines, started, system=base.system)
     return BootstrapResult(epoch, date, packages, lines)
 
 
-def _keyring(family: _Family, distribution: str) -> str:
-    path = _KEYRINGS + family.keyring
+def _keep_keyring(root: Path, keyring: str, lines: tuple[str, ...]) -> tuple[str, ...]:
+    """Put a keyring that isn't the distribution's own into the tree, for apt there; gives its sources with that."""
+    kept = _KEYRINGS + os.path.basename(keyring)
+    (root / kept[1:]).write_bytes(Path(keyring).read_bytes())
+    (root / kept[1:]).chmod(0o644)
+    return tuple(line.replace(f"signed-by={keyring}]", f"signed-by={kept}]") for line in lines)
+
+
+def _keyring(path: str, family: _Family, distribution: str) -> str:
     if not os.path.exists(path):
         raise MachineError(
             "machine.no-keyring",
             f"the signatures of {distribution} can't be checked: {path} is missing",
-            hint=f"apt install {family.package}",
+            hint=f"apt install {family.package}, or name another in the configuration: bases, keyring",
         )
     return path
 
 
-def _sources(base: BaseName, mirror: str | None, keyring: str, apt_directory: Path) -> tuple[AptSource, ...]:
+def _sources(
+    base: BaseName, mirror: str | None, keyring: str, apt_directory: Path, family: _Family
+) -> tuple[AptSource, ...]:
     if mirror is not None:
-        return (AptSource(mirror.rstrip("/"), base.suite, ("main",), keyring),)
+        return (AptSource(mirror.rstrip("/"), base.suite, family.components, keyring),)
     codename = _own_codename(base.distribution)
     if not codename:
-        return ()
+        return tuple(AptSource(uri, base.suite + pocket, family.components, keyring) for uri, pocket in family.archives)
     own = f"{_KEYRINGS}{base.distribution}-archive-"
     return sources_for(read_sources(apt_directory), codename, base.suite, keyring, own)
 
@@ -137,14 +175,16 @@ def _command(
     base: BaseName, destination: str, sources: tuple[AptSource, ...], keyring: str, architecture: str
 ) -> list[str]:
     argv = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "mmdebstrap"]
-    argv += ["--mode=root", "--variant=minbase", "--format=directory", f"--skip={_SKIPPED}"]
+    argv += ["--mode=root", f"--variant={base.variant or 'minbase'}", "--format=directory", f"--skip={_SKIPPED}"]
     argv += [f"--aptopt={option}" for option in ('Acquire::Languages "none"', *_apt_options())]
     argv += ["--dpkgopt=force-unsafe-io", f"--keyring={keyring}"]
     if architecture:
         argv.append(f"--architectures={architecture}")
+    resolved = () if base.suite in _RESOLVED_INSIDE else ("systemd-resolved",)
+    wanted = (*(_SYSTEM + resolved if base.system else ()), *base.packages)
+    if wanted:
+        argv.append("--include=" + ",".join(wanted))
     if base.system:
-        resolved = () if base.suite in _RESOLVED_INSIDE else ("systemd-resolved",)
-        argv.append("--include=" + ",".join((*_SYSTEM, *resolved)))
         argv.append('--customize-hook=chroot "$1" systemctl enable systemd-networkd systemd-resolved')
     return [*argv, base.suite, destination, *map(one_line, sources)]
 

@@ -21,6 +21,20 @@ class BasePackage:
     sha256: str
 
 
+@dataclass(frozen=True, slots=True)
+class BootstrapResult:
+    """What a base was made of. `epoch` is the newest time in its packages; nothing in the tree is later.
+
+    `archive_date` is the newest Date of the archive's Release files. It is no part of the tree: archives are dated
+    anew each day, and the same packages are to give the same tree.
+    """
+
+    epoch: int
+    archive_date: int
+    packages: tuple[BasePackage, ...]
+    sources: tuple[str, ...]
+
+
 def archive_date(lists: Path) -> int:
     """The newest Date of the Release files there (Debian repository format, "Date")."""
     dates = [

@@ -22,11 +22,29 @@ _LOOPBACK = re.compile(r"(localhost|127\.\d+\.\d+\.\d+|\[::1\])(:\d+)?$")
 
 
 class BaseName(NamedTuple):
-    """A distribution's base: ``debian:bookworm/system``."""
+    """A distribution's base: ``debian:bookworm/system``.
+
+    A configured one may say more: a mirror, further packages, mmdebstrap's variant (empty: minbase), and a keyring
+    (of Alpine: a directory of keys) instead of the distribution's own. As text these follow as ``?mirror=...&...``.
+    """
 
     distribution: str
     suite: str
     system: bool = False
+    mirror: str = ""
+    packages: tuple[str, ...] = ()
+    variant: str = ""
+    keyring: str = ""
+
+    def __str__(self) -> str:
+        name = f"{self.distribution}:{self.suite}" + "/system" * self.system
+        more = [("mirror", self.mirror), ("packages", ",".join(self.packages)), ("variant", self.variant)]
+        given = [(key, value) for key, value in (*more, ("keyring", self.keyring)) if value]
+        if not given:
+            return name
+        from urllib.parse import urlencode
+
+        return f"{name}?{urlencode(given, safe=':/,')}"
 
 
 class RegistryName(NamedTuple):
@@ -54,14 +72,26 @@ class Meaning(NamedTuple):
 
 
 def parse_base_name(name: str) -> BaseName:
-    """Take ``DISTRIBUTION:SUITE[/system]`` apart."""
+    """Take ``DISTRIBUTION:SUITE[/system][?...]`` apart; numbers and tags of releases become suites."""
+    from boxwright.sources.releases import canonical_suite
+
     distribution, _, rest = name.partition(":")
+    rest, _, query = rest.partition("?")
     suite, slash, flavour = rest.partition("/")
-    if not _SUITE.fullmatch(suite) or (slash and flavour != "system"):
+    more = _parse_query(query) if query else {}
+    if not _SUITE.fullmatch(suite) or (slash and flavour != "system") or more is None:
         raise DefinitionError(
             "base.bad-name", f"{name!r} names no base", hint="DISTRIBUTION:SUITE or DISTRIBUTION:SUITE/system"
         )
-    return BaseName(distribution, suite, system=bool(slash))
+    packages = tuple(filter(None, more.pop("packages", "").split(",")))
+    return BaseName(distribution, canonical_suite(distribution, suite), system=bool(slash), packages=packages, **more)
+
+
+def _parse_query(query: str) -> dict[str, str] | None:
+    from urllib.parse import parse_qsl
+
+    found = dict(parse_qsl(query))
+    return found if found.keys() <= {"mirror", "packages", "variant", "keyring"} else None
 
 
 def parse_registry_name(name: str) -> RegistryName:
@@ -107,20 +137,27 @@ def classify(
     for spelling in (name, f"{name}:latest"):
         if spelling in local:
             return Meaning("image", local[spelling])
-    configured = bases or {}
-    if name in configured:
-        return _spelt(configured[name])
-    return _spelt(name)
+    return _spelt(_configured(name, bases or {}))
+
+
+def _configured(name: str, bases: Mapping[str, str]) -> str:
+    """What a configured name stands for, be it through others."""
+    seen = [name]
+    while seen[-1] in bases and bases[seen[-1]] != seen[-1]:
+        seen.append(bases[seen[-1]])
+        if seen[-1] in seen[:-1]:
+            raise DefinitionError("base.cycle", f"configured bases stand for each other: {' -> '.join(seen)}")
+    return seen[-1]
 
 
 def _spelt(name: str) -> Meaning:
     transport, colon, rest = name.partition(":")
     if colon and rest and transport in TRANSPORTS and not _is_tag(name, transport, rest):
-        return Meaning(transport, rest)
+        return Meaning(transport, str(parse_base_name(rest)) if transport == "bootstrap" else rest)
     if _TAR.search(name) and ("/" in name or ":" not in name):
         return Meaning("tar", name)
     if transport in BASES and _SUITE.fullmatch(rest.removesuffix("/system")) and "@" not in rest:
-        return Meaning("bootstrap", name)
+        return Meaning("bootstrap", str(parse_base_name(name)))
     if name.startswith(("/", "./", "../")):
         raise DefinitionError(
             "base.bad-name", f"{name!r} is a path, but of what?", hint="say oci:DIRECTORY, oci-archive:FILE or tar:FILE"

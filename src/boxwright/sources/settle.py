@@ -36,24 +36,25 @@ def settle(root: Path, sources: tuple[str, ...], started: int, *, system: bool) 
     """Make the tree, begun at `started`, one that depends on its packages alone. Gives its newest time."""
     epoch = newest_before(os.fspath(root), started)
     for name in _EMPTIED_DIRECTORIES:
-        _empty(root / name)
-    _empty(root / "run")
+        empty_directory(root / name)
+    empty_directory(root / "run")
     (root / "run/lock").mkdir(mode=0o1777)
     (root / "run/lock").chmod(0o1777)
     for name in (*_REMOVED, *_BACKUPS, *_BACKUPS_OF_DPKG, *_BACKUPS_OF_DEBCONF):
         (root / name).unlink(missing_ok=True)
-    _remove_logs(root / "var/log")
+    remove_logs(root / "var/log")
     (root / "etc/machine-id").unlink(missing_ok=True)
     (root / "etc/machine-id").touch(0o444)
     _write_sources(root / "etc/apt", sources)
-    _date_passwords(root / "etc/shadow", epoch // _DAY)
+    date_passwords(root / "etc/shadow", epoch // _DAY)
     if system:
         enable_dhcp(root)
     clamp_times(os.fspath(root), epoch)
     return epoch
 
 
-def _empty(directory: Path) -> None:
+def empty_directory(directory: Path) -> None:
+    """Remove what is in a directory; a symbolic link is left alone."""
     if not directory.is_dir() or directory.is_symlink():
         return
     with os.scandir(directory) as found:
@@ -64,7 +65,7 @@ def _empty(directory: Path) -> None:
                 os.unlink(entry.path)
 
 
-def _remove_logs(directory: Path) -> None:
+def remove_logs(directory: Path) -> None:
     """Logs that hold something; the empty ones (btmp, wtmp) are there for their owners."""
     for parent, _, files in os.walk(directory):
         for name in files:
@@ -74,14 +75,14 @@ def _remove_logs(directory: Path) -> None:
 
 
 def _write_sources(directory: Path, sources: tuple[str, ...]) -> None:
-    _empty(directory / "sources.list.d")
+    empty_directory(directory / "sources.list.d")
     path = directory / "sources.list"
     path.unlink(missing_ok=True)
     path.write_text("".join([f"{line}\n" for line in sources]), "utf-8")
     path.chmod(0o644)
 
 
-def _date_passwords(path: Path, day: int) -> None:
+def date_passwords(path: Path, day: int) -> None:
     """Days of password changes (shadow(5), third field) follow the packages, not the clock."""
     lines = [line.split(":") for line in path.read_text("utf-8").splitlines()]
     for fields in lines:

@@ -24,7 +24,11 @@ _NO_RECORDS: Mapping[bytes, bytes] = {}
 
 
 class Member(NamedTuple):
-    """One member. Its `size` bytes follow in the stream, if it is a file. `xattrs` by name."""
+    """One member. Its `size` bytes follow in the stream, if it is a file. `xattrs` by name.
+
+    `owner` and `group` are the names that the archive has beside the numbers (empty: none); `records` are the pax
+    records.
+    """
 
     kind: bytes
     name: bytes
@@ -36,6 +40,9 @@ class Member(NamedTuple):
     size: int
     device: tuple[int, int]
     xattrs: tuple[tuple[bytes, bytes], ...]
+    owner: bytes = b""
+    group: bytes = b""
+    records: Mapping[bytes, bytes] = _NO_RECORDS
 
 
 def exactly(stream: io.BufferedReader, size: int) -> bytes:
@@ -152,7 +159,10 @@ def _member(header: bytes, kind: bytes, records: Mapping[bytes, bytes]) -> Membe
         )
     device = (_number(header[329:337]), _number(header[337:345])) if kind in (CHAR, BLOCK_DEVICE) else (0, 0)
     mode = _number(header[100:108]) & 0o7777
-    return Member(kind, name, link, mode, uid, gid, mtime, size if kind == FILE else 0, device, xattrs)
+    owner = records.get(b"uname", header[265:297].split(b"\0", 1)[0])
+    group = records.get(b"gname", header[297:329].split(b"\0", 1)[0])
+    size = size if kind == FILE else 0
+    return Member(kind, name, link, mode, uid, gid, mtime, size, device, xattrs, owner, group, records)
 
 
 def _number(field: bytes) -> int:

@@ -16,7 +16,7 @@ import io
 import os
 import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import BinaryIO
@@ -59,8 +59,11 @@ def unpack_tar(
     *,
     overlay_whiteouts: bool = False,
     limits: Limits | None = None,
+    adapt: Callable[[tar.Member], tar.Member | None] | None = None,
 ) -> None:
     """Unpack a tar (plain, gzip, bzip2, xz or zstd) below a directory that is there.
+
+    `adapt` sees each member before it is unpacked and may give another owner or mode, or None to leave it out.
 
     With `overlay_whiteouts` it is a layer on top of what is in the directory: whiteouts are applied, and a symbolic
     link of an earlier layer, where this one has a directory, is replaced by it. Owners and modes are as in the
@@ -68,13 +71,17 @@ def unpack_tar(
     """
     if isinstance(source, str | os.PathLike):
         with open(source, "rb", buffering=0) as file:
-            unpack_tar(file, destination_directory, overlay_whiteouts=overlay_whiteouts, limits=limits)
+            unpack_tar(file, destination_directory, overlay_whiteouts=overlay_whiteouts, limits=limits, adapt=adapt)
         return
     with plain_reader(source) as stream, _telling():
         unpacking = _Unpacking(stream, destination_directory, limits or Limits(), layer=overlay_whiteouts)
         try:
             for member in tar.members(stream, need_end=not overlay_whiteouts):
-                unpacking.add(member)
+                adapted = adapt(member) if adapt else member
+                if adapted is None:
+                    tar.skip(stream, member.size + -member.size % tar.BLOCK)
+                else:
+                    unpacking.add(adapted)
             tar.drain(stream)
             unpacking.finish()
         finally:

@@ -16,7 +16,9 @@ from boxwright.steps.expect import expect
 class Fetcher(Protocol):
     """Brings the tree of a base."""
 
-    def fetch(self, base: Base, directory: str, output: Callable[[bytes], None]) -> int | None:
+    def fetch(
+        self, base: Base, directory: str, output: Callable[[bytes], None], cancelled: Callable[[], bool]
+    ) -> int | None:
         """Fill `directory`; returns the newest time in it that is to be kept, None to keep all times."""
         ...
 
@@ -47,7 +49,7 @@ class BaseKind:
                 raise BoxwrightError("store.gone", "the local image was removed while it was being used")
             return self._workspace.alias(key, local)
         with self._workspace.draft(None) as draft:
-            newest = self._fetcher.fetch(base, draft.upper, control.output)
+            newest = self._fetcher.fetch(base, draft.upper, control.output, control.cancelled)
             return self._workspace.commit(key, None, draft, newest=newest)
 
     def state(self, key: Digest, snapshot: Snapshot | None) -> Digest | None:

@@ -6,6 +6,7 @@ import pytest
 
 from boxwright.errors import DefinitionError
 from boxwright.sources.reference import BaseName, Meaning, classify, parse_base_name, parse_registry_name
+from boxwright.sources.releases import ALPINE_LATEST
 
 SHA = "sha256:" + "0" * 64
 
@@ -18,6 +19,19 @@ SHA = "sha256:" + "0" * 64
         ("debian:trixie/system", "bootstrap", "debian:trixie/system"),
         ("ubuntu:noble", "bootstrap", "ubuntu:noble"),
         ("alpine:3.20", "bootstrap", "alpine:3.20"),
+        ("alpine:3.20.3", "bootstrap", "alpine:3.20"),
+        ("alpine:edge/system", "bootstrap", "alpine:edge/system"),
+        ("alpine:latest", "bootstrap", f"alpine:{ALPINE_LATEST}"),
+        ("ubuntu:24.04", "bootstrap", "ubuntu:noble"),
+        ("ubuntu:22.04/system", "bootstrap", "ubuntu:jammy/system"),
+        ("ubuntu:noble-updates", "bootstrap", "ubuntu:noble-updates"),
+        ("debian:12", "bootstrap", "debian:bookworm"),
+        ("debian:12.10", "bootstrap", "debian:bookworm"),
+        ("ubuntu:24.04.1", "bootstrap", "ubuntu:noble"),
+        ("ubuntu:latest", "bootstrap", "ubuntu:noble"),
+        ("debian:bookworm-slim", "bootstrap", "debian:bookworm"),
+        ("debian:sid", "bootstrap", "debian:sid"),
+        ("bootstrap:debian:12?packages=b,a", "bootstrap", "debian:bookworm?packages=b,a"),
         ("debian", "registry", "docker.io/library/debian:latest"),
         (f"debian@{SHA}", "registry", f"docker.io/library/debian@{SHA}"),
         ("oci:layout", "oci", "layout"),
@@ -58,7 +72,9 @@ def test_bad_names(name: str) -> None:
 
 def test_base_names() -> None:
     assert parse_base_name("debian:bookworm/system") == BaseName("debian", "bookworm", system=True)
-    for name in ("debian", "debian:", "debian:../x", "debian:bookworm/other", "debian:-o"):
+    whole = BaseName("alpine", "3.20", system=True, mirror="http://m/a?b=c&d", packages=("x", "y"), keyring="/k /l")
+    assert parse_base_name(str(whole)) == whole
+    for name in ("debian", "debian:", "debian:../x", "debian:bookworm/other", "debian:-o", "debian:12?mirro=x"):
         with pytest.raises(DefinitionError):
             parse_base_name(name)
 

@@ -83,7 +83,8 @@ class GraphBuilder:
         span = instruction.span
         if name != SCRATCH and name not in self._options.contexts:
             base = self._resolver.base(name, self._options.platform, span)
-            return self._add(base.step, (), shown, stage, span), base.config
+            self._nodes.append(Node(base.step, (), shown, stage.shown, span, base.shown))
+            return len(self._nodes) - 1, base.config
         system, architecture, variant = split_platform(self._options.platform)
         config = ImageConfig(architecture, system, variant)
         node = self._add(Scratch(), (), shown, stage, span)

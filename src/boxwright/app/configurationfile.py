@@ -1,0 +1,169 @@
+"""The text of ``.boxwright-config.yaml``: read by its schema, every mistake with its line."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+from collections.abc import Sequence
+from typing import Literal, NoReturn, TypeVar
+
+import msgspec
+import yaml
+
+from boxwright.app.configuration import Configuration
+from boxwright.errors import DefinitionError
+from boxwright.model.span import Span
+from boxwright.sources.reference import parse_base_name
+
+_T = TypeVar("_T", bound=msgspec.Struct)
+Distribution = Literal["debian", "ubuntu", "alpine"]
+_PATHS = ("oci", "oci-archive", "docker-archive", "tar")
+_UNKNOWN = re.compile(r"unknown field `([^`]*)`")
+_STEP = re.compile(r"\.([^.\[\]]+)|\[(\d+)\]|\[\.\.\.\]")
+
+
+class BaseSpec(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+    """A base system of one's own."""
+
+    type: Distribution
+    suite: str
+    mirror: str = ""
+    packages: tuple[str, ...] = ()
+    variant: Literal["minbase", "buildd", "important", "standard", "system"] = "minbase"
+    keyring: str = ""
+
+
+class File(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+    """A configuration file; each base is read by itself. `repository` and `repositories` are read by what uses them."""
+
+    bases: dict[str, object] = {}
+    mirrors: dict[Distribution, str] = {}
+    repository: object = None
+    repositories: object = None
+
+
+def read_configuration(paths: Sequence[str]) -> Configuration:
+    """The files together; what an earlier one says holds. Raises DefinitionError with the line of a mistake."""
+    bases: dict[str, str] = {}
+    mirrors: dict[str, str] = {}
+    for path in reversed(paths):
+        node = _compose(path)
+        if node is None:
+            continue
+        file = _convert(path, node, File)
+        mirrors.update({str(name): url for name, url in file.mirrors.items()})
+        for name, written in _bases(node):
+            bases[name] = _base(path, name, written)
+    return Configuration(bases, mirrors)
+
+
+def _bases(node: yaml.Node) -> list[tuple[str, yaml.Node]]:
+    section = _below(node, "bases", "")
+    return [(key.value, value) for key, value in section.value] if isinstance(section, yaml.MappingNode) else []
+
+
+def _compose(path: str) -> yaml.Node | None:
+    try:
+        with open(path, encoding="utf-8") as stream:
+            loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+            node: yaml.Node | None = yaml.compose(stream.read(), Loader=loader)
+            return node
+    except (OSError, UnicodeDecodeError) as error:
+        raise DefinitionError("config.unreadable", f"{path} can't be read: {error}") from error
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        raise DefinitionError("config.syntax", f"this is no YAML: {error.problem}", where=Span(path, line)) from error
+
+
+def _base(path: str, name: str, node: yaml.Node) -> str:
+    """What a configured base stands for, as FROM takes it; paths count from the file's directory."""
+    directory = os.path.dirname(path)
+    if isinstance(node, yaml.ScalarNode):
+        transport, colon, place = node.value.partition(":")
+        inside = colon and transport in _PATHS
+        return f"{transport}:{os.path.join(directory, place)}" if inside else str(node.value)
+    if not isinstance(node, yaml.MappingNode):
+        raise DefinitionError(
+            "config.wrong", f"{name}: a reference or a mapping with `type` and `suite`", where=_span(path, node)
+        )
+    spec = _convert(path, node, BaseSpec)
+    suite = spec.suite + "/system" * (spec.variant == "system")
+    try:
+        plain = parse_base_name(f"{spec.type}:{suite}")
+    except DefinitionError as error:
+        error.where = _span(path, node)
+        raise
+    whole = plain._replace(
+        mirror=spec.mirror,
+        packages=tuple(sorted(spec.packages)),
+        variant="" if spec.variant in ("minbase", "system") else spec.variant,
+        keyring=os.path.join(directory, spec.keyring) if spec.keyring else "",
+    )
+    return f"bootstrap:{whole}"
+
+
+def _convert(path: str, node: yaml.Node, kind: type[_T]) -> _T:
+    try:
+        return msgspec.convert(_plain(path, node), kind, strict=False)
+    except msgspec.ValidationError as error:
+        _explain(path, node, kind, str(error))
+
+
+def _plain(path: str, node: yaml.Node) -> object:
+    """A node as dictionaries, lists and text: the schema says what a scalar is."""
+    if isinstance(node, yaml.MappingNode):
+        found: dict[str, object] = {}
+        for key, value in node.value:
+            if key.value in found:
+                raise DefinitionError("config.twice", f"{key.value} is there twice", where=_span(path, key))
+            found[key.value] = _plain(path, value)
+        return found
+    if isinstance(node, yaml.SequenceNode):
+        return [_plain(path, item) for item in node.value]
+    return node.value
+
+
+def _span(path: str, node: yaml.Node) -> Span:
+    return Span(path, node.start_mark.line + 1)
+
+
+def _explain(path: str, root: yaml.Node, kind: type[msgspec.Struct], message: str) -> NoReturn:
+    """A mistake with the line that it is in, and for an unknown key the nearest valid one."""
+    what, _, place = message.partition(" - at ")
+    place = place.strip("`").rpartition("`")[2]
+    node = _follow(root, place)
+    unknown = _UNKNOWN.search(what)
+    if unknown is None:
+        shown = place.removeprefix("$").lstrip(".") or "the file"
+        raise DefinitionError("config.wrong", f"{shown}: {what}", where=_span(path, node))
+    key = unknown[1]
+    valid = [field.encode_name for field in msgspec.structs.fields(kind)]
+    near = difflib.get_close_matches(key, valid, 1)
+    keys = [name for name, _ in node.value if name.value == key] if isinstance(node, yaml.MappingNode) else []
+    raise DefinitionError(
+        "config.unknown-key",
+        f"{key!r} is not known here",
+        hint=f"did you mean {near[0]!r}?" if near else f"known are {', '.join(valid)}",
+        where=_span(path, keys[0] if keys else node),
+    )
+
+
+def _follow(root: yaml.Node, place: str) -> yaml.Node:
+    """The node that msgspec's path names, as deep as it says."""
+    node = root
+    for name, number in _STEP.findall(place.removeprefix("$")):
+        below = _below(node, name, number)
+        if below is None:
+            return node
+        node = below
+    return node
+
+
+def _below(node: yaml.Node, name: str, number: str) -> yaml.Node | None:
+    if isinstance(node, yaml.MappingNode):
+        return next((value for key, value in node.value if key.value == name), None)
+    if isinstance(node, yaml.SequenceNode) and number and int(number) < len(node.value):
+        item: yaml.Node = node.value[int(number)]
+        return item
+    return None
