@@ -197,7 +197,18 @@ def test_killed_in_the_foreground(boxes: Program) -> None:
 
 def test_on_a_terminal(boxes: Program) -> None:
     control, terminal = pty.openpty()
-    words: list[str | Path] = [PROGRAM, "run", "--rm", "-it", "--network", "none", "tool", "sh", "-c", "tty; read x; echo got $x"]
+    words: list[str | Path] = [
+        PROGRAM,
+        "run",
+        "--rm",
+        "-it",
+        "--network",
+        "none",
+        "tool",
+        "sh",
+        "-c",
+        "tty; read x; echo got $x",
+    ]
     with subprocess.Popen(
         words, stdin=terminal, stdout=terminal, stderr=terminal, env=boxes.whole_environment(), start_new_session=True
     ) as process:
