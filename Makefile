@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-test demo check lint unit test integration engines bench clean
+.PHONY: help setup setup-test demo check lint unit test integration crash engines bench clean
 
 python := .venv/bin/python
 demo_port ?= 8080
@@ -33,6 +33,9 @@ test: check integration ## everything; under 25 minutes
 
 integration: setup-test
 	@$(python) -m pytest -q -m integration --durations=10 tests
+
+crash: setup-test ## kill builds at a hundred random moments (`make test` takes twelve)
+	@BOXWRIGHT_KILLS=100 $(python) -m pytest -q tests/integration/test_crash.py
 
 engines: ## install and start the engines that the tests talk to
 	@scripts/engines.sh
