@@ -104,6 +104,17 @@ class SandboxSpec(NamedTuple):
     time_limit: float = 0.0
 
 
+class Detached(NamedTuple):
+    """A sandbox that outlives this process.
+
+    The host's id of its first process, mount points made in its layer, and its terminal's controlling side or -1.
+    """
+
+    pid: int
+    made: tuple[tuple[str, bool], ...] = ()
+    terminal: int = -1
+
+
 class ExitStatus(NamedTuple):
     """How a sandboxed process ended: `code` 0 to 255 (128 + signal when killed by one)."""
 

@@ -379,9 +379,11 @@ def test_killed_main_leaves_nothing(place: Path, user: str) -> None:
 def test_detached_outlives_and_can_be_entered(box: Box, place: Path) -> None:
     log = os.open(place / "log", os.O_RDWR | os.O_CREAT)
     ended = os.open(place / "ended", os.O_RDWR | os.O_CREAT)
+    null = os.open("/dev/null", os.O_RDONLY)
     launcher = Launcher.start(place / "cache")
     spec = box.spec("echo up; touch /tmp/mark; sleep 60 & wait", init=True)
-    detached = launcher.spawn(spec, log_fd=log, status_fd=ended)
+    detached = launcher.spawn(spec, (null, log, log), status_fd=ended)
+    os.close(null)
     launcher.close()
     try:
         assert wait_until(lambda: (place / "log").read_text() == "up\n")
@@ -406,7 +408,7 @@ def test_detached_outlives_and_can_be_entered(box: Box, place: Path) -> None:
 def test_spawn_says_what_is_wrong(box: Box) -> None:
     null = os.open("/dev/null", os.O_RDWR)
     with pytest.raises(BoxwrightError) as caught:
-        box.launcher.spawn(box.spec("true", user="nobody-here"), log_fd=null)
+        box.launcher.spawn(box.spec("true", user="nobody-here"), (null, null, null))
     os.close(null)
     assert caught.value.code == "sandbox.user-unknown"
 

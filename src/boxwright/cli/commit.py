@@ -16,7 +16,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Make the image, and print its digest."""
-    from boxwright.app.engine import commit
+    from boxwright.app.committing import commit
     from boxwright.app.names import image_name
 
     say(commit(os.environ, options.name, image_name(options.tag)).identity)

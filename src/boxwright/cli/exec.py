@@ -23,7 +23,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Run it; its exit status is ours."""
-    from boxwright.app.engine import execute
+    from boxwright.app.entering import execute
     from boxwright.errors import UsageError
 
     command = tuple(options.command[1:] if options.command[:1] == ["--"] else options.command)

@@ -15,7 +15,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Print the log's bytes as they are."""
-    from boxwright.app.engine import open_engine
+    from boxwright.app.containers import open_engine
     from boxwright.engines.streams import read_log
 
     container = open_engine(os.environ).records.get(options.name)

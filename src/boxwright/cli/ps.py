@@ -23,7 +23,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Print the list."""
-    from boxwright.app.engine import open_engine
+    from boxwright.app.containers import open_engine
 
     listed = [(container, container.is_running()) for container in open_engine(os.environ).records.all()]
     shown = [(container, runs) for container, runs in listed if runs or options.all]

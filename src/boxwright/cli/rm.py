@@ -16,7 +16,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Remove each, and print its name."""
-    from boxwright.app.engine import remove
+    from boxwright.app.removal import remove
 
     for name in options.names:
         remove(os.environ, name, force=options.force)

@@ -44,10 +44,10 @@ def run(options: argparse.Namespace) -> int:
     """Run it; in the foreground its exit status is ours."""
     asked = _options(options)
     if not options.detach:
-        from boxwright.app.engine import run_attached
+        from boxwright.app.containers import run_attached
 
         return run_attached(os.environ, asked, _guard)
-    from boxwright.app.engine import start
+    from boxwright.app.containers import start
 
     engine, container, _ = start(os.environ, asked, None)
     if asked.auto_remove:

@@ -16,7 +16,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Stop each, and print its name."""
-    from boxwright.app.engine import open_engine
+    from boxwright.app.containers import open_engine
 
     engine = open_engine(os.environ)
     for container in [engine.records.get(name) for name in options.names]:

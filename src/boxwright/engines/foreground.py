@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Protocol
 
-from boxwright.engines import processes
 from boxwright.engines.guard import DONE
 from boxwright.engines.native import NativeEngine, Streams
 from boxwright.engines.records import Container
@@ -28,8 +27,8 @@ Begin = Callable[[Streams], tuple[NativeEngine, Container, int]]
 class TerminalBridge(Protocol):
     """Connects the user's terminal with a container's until that has ended."""
 
-    def __call__(self, control: int, output: int, until_end: Callable[[], object]) -> None:
-        """`control` is the container's side, which is closed; `until_end` returns when the container has ended."""
+    def __call__(self, control: int, user: tuple[int, int], ended: int) -> None:
+        """`control` is the container's side, which is closed; the pidfd `ended` is readable when it has ended."""
         ...
 
 
@@ -97,21 +96,17 @@ def _ended(container: Container) -> int:
 
 def _attend_terminal(container: Container, control: int, bridge: TerminalBridge) -> None:
     """Connect the user's terminal; a thread keeps the log."""
+    ended = _ended(container)
     readable, writable = os.pipe()
     stopped, stop = os.pipe()
     log = os.open(container.log, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
     keeper = threading.Thread(target=copy_until_end, args=({readable: 1}, log, stopped), daemon=True)
     keeper.start()
-
-    def until_end() -> None:
-        if container.status is not None:
-            processes.await_end(container.status.process)
-
     try:
-        bridge(control, writable, until_end)
+        bridge(control, (0, writable), ended)
     finally:
         os.close(writable)
         os.close(stop)
         keeper.join()
-        for fd in (log, readable, stopped):
+        for fd in (ended, log, readable, stopped):
             os.close(fd)

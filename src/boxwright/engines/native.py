@@ -10,14 +10,15 @@ import fcntl
 import os
 import signal
 import time
+from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
 from boxwright.engines import processes
-from boxwright.engines.forward import PortOptions, claim, pasta_options
+from boxwright.engines.forward import claim, pasta_options
 from boxwright.engines.records import Container, ContainerConfig, ContainerStatus, Records
 from boxwright.engines.signals import signal_number
 from boxwright.errors import BoxwrightError, MachineError
-from boxwright.ports import Bind, SandboxSpec
+from boxwright.ports import Bind, Detached, SandboxSpec
 
 STOP_SECONDS = 10.0
 _KILL_SECONDS = 10.0
@@ -32,19 +33,19 @@ class Streams(NamedTuple):
     stderr: int
 
 
-class Started(NamedTuple):
-    """A sandbox that runs: the id of its first process, mount points made in its layer, and its terminal or -1."""
-
-    pid: int
-    made: tuple[tuple[str, bool], ...]
-    terminal: int = -1
-
-
-class Starter(Protocol):
+class Launcher(Protocol):
     """Starts sandboxes that outlive this process."""
 
-    def start_container(self, spec: SandboxSpec, streams: Streams, exit_fd: int, ports: PortOptions) -> Started:
-        """Start one; its exit status is written to `exit_fd` when it ends."""
+    def spawn(
+        self,
+        spec: SandboxSpec,
+        streams: tuple[int, int, int],
+        *,
+        status_fd: int | None = None,
+        tcp: Sequence[str] = (),
+        udp: Sequence[str] = (),
+    ) -> Detached:
+        """Start one; its exit status is written to `status_fd` when it ends. `tcp`, `udp`: pasta(1)'s ports."""
         ...
 
 
@@ -55,7 +56,7 @@ class NativeEngine:
         self.records = records
         self._layers_directory = layers_directory
 
-    def start(self, starter: Starter, config: ContainerConfig, streams: Streams) -> tuple[Container, int]:
+    def start(self, launcher: Launcher, config: ContainerConfig, streams: Streams) -> tuple[Container, int]:
         """Record and start a container whose directory is there; returns it and its terminal, or -1."""
         with self.records.lock("ports"):
             config = config._replace(ports=claim(config.ports))
@@ -66,7 +67,8 @@ class NativeEngine:
                 # Held by whoever may still write the status: the container's parent, once this process has closed it.
                 fcntl.flock(exit_fd, fcntl.LOCK_EX)
                 spec = self._spec(container)
-                started = starter.start_container(spec, streams, exit_fd, pasta_options(config.ports))
+                tcp, udp = pasta_options(config.ports)
+                started = launcher.spawn(spec, streams, status_fd=exit_fd, tcp=tcp, udp=udp)
             finally:
                 os.close(exit_fd)
         status = ContainerStatus(processes.mark(started.pid), int(time.time()), started.made)

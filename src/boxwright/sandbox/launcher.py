@@ -9,16 +9,15 @@ import signal
 import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, NoReturn
 
 from boxwright.errors import StoreError
-from boxwright.ports import Bind, ExitStatus, SandboxSpec
+from boxwright.ports import Bind, Detached, ExitStatus, SandboxSpec
 from boxwright.sandbox import capabilities, channel, network, process, seccomp, skeleton, terminal
 from boxwright.sandbox.attached import Attached, remove_made
 from boxwright.sandbox.pool import NetworkPool
-from boxwright.sandbox.request import EnterRequest, Exited, Failed, Made, Ready, RunRequest
+from boxwright.sandbox.request import EnterRequest, Exited, Failed, Made, Ready, RunRequest, Terminal
 from boxwright.sandbox.server import Server
 
 _RESOLVER: Final = Path("/etc/resolv.conf")
@@ -26,23 +25,15 @@ _NAMED_NETWORK: Final = "netns:"
 _HIGHEST_FD: Final = 1 << 16
 
 
-@dataclass(frozen=True, slots=True)
-class Detached:
-    """A sandbox that outlives this process: the host's id of its first process, and mount points made in its layer."""
-
-    pid: int
-    made: tuple[tuple[str, bool], ...]
-
-
 class Launcher:
     """Starts sandboxes from a small process that was forked before the main one had threads."""
 
     def __init__(self, control: socket.socket, pid: int, cache: Path, *, user_namespace: bool) -> None:
-        self.control = control
+        self._control = control
         self._pid = pid
         self._cache = cache
         self._user_namespace = user_namespace
-        self._networks = NetworkPool(control, self.root)
+        self._networks = NetworkPool(control, self._root)
         self._skeleton = ""
         self._resolvers: dict[str, str] = {}
 
@@ -67,7 +58,7 @@ class Launcher:
         return cls(ours, pid, cache, user_namespace=own_map != ["0", "0", "4294967295"])
 
     @property
-    def root(self) -> str:
+    def _root(self) -> str:
         """The empty directory that sandboxes mount their root on, each in its own mount namespace."""
         return f"{self._cache}/root"
 
@@ -78,7 +69,7 @@ class Launcher:
     def close(self) -> None:
         """End the launcher, and with it every sandbox but detached ones."""
         self._networks.close()
-        self.control.close()
+        self._control.close()
         os.waitpid(self._pid, 0)
 
     def run(self, spec: SandboxSpec, output: Callable[[bytes], None], cancelled: Callable[[], bool]) -> ExitStatus:
@@ -87,7 +78,7 @@ class Launcher:
             readable, writable = os.pipe()
             null = os.open(os.devnull, os.O_RDONLY)
             try:
-                session = channel.send(self.control, self.request(spec), [null, writable, writable, *network_fds])
+                session = channel.send(self._control, self._request(spec), [null, writable, writable, *network_fds])
             except BaseException:
                 os.close(readable)
                 raise
@@ -100,33 +91,39 @@ class Launcher:
     def interactive(self, spec: SandboxSpec, fds: tuple[int, int, int] = (0, 1, 2)) -> ExitStatus:
         """Run with the user's own standard streams, or with a terminal connected to them. For the main thread."""
         with self._network(spec) as network_fds:
-            session = channel.send(self.control, self.request(spec), [*fds, *network_fds])
+            session = channel.send(self._control, self._request(spec), [*fds, *network_fds])
             with session:
                 status, made = terminal.attend(session, fds[:2], terminal=spec.terminal)
         remove_made(spec.upper, made)
         return ExitStatus(process.exit_code(status))
 
     def spawn(
-        self, spec: SandboxSpec, *, log_fd: int, status_fd: int | None = None, publish: Sequence[str] = ()
+        self,
+        spec: SandboxSpec,
+        streams: tuple[int, int, int],
+        *,
+        status_fd: int | None = None,
+        tcp: Sequence[str] = (),
+        udp: Sequence[str] = (),
     ) -> Detached:
-        """Start a sandbox that goes on when this process ends.
+        """Start a sandbox that goes on when this process ends, with these standard streams.
 
-        Standard output and error go to `log_fd`; the exit status, as a line, to `status_fd` when it ends. `publish` are
-        pasta(1)'s port specifications for a network of its own.
+        Its exit status, as a line, goes to `status_fd` when it ends. `tcp` and `udp` are pasta(1)'s port specifications
+        for a network of its own.
         """
-        null = os.open(os.devnull, os.O_RDWR)
+        null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
         alive, lifeline = os.pipe()
         network_fds: list[int] = []
         try:
             if spec.network == "default":
-                asked = network.request(self.root, publish=publish, detached=True)
-                with channel.send(self.control, asked, [alive, null, null]) as session:
+                asked = network.request(self._root, tcp=tcp, udp=udp, detached=True)
+                with channel.send(self._control, asked, [alive, null, null]) as session:
                     network_fds = channel.expect(session)[1]
             elif spec.network.startswith(_NAMED_NETWORK):
                 network_fds = [os.open(spec.network.removeprefix(_NAMED_NETWORK), os.O_RDONLY)]
             ends = [lifeline, null if status_fd is None else status_fd]
-            request = dataclasses.replace(self.request(spec), detached=True)
-            with channel.send(self.control, request, [null, log_fd, log_fd, *network_fds, *ends]) as session:
+            request = dataclasses.replace(self._request(spec), detached=True)
+            with channel.send(self._control, request, [*streams, *network_fds, *ends]) as session:
                 return _await_start(session)
         finally:
             for fd in (null, alive, lifeline, *network_fds):
@@ -146,7 +143,7 @@ class Launcher:
     ) -> ExitStatus:
         """Run a further process in the sandbox whose first process is `pid`, with these standard streams."""
         request = EnterRequest(pid, tuple(argv), tuple(env.items()), cwd, user, security, on_terminal)
-        with channel.send(self.control, request, list(fds)) as session:
+        with channel.send(self._control, request, list(fds)) as session:
             status, _ = terminal.attend(session, fds[:2], terminal=on_terminal)
         return ExitStatus(process.exit_code(status))
 
@@ -170,7 +167,7 @@ class Launcher:
                 else:
                     self._networks.give_back(taken)
 
-    def request(self, spec: SandboxSpec) -> RunRequest:
+    def _request(self, spec: SandboxSpec) -> RunRequest:
         """What the server is sent for `spec`."""
         mounts = tuple(
             entry._replace(source=os.path.realpath(entry.source)) if isinstance(entry, Bind) else entry
@@ -179,7 +176,7 @@ class Launcher:
         return RunRequest(
             spec=spec._replace(mounts=mounts) if mounts else spec,
             skeleton=skeleton.ensure(self._cache, mounts) if mounts else self._plain_skeleton(),
-            root=self.root,
+            root=self._root,
             stage=f"{self._cache}/stage",
             resolver=self._resolver(spec.network),
             user_namespace=self._user_namespace,
@@ -202,21 +199,25 @@ class Launcher:
 
 
 def _await_start(session: socket.socket) -> Detached:
-    pid = 0
-    made: tuple[tuple[str, bool], ...] = ()
+    """Until the session closes, which execve(2) does."""
+    started = Detached(0)
     while True:
         try:
-            report, _ = channel.receive(session)
-        except channel.GoneError:  # the session is closed by execve(2)
-            return Detached(pid, made)
+            report, fds = channel.receive(session)
+        except channel.GoneError:
+            if started.pid:
+                return started
+            raise
         if isinstance(report, Failed):
             raise report.error()
         if isinstance(report, Made):
-            made = report.paths
+            started = started._replace(made=report.paths)
         elif isinstance(report, Ready):
-            pid = report.pid
+            started = started._replace(pid=report.pid)
+        elif isinstance(report, Terminal):
+            started = started._replace(terminal=fds[0])
         elif isinstance(report, Exited):
-            return Detached(pid, made)
+            return started
 
 
 def _become_server(control: socket.socket, machine: process.Machine, stage: str) -> NoReturn:

@@ -27,23 +27,24 @@ _DEFAULT_ROUTE: Final = "00000000"
 _HINT: Final = "install Debian's package passt or slirp4netns, or build with --network host or none"
 
 
-def request(root: str, *, publish: Sequence[str] = (), detached: bool = False) -> NetworkRequest:
-    """What to start. `publish`: pasta's port specifications (``ADDRESS/8080:80``), which slirp4netns doesn't have."""
+def request(root: str, *, tcp: Sequence[str] = (), udp: Sequence[str] = (), detached: bool = False) -> NetworkRequest:
+    """What to start. `tcp`, `udp`: ports as pasta has them (``ADDRESS/8080:80``); slirp4netns has none."""
     if not os.access(_TUN, os.R_OK | os.W_OK):
         hint = f"as root: modprobe tun; chmod 666 {_TUN}; or build with --network host or none"
         raise MachineError("machine.no-tun", f"{_TUN}, which a user-mode network needs, can't be opened", hint=hint)
     if pasta := shutil.which("pasta"):
-        ports = tuple(word for port in publish for word in ("--tcp-ports", port)) or ("--tcp-ports", "none")
+        ports = [word for port in tcp or ("none",) for word in ("--tcp-ports", port)]
+        ports += [word for port in udp or ("none",) for word in ("--udp-ports", port)]
         command = (
             pasta, "--foreground", "--quiet", "--config-net", "--no-map-gw", "--runas", "0",
-            *ports, "--udp-ports", "none", "--tcp-ns", "none", "--udp-ns", "none",
+            *ports, "--tcp-ns", "none", "--udp-ns", "none",
             "--dns-forward", _FORWARDER, "--netns",
         )  # fmt: skip
         return NetworkRequest(root, (*command, "{netns}"), detached)
-    if (slirp := shutil.which("slirp4netns")) and not publish:
+    if (slirp := shutil.which("slirp4netns")) and not (tcp or udp):
         options = ("--configure", "--mtu=65520", "--disable-host-loopback", "--netns-type=path")
         return NetworkRequest(root, (slirp, *options, "{netns}", "tap0"), detached)
-    missing = "pasta" if publish else "neither pasta nor slirp4netns"
+    missing = "pasta" if tcp or udp else "neither pasta nor slirp4netns"
     raise MachineError("machine.no-user-network", f"no program for a user-mode network: {missing} is there", hint=_HINT)
 
 

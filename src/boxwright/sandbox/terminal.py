@@ -60,12 +60,36 @@ def attend(
                 elif fd == resized:
                     os.read(resized, _CHUNK)
                     _copy_size(user[0], control)
-                else:
-                    source, target = (control, user[1]) if fd == control else (user[0], control)
-                    if data := read_or_end(source):
-                        _write(target, data)
-                    else:
-                        poll.unregister(fd)
+                elif not _pass_on(fd, control, user):
+                    poll.unregister(fd)
+
+
+def connect(control: int, user: tuple[int, int], ended: int) -> None:
+    """Connect a terminal with that of a detached sandbox until the pidfd `ended` is readable; closes `control`."""
+    poll = select.poll()
+    with _raw(user[0]), _resizing() as resized:
+        _copy_size(user[0], control)
+        for fd in (control, user[0], resized, ended):
+            poll.register(fd, select.POLLIN)
+        while True:
+            for fd, _ in poll.poll():
+                if fd == ended:
+                    _finish(control, user[1])
+                    return
+                if fd == resized:
+                    os.read(resized, _CHUNK)
+                    _copy_size(user[0], control)
+                elif not _pass_on(fd, control, user):
+                    poll.unregister(fd)
+
+
+def _pass_on(fd: int, control: int, user: tuple[int, int]) -> bool:
+    """What came in on `fd`, to the other side; False at its end."""
+    source, target = (control, user[1]) if fd == control else (user[0], control)
+    data = read_or_end(source)
+    if data:
+        _write(target, data)
+    return bool(data)
 
 
 def _finish(control: int, output: int) -> None:
@@ -97,7 +121,7 @@ def _raw(fd: int) -> Iterator[None]:
         yield
         return
     before = termios.tcgetattr(fd)
-    tty.setraw(fd)
+    tty.setraw(fd, termios.TCSADRAIN)  # what was typed ahead stays
     try:
         yield
     finally:
