@@ -17,7 +17,7 @@ from boxwright.events import Message, Planned
 from boxwright.frontends.recipe.frontend import RecipeOptions, build_graph, proxy_args, unused_build_args
 from boxwright.model.digest import Digest
 from boxwright.model.graph import Graph
-from boxwright.model.image import Image, Snapshot
+from boxwright.model.image import HistoryEntry, Image, Snapshot
 from boxwright.model.plan import Action, Plan
 from boxwright.model.step import Base, Copy, MakeDirectory, Run, Scratch
 from boxwright.ports import Emit
@@ -51,6 +51,9 @@ class BuildRequest(NamedTuple):
     pull: bool = False
     jobs: int = 0
     keep_times: bool = False
+    validate: tuple[str, ...] = ()
+    marked: bool = True
+    layers: bool = False
 
 
 class Build(NamedTuple):
@@ -85,6 +88,8 @@ def prepare(request: BuildRequest, store: Store, environment: Mapping[str, str])
         labels=request.labels,
         network=request.network,
         contexts=frozenset(request.contexts),
+        validate=request.validate,
+        marked=request.marked,
     )
     graph = build_graph(text, file, resolver=resolver, options=options)
     unused = unused_build_args(text, file, request.build_args) if request.build_args else ()
@@ -92,7 +97,9 @@ def prepare(request: BuildRequest, store: Store, environment: Mapping[str, str])
     sandbox = LateSandbox(store.home.cache)
     keys = Keys(graph, _kinds(request, store, contexts, sandbox, moment, environment), _finder(store))
     refuse = _refused(graph, no_cache=request.no_cache, pull=request.pull)
-    return Build(file, graph, make_plan(graph, keys, refuse=refuse), keys, refuse, sandbox, moment, unused)
+    keep = [item.node for item in graph.history if item.node is not None] if request.layers else ()
+    plan = make_plan(graph, keys, refuse=refuse, keep=keep)
+    return Build(file, graph, plan, keys, refuse, sandbox, moment, unused)
 
 
 def _finder(store: Store) -> Callable[[Digest], Snapshot | None]:
@@ -175,6 +182,14 @@ def _start_sandbox(build: Build) -> None:
         launcher = build.sandbox.start()
         if any(run.network == "default" for run in runs):
             launcher.prepare_network()
+
+
+def layered(build: Build) -> tuple[HistoryEntry, ...]:
+    """The way to a built image, one entry for each instruction; the plan was made with `layers`."""
+    entries = [
+        (item.text, None if item.node is None else build.keys.snapshot(item.node)) for item in build.graph.history
+    ]
+    return tuple(HistoryEntry(" ".join(text.split()), snapshot) for text, snapshot in entries)
 
 
 def history_name(build: Build, request: BuildRequest) -> str:

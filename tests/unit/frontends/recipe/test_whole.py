@@ -32,7 +32,7 @@ class NoBases:
 
 def as_docker_shows(config: ImageConfig) -> dict[str, Any]:
     image = Image(ZERO, config, Snapshot(ZERO, (), Manifest(ZERO, ZERO), 0), 0, 0)
-    shown: dict[str, Any] = json.loads(image_config(image, ZERO))["config"]
+    shown: dict[str, Any] = json.loads(image_config(image, []))["config"]
     shown["Env"] = [item for item in shown["Env"] if item != f"PATH={DEFAULT_PATH}"]
     if shown.get("WorkingDir") == "/":
         del shown["WorkingDir"]
