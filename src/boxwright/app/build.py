@@ -31,6 +31,7 @@ from boxwright.store.store import Store
 
 PROXIES = ("http_proxy", "https_proxy", "ftp_proxy", "no_proxy", "all_proxy")
 JOBS_PER_CPU = 8
+DIRECTIVES_END = 4096
 
 
 class BuildRequest(NamedTuple):
@@ -79,6 +80,10 @@ def prepare(request: BuildRequest, store: Store, environment: Mapping[str, str])
     """Read the definition, make the graph and plan it. Runs nothing but what resolving a base needs."""
     file = find_definition(request.directory, request.file) if request.text is None else "-"
     text = request.text if request.text is not None else read_definition(file)
+    if "error" in text[:DIRECTIVES_END] and "check" in text[:DIRECTIVES_END].lower():
+        from boxwright.app.check import refuse_findings
+
+        refuse_findings(request.directory, file, text)
     moment = build_moment(environment, request.build_args, request.directory)
     resolver = BaseResolver(store, pull=request.pull)
     options = RecipeOptions(

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from boxwright.app.build import Build, BuildRequest, execute, layered, prepare
 from boxwright.app.names import image_name
 from boxwright.app.opening import open_store
-from boxwright.cli.console import human_size, say
+from boxwright.cli.console import human_size, note, say
 from boxwright.cli.progress import Display, display_for
 from boxwright.errors import UsageError
 from boxwright.model.digest import short
@@ -81,6 +81,8 @@ def run(options: argparse.Namespace) -> int:
         built = any(decision.action is Action.RUN for decision in build.plan.decisions)
     if built:
         _keep_limit()
+        if not options.quiet and options.progress != "json":
+            _note_warnings(request)
     if options.iidfile:
         with open(options.iidfile, "w", encoding="ascii") as file:
             file.write(image.identity)
@@ -169,6 +171,15 @@ def _keep_limit() -> None:
         crowded = is_over_limit(store, os.environ)
     if crowded:
         collect(CollectRequest(), os.environ)
+
+
+def _note_warnings(request: BuildRequest) -> None:
+    """Say that `check` finds something; not where nothing was built, which must cost nothing."""
+    from boxwright.app.check import check
+
+    count = len(check(request.directory, request.file, request.text).findings)
+    if count:
+        note(f"{count} warning{'s' if count > 1 else ''}: 'boxwright check' shows {'them' if count > 1 else 'it'}")
 
 
 def _summary(image: Image, tags: tuple[str, ...], seconds: float) -> None:
