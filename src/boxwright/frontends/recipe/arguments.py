@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 
-from boxwright.frontends.recipe.blanks import BLANKS, split
+from boxwright.frontends.recipe.blanks import BLANK, BLANKS, split
 from boxwright.frontends.recipe.problem import wrong
 from boxwright.model.span import Span
 
 # No possessive quantifiers: those of Python before 3.11.5 match wrongly around groups.
 _STRING = r'"[^"\\\x00-\x1f]*(?:\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4})[^"\\\x00-\x1f]*)*"'
-_STRINGS = re.compile(rf"\s*\[\s*(?:{_STRING}\s*(?:,\s*{_STRING}\s*)*)?\]\s*")
+_GAP = "[ \t\r\n]*"
+_STRINGS = re.compile(rf"\[{_GAP}(?:{_STRING}{_GAP}(?:,{_GAP}{_STRING}{_GAP})*)?\]")
 _SPACE = re.compile(r"[\t\v\f\r ]+")
 _DURATION = re.compile(r"\+?(?:\d+(?:\.\d*)?|\.\d+)(?:ns|us|µs|μs|ms|s|m|h)")
 _UNITS = {"ns": 1, "us": 1000, "µs": 1000, "μs": 1000, "ms": 10**6, "s": 10**9, "m": 60 * 10**9, "h": 3600 * 10**9}
@@ -18,7 +19,8 @@ _UNITS = {"ns": 1, "us": 1000, "µs": 1000, "μs": 1000, "ms": 10**6, "s": 10**9
 
 def exec_form(rest: str) -> tuple[str, ...] | None:
     """A JSON array of strings (the reference, "Exec form"); None for everything else, which is the shell form."""
-    if not rest.lstrip().startswith("[") or _STRINGS.fullmatch(rest) is None:
+    rest = rest.strip(BLANK)
+    if not rest.startswith("[") or _STRINGS.fullmatch(rest) is None:
         return None
     import json
 
@@ -29,7 +31,7 @@ def exec_form(rest: str) -> tuple[str, ...] | None:
 
 def is_mixed_list(rest: str) -> bool:
     """Whether this is a JSON array that holds more than strings, which is neither of the forms."""
-    if _STRINGS.fullmatch(rest) is not None:
+    if _STRINGS.fullmatch(rest.strip(BLANK)) is not None:
         return False
     import json
 
