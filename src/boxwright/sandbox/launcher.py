@@ -185,7 +185,6 @@ class Launcher:
             user_namespace=self._user_namespace,
         )
 
-
     def _plain_skeleton(self) -> str:
         if not self._skeleton:
             self._skeleton = skeleton.ensure(self._cache, ())

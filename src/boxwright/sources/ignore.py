@@ -21,6 +21,7 @@ __all__ = ["IgnoreRules", "glob_to_regex"]
 
 WILD = frozenset("*?[]\\")
 ANY = glob_to_regex("*")
+MOST_STARS = 6
 
 
 class Rule(NamedTuple):
@@ -132,6 +133,9 @@ def _regex(pattern: str) -> str:
         return ".*" + re.escape(pattern[2:])
     components = _components(pattern)
     if any(("**" in component and component != "**") or "/" in component for component in components):
+        if pattern.count("*") > MOST_STARS:
+            # Where each may match can't be settled from left to right: time grows with the power of their number.
+            raise ValueError("too many '*' beside a '**' that shares its component with other characters")
         return "".join(_tokens(pattern))
     segments: list[list[str]] = [[]]
     for number, component in enumerate(components):

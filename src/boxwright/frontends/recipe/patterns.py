@@ -69,6 +69,9 @@ def replace(pattern: str, value: str, replacement: str, *, everywhere: bool) -> 
     last_end = -1
     while position <= len(value):
         ends = _ends(wanted, value, position)
+        if not ends and wanted[:1] == [STAR]:
+            # What begins with any text and matches nothing here matches nothing further on.
+            break
         if not ends or ends[-1] == last_end:
             position += 1
             continue

@@ -16,6 +16,7 @@ from boxwright.model.span import Span
 
 DEEPEST = 50
 SHOWN = 80
+LARGEST = 1 << 20
 _NAME = re.compile(r"[0-9]+|[@*#?\-$!]|[^\W\d]\w*")
 _SPECIAL = frozenset("$'\"\\`")
 
@@ -27,7 +28,11 @@ def expand(text: str, env: Mapping[str, str], where: Span, escape: str = "\\", *
     """
     if _SPECIAL.isdisjoint(text):
         return text
-    return _Lexer(text, env, where, escape, quotes=quotes).until("")[0]
+    found = _Lexer(text, env, where, escape, quotes=quotes).until("")[0]
+    if len(found) > len(text) + LARGEST:
+        # ENV a=$a$a, sixty times over, would fill the memory.
+        raise DefinitionError("recipe.substitution", f"the value becomes longer than {LARGEST} characters", where=where)
+    return found
 
 
 def expand_words(text: str, env: Mapping[str, str], where: Span, escape: str = "\\") -> list[str]:

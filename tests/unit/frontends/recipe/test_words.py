@@ -88,3 +88,11 @@ def test_a_value_is_not_looked_at_again(value: str) -> None:
 def test_deep_nesting_is_a_typed_error() -> None:
     with pytest.raises(DefinitionError):
         expand("${n:-" * 5000, ENV, HERE)
+
+
+def test_values_that_grow_without_end_are_a_typed_error() -> None:
+    half = "x" * (1 << 20)
+    assert expand("$a", {"a": half}, HERE) == half
+    with pytest.raises(DefinitionError) as caught:
+        expand("$a$a", {"a": half}, HERE)
+    assert caught.value.code == "recipe.substitution"

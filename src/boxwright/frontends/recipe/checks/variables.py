@@ -86,7 +86,7 @@ def undefined(facts: Facts) -> Iterator[Found]:
             if item.keyword in EXPANDED:
                 text = item.rest if item.keyword not in {"COPY", "ADD"} else f"{item.rest} {_flag_text(item.flags)}"
                 for name in dict.fromkeys(references(text, facts.recipe.escape)):
-                    near = _near(name, names)
+                    near = "" if name in names else _near(name, names)
                     if name not in names and (near or not open_ended):
                         hint = near or f"ARG {name} or ENV {name}=... above it"
                         yield Found(item.span, f"nothing defines the variable '{name}'", hint)
