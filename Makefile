@@ -3,10 +3,11 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-test demo check lint unit test integration crash engines bench clean
+.PHONY: help setup setup-test demo check lint unit test integration crash fuzz engines bench clean
 
 python := .venv/bin/python
 demo_port ?= 8080
+FUZZ_SECONDS ?= 600
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 14
@@ -36,6 +37,9 @@ integration: setup-test
 
 crash: setup-test ## kill builds at a hundred random moments (`make test` takes twelve)
 	@BOXWRIGHT_KILLS=100 $(python) -m pytest -q tests/integration/test_crash.py
+
+fuzz: setup-test ## fuzz the parser, word expansion and ignore matching; FUZZ_SECONDS each (600)
+	@for target in parser words ignore; do $(python) -m tests.fuzz $$target --seconds $(FUZZ_SECONDS); done
 
 engines: ## install and start the engines that the tests talk to
 	@scripts/engines.sh

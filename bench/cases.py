@@ -7,12 +7,16 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from bench.tools import Tool
+from boxwright.frontends.recipe.frontend import RecipeOptions, build_graph
+from boxwright.model.span import Span
+from boxwright.ports import ResolvedBase
 
 FILES = 10_000
 FILE_BYTES = 11_800
@@ -159,6 +163,41 @@ def plan(bench: Bench) -> float:
         return bench.tool.build(context, "--dry-run").seconds
 
 
+class NoBases:
+    """The recipe that is parsed begins from scratch."""
+
+    def base(self, name: str, platform: str, where: Span) -> ResolvedBase:
+        raise AssertionError(name)
+
+
+def mixed(lines: int) -> str:
+    """A recipe of so many lines, with something of everything."""
+    found = ["FROM scratch"]
+    for number in range(lines // 10):
+        found += [
+            f"# part {number}",
+            f"ENV V{number % 40}=value{number}",
+            "RUN apt-get install -y \\",
+            f"  package{number} \\",
+            f"  && echo $V{number % 40}",
+            f"COPY --chown=1:1 a{number} /b/$V{number % 40}/",
+            f'LABEL l{number % 50}="x y"',
+            f"WORKDIR /w/{number}",
+            "",
+            f"ARG A{number % 30}=${{V{number % 40}:-x}}",
+        ]
+    return "\n".join(found[:lines])
+
+
+def parse(bench: Bench) -> float:
+    """In this process: what a recipe costs beside the start of the interpreter."""
+    del bench
+    text = mixed(10_000)
+    started = time.perf_counter()
+    build_graph(text, "Dockerfile", resolver=NoBases(), options=RecipeOptions())
+    return time.perf_counter() - started
+
+
 CASES = (
     Case("run-50", "50 RUN steps, nothing cached", 0.5, run_cold),
     Case("run-50-cached", "the same, all cached", 0.06, run_cached),
@@ -167,6 +206,7 @@ CASES = (
     Case("copy-edited", "the same, one file edited", 0.3, copy_edited),
     Case("stages", "8 stages (sleep 1, 8 MB), then 8 COPY --from", 1.5, stages),
     Case("export", "a 280 MB image to an OCI archive", 1.0, export),
+    Case("parse-10000", "a recipe of 10,000 lines becomes a graph, without the process", 0.2, parse, peers=False),
     Case("plan-10000", "plan of 10,000 steps, whole process", 1.0, plan, peers=False),
     Case("run-1000", "1,000 RUN steps, nothing cached", None, lambda bench: run_cold(bench, 1000), peers=False, runs=1),
 )

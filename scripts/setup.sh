@@ -110,7 +110,7 @@ with open(sys.argv[1], "rb") as stream:
     project = tomllib.load(stream)["project"]
 wanted = list(project["dependencies"])
 if sys.argv[2] == "dev":
-    wanted += project["optional-dependencies"]["dev"]
+    wanted += project["optional-dependencies"]["dev"] + project["optional-dependencies"]["fuzz"]
 print("\n".join(wanted))
 END
     "$venv/bin/python" -I -m pip install --quiet --disable-pip-version-check --requirement "$venv/.requirements" >"$venv/.pip.log" 2>&1 || {

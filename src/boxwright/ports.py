@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from boxwright.events import Event
 from boxwright.model.canonical import Value
-from boxwright.model.change import Difference, Draft, Located
+from boxwright.model.change import Difference, Draft, Groups, Located
 from boxwright.model.digest import Digest
 from boxwright.model.image import ImageConfig, Snapshot
 from boxwright.model.span import Span
@@ -55,6 +55,26 @@ class TreeReader(Protocol):
 
     def walk(self, snapshot: Snapshot) -> Iterator[TreeFile]:
         """Every path, parents first, each directory's children in the order of their names' bytes."""
+        ...
+
+
+class LayerReader(TreeReader, Protocol):
+    """Reads snapshots and what is between two of them: the store."""
+
+    def entries(self, full: str) -> Mapping[str, Entry]:
+        """The entries of a directory object, by name. Raises StoreError where it is not here or damaged."""
+        ...
+
+    def root(self, manifest: Manifest) -> Entry:
+        """The root directory's own entry."""
+        ...
+
+    def links(self, manifest: Manifest) -> Groups:
+        """The groups of hard links, each with its paths; the first is the one that holds the content."""
+        ...
+
+    def physical(self, snapshot: Snapshot, path: str) -> str | None:
+        """Where the bytes of `path` lie."""
         ...
 
 

@@ -18,7 +18,7 @@ from boxwright.events import Message, Planned
 from boxwright.frontends.recipe.frontend import RecipeOptions, build_graph, proxy_args, unused_build_args
 from boxwright.model.digest import Digest
 from boxwright.model.graph import Graph
-from boxwright.model.image import Image, Snapshot
+from boxwright.model.image import HistoryEntry, Image, Snapshot
 from boxwright.model.plan import Action, Plan
 from boxwright.model.step import Base, Copy, MakeDirectory, Run, Scratch
 from boxwright.ports import Emit
@@ -32,6 +32,7 @@ from boxwright.store.store import Store
 
 PROXIES = ("http_proxy", "https_proxy", "ftp_proxy", "no_proxy", "all_proxy")
 JOBS_PER_CPU = 8
+DIRECTIVES_END = 4096
 
 
 class BuildRequest(NamedTuple):
@@ -52,6 +53,9 @@ class BuildRequest(NamedTuple):
     pull: bool = False
     jobs: int = 0
     keep_times: bool = False
+    validate: tuple[str, ...] = ()
+    marked: bool = True
+    layers: bool = False
 
 
 class Build(NamedTuple):
@@ -77,6 +81,10 @@ def prepare(request: BuildRequest, store: Store, environment: Mapping[str, str])
     """Read the definition, make the graph and plan it. Runs nothing but what resolving a base needs."""
     file = find_definition(request.directory, request.file) if request.text is None else "-"
     text = request.text if request.text is not None else read_definition(file)
+    if "error" in text[:DIRECTIVES_END] and "check" in text[:DIRECTIVES_END].lower():
+        from boxwright.app.check import refuse_findings
+
+        refuse_findings(request.directory, file, text)
     moment = build_moment(environment, request.build_args, request.directory)
     configuration = configuration_for(request.directory, environment)
     resolver = BaseResolver(store, pull=request.pull, configured=configuration.bases)
@@ -87,6 +95,8 @@ def prepare(request: BuildRequest, store: Store, environment: Mapping[str, str])
         labels=request.labels,
         network=request.network,
         contexts=frozenset(request.contexts),
+        validate=request.validate,
+        marked=request.marked,
     )
     graph = build_graph(text, file, resolver=resolver, options=options)
     unused = unused_build_args(text, file, request.build_args) if request.build_args else ()
@@ -97,7 +107,9 @@ def prepare(request: BuildRequest, store: Store, environment: Mapping[str, str])
     pull = _unpinned_bases(graph) if request.pull else frozenset()
     keys = Keys(graph, kinds, _finder(store), pull)
     refuse = pull | _steps(graph) if request.no_cache else pull
-    return Build(file, graph, make_plan(graph, keys, refuse=refuse), keys, refuse, sandbox, moment, unused)
+    keep = [item.node for item in graph.history if item.node is not None] if request.layers else ()
+    plan = make_plan(graph, keys, refuse=refuse, keep=keep)
+    return Build(file, graph, plan, keys, refuse, sandbox, moment, unused)
 
 
 def _finder(store: Store) -> Callable[[Digest], Snapshot | None]:
@@ -186,6 +198,14 @@ def _start_sandbox(build: Build) -> None:
         launcher = build.sandbox.start()
         if any(run.network == "default" for run in runs):
             launcher.prepare_network()
+
+
+def layered(build: Build) -> tuple[HistoryEntry, ...]:
+    """The way to a built image, one entry for each instruction; the plan was made with `layers`."""
+    entries = [
+        (item.text, None if item.node is None else build.keys.snapshot(item.node)) for item in build.graph.history
+    ]
+    return tuple(HistoryEntry(" ".join(text.split()), snapshot) for text, snapshot in entries)
 
 
 def history_name(build: Build, request: BuildRequest) -> str:

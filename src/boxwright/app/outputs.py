@@ -9,7 +9,7 @@ from pathlib import Path
 
 from boxwright.app.privileges import ensure_privileges
 from boxwright.errors import UsageError
-from boxwright.model.image import Image
+from boxwright.model.image import HistoryEntry, Image
 from boxwright.ports import WriteRequest
 from boxwright.store.store import Store
 
@@ -36,10 +36,16 @@ def parse_output(text: str, name: str) -> WriteRequest:
     return WriteRequest(found[1], Path(found[3]), name, options)
 
 
-def check_outputs(outputs: Sequence[str], loads: Sequence[str]) -> None:
+def check_outputs(outputs: Sequence[str], loads: Sequence[str], *, layers: bool = False) -> None:
     """Raise for what `deliver` could not do, before anything is built."""
-    for text in outputs:
-        parse_output(text, "")
+    kinds = [parse_output(text, "").kind for text in outputs]
+    if layers:
+        from boxwright.images.writers import LAYERED
+
+        flat = next((kind for kind in (*kinds, *loads) if kind not in (*LAYERED, "docker", "podman")), None)
+        if flat is not None:
+            hint = f"--layers is for {', '.join(LAYERED)}, --load docker and --load podman"
+            raise UsageError("output.no-layers", f"{flat} has no layers", hint=hint)
     if loads:
         from boxwright.images.load import check_engine
 
@@ -48,16 +54,29 @@ def check_outputs(outputs: Sequence[str], loads: Sequence[str]) -> None:
 
 
 def deliver(
-    image: Image, store: Store, name: str, outputs: Sequence[str], loads: Sequence[str]
+    image: Image,
+    store: Store,
+    name: str,
+    outputs: Sequence[str],
+    loads: Sequence[str],
+    *,
+    history: Sequence[HistoryEntry] = (),
 ) -> tuple[Delivered, ...]:
-    """Write `image` to each of `outputs` and load it into each of `loads`; in formats with names it is `name`."""
+    """Write `image` to each of `outputs` and load it into each of `loads`; in formats with names it is `name`.
+
+    With `history` it gets a layer for each instruction.
+    """
+    from boxwright.images.layer import layers_of
     from boxwright.images.writers import write_request
 
     requests = [parse_output(text, name) for text in outputs]
     ensure_privileges()
-    delivered = [Delivered(request.kind, str(write_request(image, store, request).path)) for request in requests]
+    layers = layers_of(history, store)
+    delivered = [
+        Delivered(request.kind, str(write_request(image, store, request, layers).path)) for request in requests
+    ]
     if loads:
         from boxwright.images.load import load
 
-        delivered.extend(Delivered(engine, load(image, store, engine, name=name)) for engine in loads)
+        delivered.extend(Delivered(engine, load(image, store, engine, name=name, layers=layers)) for engine in loads)
     return tuple(delivered)

@@ -6,16 +6,18 @@ import argparse
 import os
 import sys
 import time
+from collections.abc import Callable
 
-from boxwright.app.build import Build, BuildRequest, execute, prepare
+from boxwright.app.build import Build, BuildRequest, execute, layered, prepare
 from boxwright.app.names import image_name
 from boxwright.app.opening import open_store
-from boxwright.cli.console import human_size, say
-from boxwright.cli.progress import display_for
+from boxwright.cli.console import human_size, note, say
+from boxwright.cli.progress import Display, display_for
 from boxwright.errors import UsageError
 from boxwright.model.digest import short
 from boxwright.model.image import Image
 from boxwright.model.plan import Action
+from boxwright.ports import Emit
 from boxwright.solver.scheduler import Failed
 from boxwright.store.store import Store
 
@@ -32,6 +34,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--label", action="append", default=[], metavar="NAME=VALUE")
     add("--build-context", action="append", default=[], metavar="NAME=DIRECTORY")
     add("--target", default="", help="the stage to build")
+    add("--validate", action="append", default=[], metavar="STAGE", help="a stage that must pass; repeatable")
+    add("--no-validate", action="store_true", help="leave out the stages that the recipe marks with '# validate'")
+    add("--junit", metavar="FILE", help="write the results of the validation stages as JUnit XML")
+    add("--layers", action="store_true", help="outputs get a layer for each instruction")
     add("--platform", default="", help="only the machine's own, such as linux/amd64")
     add("--network", default="default", choices=("none", "default", "host"))
     add("--mirror", help="the package mirror for base systems")
@@ -53,15 +59,16 @@ def run(options: argparse.Namespace) -> int:
     if options.output or options.load:
         from boxwright.app.outputs import check_outputs
 
-        check_outputs(options.output, options.load)
+        check_outputs(options.output, options.load, layers=options.layers)
     with open_store(os.environ) as store:
         build = prepare(request, store, os.environ)
         if options.dry_run:
             _print_plan(build)
             return 0
         display = display_for(options.progress, build.graph, quiet=options.quiet)
+        emit, report = _reported(options.junit, build, display)
         try:
-            image = execute(build, request, store, display.emit)
+            image = execute(build, request, store, emit)
         except Failed as failure:
             display.close()
             from boxwright.cli.failure import explain_failure
@@ -69,10 +76,13 @@ def run(options: argparse.Namespace) -> int:
             return explain_failure(failure, build, store, debug=options.debug, tail=display.tail)
         finally:
             display.close()
-        _deliver(options, image, store)
+            report()
+        _deliver(options, build, image, store)
         built = any(decision.action is Action.RUN for decision in build.plan.decisions)
     if built:
         _keep_limit()
+        if not options.quiet and options.progress != "json":
+            _note_warnings(request)
     if options.iidfile:
         with open(options.iidfile, "w", encoding="ascii") as file:
             file.write(image.identity)
@@ -102,6 +112,9 @@ def _request(options: argparse.Namespace) -> BuildRequest:
         pull=options.pull,
         jobs=options.jobs,
         keep_times=options.timestamps == "keep",
+        validate=tuple(options.validate),
+        marked=not options.no_validate,
+        layers=options.layers,
     )
 
 
@@ -131,13 +144,24 @@ def _print_plan(build: Build) -> None:
         say(f"{shown:<7} {key}  [{node.stage}] {node.title}{meaning}  ({decision.reason})")
 
 
-def _deliver(options: argparse.Namespace, image: Image, store: Store) -> None:
+def _reported(file: str | None, build: Build, display: Display) -> tuple[Emit, Callable[[], None]]:
+    """Where events go, and what writes the report at the end, if one is wanted."""
+    if file is None:
+        return display.emit, lambda: None
+    from boxwright.cli.junit import Report
+
+    report = Report(build, display)
+    return report.emit, lambda: report.write(file)
+
+
+def _deliver(options: argparse.Namespace, build: Build, image: Image, store: Store) -> None:
     if not options.output and not options.load:
         return
     from boxwright.app.outputs import deliver
 
     name = image_name(options.tag[0]) if options.tag else ""
-    deliver(image, store, name, options.output, options.load)
+    history = layered(build) if options.layers else ()
+    deliver(image, store, name, options.output, options.load, history=history)
 
 
 def _keep_limit() -> None:
@@ -148,6 +172,15 @@ def _keep_limit() -> None:
         crowded = is_over_limit(store, os.environ)
     if crowded:
         collect(CollectRequest(), os.environ)
+
+
+def _note_warnings(request: BuildRequest) -> None:
+    """Say that `check` finds something; not where nothing was built, which must cost nothing."""
+    from boxwright.app.check import check
+
+    count = len(check(request.directory, request.file, request.text).findings)
+    if count:
+        note(f"{count} warning{'s' if count > 1 else ''}: 'boxwright check' shows {'them' if count > 1 else 'it'}")
 
 
 def _summary(image: Image, tags: tuple[str, ...], seconds: float) -> None:

@@ -15,6 +15,7 @@ from boxwright.errors import BoxwrightError
 
 COMMANDS = {
     "build": "build an image from a recipe",
+    "check": "check a recipe for what is seldom meant",
     "run": "run an image, or a command in it",
     "ps": "list containers",
     "logs": "show what a container wrote",

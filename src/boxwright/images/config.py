@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
+from typing import NamedTuple
 
 from boxwright.model.digest import Digest
 from boxwright.model.image import Healthcheck, Image, ImageConfig, Port
@@ -43,17 +44,27 @@ def labels_of(config: ImageConfig) -> dict[str, str]:
     return labels
 
 
-def image_config(image: Image, diff_id: Digest) -> bytes:
-    """The configuration of `image`, whose one layer has the digest `diff_id` before compression."""
+class Step(NamedTuple):
+    """One entry of the history: `diff_id` is its layer's digest before compression, None where it has none."""
+
+    created_by: str
+    diff_id: Digest | None
+
+
+def image_config(image: Image, steps: Sequence[Step]) -> bytes:
+    """The configuration of `image`, whose layers and history are `steps`."""
     config = image.config
     created = rfc3339(image.created)
     value: dict[str, object] = {
         "architecture": config.architecture,
         "config": _execution(config),
         "created": created,
-        "history": [{"created": created, "created_by": "boxwright"}],
+        "history": [
+            {"created": created, "created_by": step.created_by} | ({} if step.diff_id else {"empty_layer": True})
+            for step in steps
+        ],
         "os": config.os,
-        "rootfs": {"diff_ids": [diff_id], "type": "layers"},
+        "rootfs": {"diff_ids": [step.diff_id for step in steps if step.diff_id], "type": "layers"},
     }
     return canonical_json(value | _given({"author": config.author, "variant": config.variant}))
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from boxwright.errors import BoxwrightError, MachineError, UsageError
 from boxwright.images import docker
 from boxwright.images.child import Ended, feed
+from boxwright.images.layer import Layer
 from boxwright.model.digest import hex_of
 from boxwright.model.image import Image
 from boxwright.ports import TreeReader
@@ -45,12 +46,12 @@ def check_engine(engine: str) -> str:
     return program
 
 
-def load(image: Image, reader: TreeReader, engine: str, *, name: str) -> str:
-    """Load `image` as `name`; gives the name under which the engine has it."""
+def load(image: Image, reader: TreeReader, engine: str, *, name: str, layers: Sequence[Layer] = ()) -> str:
+    """Load `image` as `name`; gives the name under which the engine has it. Without `layers` it is flat."""
     program = check_engine(engine)
     if engine == "lxd":
         return _load_lxd(program, image, reader, name)
-    ended = feed([program, "load"], lambda sink: docker.stream_archive(sink, image, reader, name))
+    ended = feed([program, "load"], lambda sink: docker.stream_archive(sink, image, reader, name, layers))
     _check(engine, [program, "load"], ended)
     return docker.tag_of(name)
 

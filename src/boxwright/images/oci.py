@@ -5,16 +5,25 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from io import BufferedWriter
 from pathlib import Path
 from typing import Any
 
 from boxwright.errors import UsageError
 from boxwright.images.artifact import WrittenArtifact
-from boxwright.images.config import IDENTITY_ANNOTATION, PORTS_LABEL, canonical_json, image_config, ports_text, rfc3339
-from boxwright.images.layer import Packing, write_layer
+from boxwright.images.config import (
+    IDENTITY_ANNOTATION,
+    PORTS_LABEL,
+    Step,
+    canonical_json,
+    image_config,
+    ports_text,
+    rfc3339,
+)
+from boxwright.images.layer import Layer, Packing, flat
 from boxwright.images.paths import fresh_directory, fresh_file, is_empty, not_empty, telling, temporary_beside
 from boxwright.images.streams import Written
 from boxwright.images.tarheader import BLOCK_SIZE, END, member_header, small_directory, small_file
@@ -35,9 +44,13 @@ LAYER_TYPES = {
 }
 
 
+PackedLayer = tuple[str, Written | None]
+"""An entry of the history: what made it, and its layer if it has one."""
+
+
 @dataclass(frozen=True, slots=True)
 class Documents:
-    """The JSON around a layer. `descriptor` is the image's place in an index."""
+    """The JSON around layers. `descriptor` is the image's place in an index."""
 
     config: bytes
     manifest: bytes
@@ -49,9 +62,11 @@ class Documents:
         return digest_of(self.manifest)
 
 
-def documents(image: Image, layer: Written, compression: str, name: str) -> Documents:
-    """Configuration, manifest and descriptor of an image with this layer."""
-    config = image_config(image, layer.plain_digest)
+def documents(image: Image, layers: Sequence[PackedLayer], compression: str, name: str) -> Documents:
+    """Configuration, manifest and descriptor of an image with these layers."""
+    steps = [Step(text, layer.plain_digest if layer else None) for text, layer in layers]
+    packed = [layer for _, layer in layers if layer]
+    config = image_config(image, steps)
     annotations = {"org.opencontainers.image.created": rfc3339(image.created), IDENTITY_ANNOTATION: image.identity}
     if image.config.published:
         annotations[PORTS_LABEL] = ports_text(image.config.published)
@@ -59,7 +74,9 @@ def documents(image: Image, layer: Written, compression: str, name: str) -> Docu
         {
             "annotations": annotations,
             "config": {"digest": digest_of(config), "mediaType": CONFIG_TYPE, "size": len(config)},
-            "layers": [{"digest": layer.digest, "mediaType": LAYER_TYPES[compression], "size": layer.size}],
+            "layers": [
+                {"digest": layer.digest, "mediaType": LAYER_TYPES[compression], "size": layer.size} for layer in packed
+            ],
             "mediaType": MANIFEST_TYPE,
             "schemaVersion": 2,
         }
@@ -94,17 +111,28 @@ def index_json(manifests: list[dict[str, Any]]) -> bytes:
     return canonical_json({"manifests": manifests, "mediaType": INDEX_TYPE, "schemaVersion": 2})
 
 
-def write_archive(image: Image, reader: TreeReader, destination: Path, name: str, packing: Packing) -> WrittenArtifact:
-    """A layout in a tar. The layer comes first, under a header that is filled in when its digest is known."""
+def write_archive(
+    image: Image,
+    reader: TreeReader,
+    destination: Path,
+    name: str,
+    packing: Packing,
+    layers: Sequence[Layer] = (),
+) -> WrittenArtifact:
+    """A layout in a tar. Layers come first, each under a header that is filled in when its digest is known.
+
+    Without `layers` the image is flat.
+    """
     check_packing(packing)
     with fresh_file(destination) as temporary, temporary.open("xb") as file:
         time = max(image.created, 0)
         head = small_directory("blobs/", time) + small_directory("blobs/sha256/", time)
         file.write(head)
-        file.write(bytes(BLOCK_SIZE))
-        layer = write_layer(file, image, reader, packing)
-        file.write(bytes(-layer.size % BLOCK_SIZE))
-        parts = documents(image, layer, packing.compression, name)
+        blobs: set[str] = set()
+        packed = [
+            (layer.created_by, _archived(file, layer, packing, time, blobs)) for layer in layers or flat(image, reader)
+        ]
+        parts = documents(image, packed, packing.compression, name)
         for path, data in (
             (blob_path(digest_of(parts.config)), parts.config),
             (blob_path(parts.digest), parts.manifest),
@@ -114,9 +142,26 @@ def write_archive(image: Image, reader: TreeReader, destination: Path, name: str
             file.write(small_file(path, data, time))
         file.write(END)
         size = file.tell()
-        file.seek(len(head))
-        file.write(_blob_header(blob_path(layer.digest), layer.size, time))
     return WrittenArtifact("oci-archive", destination, parts.digest, size)
+
+
+def _archived(file: BufferedWriter, layer: Layer, packing: Packing, time: int, blobs: set[str]) -> Written | None:
+    """Append a layer to an archive, unless one of the `blobs` in it is the same."""
+    if layer.members is None:
+        return None
+    start = file.tell()
+    file.write(bytes(BLOCK_SIZE))
+    written = layer.write(file, packing)
+    path = blob_path(written.digest)
+    file.seek(start)
+    if path in blobs:
+        file.truncate()
+        return written
+    blobs.add(path)
+    file.write(_blob_header(path, written.size, time))
+    file.seek(0, os.SEEK_END)
+    file.write(bytes(-written.size % BLOCK_SIZE))
+    return written
 
 
 def _blob_header(path: str, size: int, mtime: int) -> bytes:
@@ -134,34 +179,51 @@ def blob_path(digest: Digest) -> str:
     return f"blobs/sha256/{hex_of(digest)}"
 
 
-def write_layout(image: Image, reader: TreeReader, destination: Path, name: str, packing: Packing) -> WrittenArtifact:
-    """A layout in a directory: a new one, or one more image in what is there already."""
+def write_layout(
+    image: Image,
+    reader: TreeReader,
+    destination: Path,
+    name: str,
+    packing: Packing,
+    layers: Sequence[Layer] = (),
+) -> WrittenArtifact:
+    """A layout in a directory: a new one, or one more image in what is there already. Without `layers` it is flat."""
+    layers = layers or flat(image, reader)
     check_packing(packing)
     with telling(destination):
         if is_empty(destination):
             with fresh_directory(destination) as temporary:
                 (temporary / "blobs" / "sha256").mkdir(parents=True)
                 (temporary / "oci-layout").write_bytes(LAYOUT)
-                digest, size = _add(image, reader, temporary, name, packing)
+                digest, size = _add(image, temporary, name, packing, layers)
             return WrittenArtifact("oci", destination, digest, size)
         if not (destination / "oci-layout").is_file() or not (destination / "index.json").is_file():
             raise not_empty(destination, "an OCI layout")
         (destination / "blobs" / "sha256").mkdir(parents=True, exist_ok=True)
-        digest, size = _add(image, reader, destination, name, packing)
+        digest, size = _add(image, destination, name, packing, layers)
         return WrittenArtifact("oci", destination, digest, size)
 
 
-def _add(image: Image, reader: TreeReader, layout: Path, name: str, packing: Packing) -> tuple[Digest, int]:
+def _add(image: Image, layout: Path, name: str, packing: Packing, layers: Sequence[Layer]) -> tuple[Digest, int]:
     """Add an image's blobs to a layout and its descriptor to the index; when that fails, no new blob stays."""
     blobs = layout / "blobs" / "sha256"
     with ExitStack() as undo:
-        temporary = temporary_beside(blobs / "layer")
-        undo.callback(temporary.unlink, missing_ok=True)
-        with temporary.open("xb") as file:
-            layer = write_layer(file, image, reader, packing)
-        parts = documents(image, layer, packing.compression, name)
+        packed: list[PackedLayer] = []
+        written_to: list[tuple[Path, Path]] = []
+        for layer in layers:
+            if layer.members is None:
+                packed.append((layer.created_by, None))
+                continue
+            temporary = temporary_beside(blobs / f"layer-{len(written_to)}")
+            undo.callback(temporary.unlink, missing_ok=True)
+            with temporary.open("xb") as file:
+                done = layer.write(file, packing)
+            packed.append((layer.created_by, done))
+            written_to.append((temporary, layout / blob_path(done.digest)))
+        parts = documents(image, packed, packing.compression, name)
         with _locked(layout):
-            _settle(undo, temporary, layout / blob_path(layer.digest))
+            for temporary, blob in written_to:
+                _settle(undo, temporary, blob)
             for data in (parts.config, parts.manifest):
                 written = temporary_beside(blobs / "json")
                 undo.callback(written.unlink, missing_ok=True)
@@ -169,7 +231,8 @@ def _add(image: Image, reader: TreeReader, layout: Path, name: str, packing: Pac
                 _settle(undo, written, layout / blob_path(digest_of(data)))
             _add_to_index(undo, layout, parts.descriptor, name)
             undo.pop_all()
-    return parts.digest, layer.size + len(parts.config) + len(parts.manifest)
+    size = sum(layer.size for _, layer in packed if layer)
+    return parts.digest, size + len(parts.config) + len(parts.manifest)
 
 
 def _settle(undo: ExitStack, written: Path, blob: Path) -> None:

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Iterable
 from typing import Final
 
 from boxwright.errors import StoreError
-from boxwright.images.members import members
+from boxwright.images.members import Member, members
 from boxwright.images.pipeline import Pipeline
 from boxwright.images.tarheader import BLOCK_SIZE, END, member_header
 from boxwright.model.image import Snapshot
@@ -28,8 +29,13 @@ def write_tree(
 
     `for_squashfs`: as mksquashfs wants it, which refuses the root and takes the slash off a target in a pax record.
     """
+    write_members(out, members(reader, snapshot), prefix, for_squashfs=for_squashfs)
+
+
+def write_members(out: Pipeline, found: Iterable[Member], prefix: str = "", *, for_squashfs: bool = False) -> None:
+    """The same for members that stand in order, as in `members` and `difference`."""
     start = prefix.encode("utf-8", "surrogateescape")
-    for path, entry, physical, link in members(reader, snapshot):
+    for path, entry, physical, link in found:
         if for_squashfs and not path:
             continue
         name = start + path.encode("utf-8", "surrogateescape")
@@ -49,15 +55,19 @@ def write_end(out: Pipeline) -> None:
     out.write(END)
 
 
-def tree_size(reader: TreeReader, snapshot: Snapshot, prefix: str = "") -> int:
+def tree_size(reader: TreeReader, snapshot: Snapshot) -> int:
     """How long the archive of a tree will be, its end included; known from the manifest alone."""
-    start = prefix.encode("utf-8", "surrogateescape")
+    return members_size(members(reader, snapshot))
+
+
+def members_size(found: Iterable[Member]) -> int:
+    """How long an archive of these members will be, its end included."""
     total = len(END)
-    for path, entry, _, link in members(reader, snapshot):
-        name = start + path.encode("utf-8", "surrogateescape")
+    for path, entry, _, link in found:
+        name = path.encode("utf-8", "surrogateescape")
         if entry.kind == DIRECTORY:
-            name = name + b"/" if path else start or b"./"
-        target = None if link is None else start + link.encode("utf-8", "surrogateescape")
+            name = name + b"/" if path else b"./"
+        target = None if link is None else link.encode("utf-8", "surrogateescape")
         total += len(member_header(name, entry, target))
         if link is None and entry.kind == FILE:
             total += -(-entry.size // BLOCK_SIZE) * BLOCK_SIZE

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Sequence
 from pathlib import Path
 
 from boxwright.errors import UsageError
 from boxwright.images.artifact import WrittenArtifact
-from boxwright.images.layer import Packing
+from boxwright.images.layer import Layer, Packing
 from boxwright.model.image import Image
 from boxwright.ports import TreeReader, WriteRequest
 
 KINDS = ("oci", "oci-archive", "docker-archive", "lxc", "lxd", "rootfs", "tar", "squashfs")
 """The kinds of `-o KIND:DEST` (docs/outputs.md)."""
+
+LAYERED = ("oci", "oci-archive", "docker-archive")
+"""The kinds that can have a layer for each instruction."""
 
 _ARCHIVES = {"oci": "zstd", "oci-archive": "zstd", "docker-archive": "none", "lxd": "gzip", "squashfs": "zstd"}
 """The default compression of each. LXD reads zstd as well, but only where the program zstd is installed."""
@@ -37,16 +41,19 @@ def write(
     name: str = "",
     compression: str | None = None,
     level: int | None = None,
+    layers: Sequence[Layer] = (),
 ) -> WrittenArtifact:
     """Write `image` as `kind` to `destination`, whole or not at all.
 
     `name` is what the image is called in formats that hold a name. `compression` (none, zstd, gzip, xz) and `level`
-    where the kind leaves a choice; None is its default. Raises BoxwrightError (codes ``output.*``, ``store.*``).
+    where the kind leaves a choice; None is its default. `layers` is for the kinds in
+    LAYERED; without, the image is flat. Raises BoxwrightError (codes ``output.*``, ``store.*``).
     """
     check_kind(kind)
     _check_choice(kind, compression)
     if kind in _ARCHIVES:
-        return _write_archive(image, reader, kind, destination, name, Packing(compression or _ARCHIVES[kind], level))
+        packing = Packing(compression or _ARCHIVES[kind], level)
+        return _write_archive(image, reader, kind, destination, name, packing, layers)
     if kind == "lxc":
         from boxwright.images.lxc import write_lxc
 
@@ -61,7 +68,13 @@ def write(
 
 
 def _write_archive(
-    image: Image, reader: TreeReader, kind: str, destination: Path, name: str, packing: Packing
+    image: Image,
+    reader: TreeReader,
+    kind: str,
+    destination: Path,
+    name: str,
+    packing: Packing,
+    layers: Sequence[Layer],
 ) -> WrittenArtifact:
     """The kinds that have a compression of their own choice. Each writer is imported when it is used."""
     if kind == "squashfs":
@@ -75,11 +88,11 @@ def _write_archive(
     if kind == "docker-archive":
         from boxwright.images.docker import write_archive
 
-        return write_archive(image, reader, destination, name)
+        return write_archive(image, reader, destination, name, layers)
     from boxwright.images import oci
 
     writer = oci.write_layout if kind == "oci" else oci.write_archive
-    return writer(image, reader, destination, name, packing)
+    return writer(image, reader, destination, name, packing, layers)
 
 
 def _check_choice(kind: str, compression: str | None) -> None:
@@ -89,7 +102,9 @@ def _check_choice(kind: str, compression: str | None) -> None:
         raise UsageError("output.fixed-compression", f"{kind} is always {fixed[kind]}, not {compression}")
 
 
-def write_request(image: Image, reader: TreeReader, request: WriteRequest) -> WrittenArtifact:
+def write_request(
+    image: Image, reader: TreeReader, request: WriteRequest, layers: Sequence[Layer] = ()
+) -> WrittenArtifact:
     """Write what a request asks for. Its options: ``compression``, ``level``."""
     for option in request.options:
         if option not in OPTIONS:
@@ -107,4 +122,5 @@ def write_request(image: Image, reader: TreeReader, request: WriteRequest) -> Wr
         name=request.name,
         compression=request.options.get("compression"),
         level=None if text is None else int(text),
+        layers=layers,
     )

@@ -28,5 +28,13 @@ def encode(value: Value) -> bytes:
     if isinstance(value, bytes):
         return b"b%d:%b" % (len(value), value)
     if isinstance(value, tuple):
-        return b"l%d:%b" % (len(value), b"".join([encode(item) for item in value]))
+        parts: list[bytes] = []
+        for item in value:
+            if type(item) is str:
+                # Most items are text: a call for each would be a third of the time that keys take.
+                data = item.encode("utf-8", "surrogateescape")
+                parts.append(b"s%d:%b" % (len(data), data))
+            else:
+                parts.append(encode(item))
+        return b"l%d:%b" % (len(value), b"".join(parts))
     raise TypeError(f"no canonical encoding for {type(value).__name__}")

@@ -20,9 +20,25 @@ class Node(NamedTuple):
     meaning: str = ""
 
 
+class Gate(NamedTuple):
+    """The end of a validation stage: without this node's snapshot there is no image. `stage` as in its nodes."""
+
+    stage: str
+    node: int
+
+
+class Instructed(NamedTuple):
+    """An instruction on the way to the image, as history tells it; `node` is None where it changed settings alone."""
+
+    text: str
+    node: int | None
+
+
 class Graph(NamedTuple):
     """`target` is the position of the node whose snapshot the image is made of."""
 
     nodes: tuple[Node, ...]
     target: int
     config: ImageConfig
+    gates: tuple[Gate, ...] = ()
+    history: tuple[Instructed, ...] = ()

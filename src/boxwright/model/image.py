@@ -62,6 +62,13 @@ class Snapshot(NamedTuple):
     epoch: int
 
 
+class HistoryEntry(NamedTuple):
+    """What one instruction did: `snapshot` is what it left, None where it changed settings alone."""
+
+    created_by: str
+    snapshot: Snapshot | None
+
+
 class Image(NamedTuple):
     """`identity` is the digest of the configuration and the tree's full manifest; `created` in seconds since 1970."""
 

@@ -10,15 +10,16 @@ from boxwright.model.plan import Action, Decision, Plan
 from boxwright.solver.keys import Keys
 
 
-def make_plan(graph: Graph, keys: Keys, *, refuse: Collection[int] = ()) -> Plan:
+def make_plan(graph: Graph, keys: Keys, *, refuse: Collection[int] = (), keep: Collection[int] = ()) -> Plan:
     """For each node: reuse what is recorded, run it, or leave it because nothing needs it.
 
-    Nodes in `refuse` are run whatever is recorded (``--no-cache``).
+    Nodes in `refuse` are run whatever is recorded (``--no-cache``); those in `keep` are wanted beside the target and
+    the gates (``--layers``).
     """
     for position in range(len(graph.nodes)):
         keys.of(position)
     decisions: list[Decision | None] = [None] * len(graph.nodes)
-    needed = [graph.target]
+    needed = [graph.target, *(gate.node for gate in graph.gates), *keep]
     while needed:
         position = needed.pop()
         if decisions[position] is not None:

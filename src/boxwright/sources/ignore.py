@@ -21,6 +21,7 @@ __all__ = ["IgnoreRules", "glob_to_regex"]
 
 WILD = frozenset("*?[]\\")
 ANY = glob_to_regex("*")
+MOST_STARS = 6
 
 
 class Rule(NamedTuple):
@@ -130,8 +131,11 @@ def _regex(pattern: str) -> str:
     """A regular expression for fullmatch, as Moby's patternmatcher reads `pattern`."""
     if pattern.startswith("**") and WILD.isdisjoint(pattern[2:]) and not pattern.startswith("**/"):
         return ".*" + re.escape(pattern[2:])
-    components = pattern.split("/")
-    if any("**" in component and component != "**" for component in components):
+    components = _components(pattern)
+    if any(("**" in component and component != "**") or "/" in component for component in components):
+        if pattern.count("*") > MOST_STARS:
+            # Where each may match can't be settled from left to right: time grows with the power of their number.
+            raise ValueError("too many '*' beside a '**' that shares its component with other characters")
         return "".join(_tokens(pattern))
     segments: list[list[str]] = [[]]
     for number, component in enumerate(components):
@@ -198,6 +202,23 @@ def _after_stars(pattern: str, position: int) -> int:
     return position
 
 
+def _components(pattern: str) -> list[str]:
+    """The components between slashes; one that is escaped or stands in a class ends none."""
+    if "[" not in pattern and "\\" not in pattern:
+        return pattern.split("/")
+    found: list[str] = []
+    start = position = 0
+    while position < len(pattern):
+        if pattern[position] == "[":
+            position = _class_end(pattern, position)
+            continue
+        if pattern[position] == "/":
+            found.append(pattern[start:position])
+            start = position + 1
+        position += 2 if pattern[position] == "\\" else 1
+    return [*found, pattern[start:]]
+
+
 def _class_end(pattern: str, position: int) -> int:
     """Behind the bracket that closes the class at `position`."""
     start = position + 1 + pattern.startswith("^", position + 1)
@@ -211,9 +232,9 @@ def _prefix_regex(pattern: str) -> str:
     """A regular expression that matches each directory below which `pattern` may match."""
     parts: list[str] = []
     closing = ""
-    components = pattern.split("/")
+    components = _components(pattern)
     for number, component in enumerate(components):
-        if "**" in component:
+        if "**" in component or "/" in component:
             parts.append(".*")
             break
         if number == len(components) - 1:

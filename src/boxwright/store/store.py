@@ -203,6 +203,10 @@ class Store:
         """Follow `path` inside the tree, never out of it."""
         return self.trees.locate(manifest, path, follow=follow)
 
+    def links(self, manifest: Manifest) -> Groups:
+        """The groups of hard links, each with its paths in order; the first is the one that holds the content."""
+        return self.trees.links(manifest)
+
     def last_copy(self, slot: str) -> tuple[Digest, str] | None:
         """The newest COPY of this place: its key, and what it was made of."""
         row = self.index.one("SELECT key, sources FROM copies WHERE slot=?", (slot,))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from boxwright.images.config import image_config
+from boxwright.images.config import Step, image_config
 from boxwright.model.image import Healthcheck, ImageConfig, Port
 from tests.unit.images.directory_reader import ZERO, image_of
 
@@ -29,7 +29,7 @@ FULL = ImageConfig(
 
 
 def test_every_field() -> None:
-    value = json.loads(image_config(image_of(FULL), ZERO))
+    value = json.loads(image_config(image_of(FULL), [Step("boxwright", ZERO)]))
     assert value == {
         "architecture": "arm",
         "author": "A. Body",
@@ -56,6 +56,6 @@ def test_every_field() -> None:
 
 
 def test_nothing_given_nothing_said() -> None:
-    text = image_config(image_of(), ZERO).decode()
+    text = image_config(image_of(), [Step("boxwright", ZERO)]).decode()
     assert '"config":{}' in text
     assert " " not in text

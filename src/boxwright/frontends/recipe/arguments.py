@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import re
 
+from boxwright.frontends.recipe.blanks import BLANK, BLANKS, split
 from boxwright.frontends.recipe.problem import wrong
 from boxwright.model.span import Span
 
-_STRING = r'"(?:[^"\\\x00-\x1f]|\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4}))*+"'
-_STRINGS = re.compile(rf"\s*\[\s*(?:{_STRING}\s*(?:,\s*{_STRING}\s*)*+)?\]\s*")
+# No possessive quantifiers: those of Python before 3.11.5 match wrongly around groups.
+_STRING = r'"[^"\\\x00-\x1f]*(?:\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4})[^"\\\x00-\x1f]*)*"'
+_GAP = "[ \t\r\n]*"
+_STRINGS = re.compile(rf"\[{_GAP}(?:{_STRING}{_GAP}(?:,{_GAP}{_STRING}{_GAP})*)?\]")
 _SPACE = re.compile(r"[\t\v\f\r ]+")
 _DURATION = re.compile(r"\+?(?:\d+(?:\.\d*)?|\.\d+)(?:ns|us|µs|μs|ms|s|m|h)")
 _UNITS = {"ns": 1, "us": 1000, "µs": 1000, "μs": 1000, "ms": 10**6, "s": 10**9, "m": 60 * 10**9, "h": 3600 * 10**9}
@@ -16,7 +19,8 @@ _UNITS = {"ns": 1, "us": 1000, "µs": 1000, "μs": 1000, "ms": 10**6, "s": 10**9
 
 def exec_form(rest: str) -> tuple[str, ...] | None:
     """A JSON array of strings (the reference, "Exec form"); None for everything else, which is the shell form."""
-    if not rest.lstrip().startswith("[") or _STRINGS.fullmatch(rest) is None:
+    rest = rest.strip(BLANK)
+    if not rest.startswith("[") or _STRINGS.fullmatch(rest) is None:
         return None
     import json
 
@@ -25,16 +29,34 @@ def exec_form(rest: str) -> tuple[str, ...] | None:
     return tuple(value.encode("utf-16", "surrogatepass").decode("utf-16", "replace") for value in values)
 
 
+def is_mixed_list(rest: str) -> bool:
+    """Whether this is a JSON array that holds more than strings, which is neither of the forms."""
+    if _STRINGS.fullmatch(rest.strip(BLANK)) is not None:
+        return False
+    import json
+
+    try:
+        found = json.loads(rest, parse_constant=_no_constant)
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(found, list) and not all(isinstance(item, str) for item in found)
+
+
+def _no_constant(name: str) -> object:
+    """NaN and Infinity are no JSON."""
+    raise ValueError(name)
+
+
 def words_or_list(rest: str) -> tuple[str, ...]:
     """Exec form, or words between white space where quotes mean nothing (COPY, ADD, VOLUME)."""
     listed = exec_form(rest)
-    return tuple(rest.split()) if listed is None else listed
+    return tuple(_SPACE.split(rest)) if listed is None else listed
 
 
 def quoted_words(rest: str, escape: str) -> list[str]:
     """Words between white space; quotes and escapes stay in them and keep white space (ENV, LABEL, ARG)."""
     if not any(mark in rest for mark in ("'", '"', escape)):
-        return rest.split()
+        return split(rest)
     words: list[str] = []
     start = -1
     quote = ""
@@ -42,7 +64,7 @@ def quoted_words(rest: str, escape: str) -> list[str]:
     while position < len(rest):
         char = rest[position]
         if start < 0:
-            if char.isspace():
+            if char in BLANKS:
                 position += 1
                 continue
             start = position
@@ -52,7 +74,7 @@ def quoted_words(rest: str, escape: str) -> list[str]:
             quote = "" if char == quote else quote
         elif char in "'\"":
             quote = char
-        elif char.isspace():
+        elif char in BLANKS:
             words.append(rest[start:position])
             start = -1
         position += 1

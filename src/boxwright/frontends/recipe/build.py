@@ -16,7 +16,7 @@ from boxwright.frontends.recipe.stages import Stage, Stages, circular, needed
 from boxwright.frontends.recipe.state import StageState
 from boxwright.frontends.recipe.syntax import Instruction
 from boxwright.frontends.recipe.title import title
-from boxwright.model.graph import Graph, Node
+from boxwright.model.graph import Gate, Graph, Instructed, Node
 from boxwright.model.image import ImageConfig
 from boxwright.model.span import Span
 from boxwright.model.step import ContextSource, Copy, MakeDirectory, Mount, Scratch, SnapshotSource, Source, Step
@@ -36,13 +36,22 @@ class GraphBuilder:
         self._outside: dict[str, tuple[int, ImageConfig]] = {}
         self._done: dict[int, StageState] = {}
         self._active: list[int] = []
+        self._validations: frozenset[int] = frozenset()
 
-    def graph(self, target: int) -> Graph:
-        """The graph whose result is the stage `target`."""
+    def graph(self, target: int, validations: Sequence[int] = ()) -> Graph:
+        """The graph whose result is the stage `target`, with the stages that gate it."""
+        self._validations = frozenset(validations)
         state = self._stage(target)
         config = state.image_config()
         labels = tuple({**dict(config.labels), **dict(self._options.labels)}.items())
-        return Graph(tuple(self._nodes), state.node, config._replace(labels=labels))
+        gates = tuple(
+            Gate(self._shown(self._stages.stages[number]), self._stage(number).node) for number in validations
+        )
+        return Graph(tuple(self._nodes), state.node, config._replace(labels=labels), gates, tuple(state.history))
+
+    def _shown(self, stage: Stage) -> str:
+        """How the stage is called in plans and progress."""
+        return f"validate {stage.shown}" if stage.number in self._validations else stage.shown
 
     def _stage(self, index: int) -> StageState:
         """The end of a stage, made now if it has not been: with all that it needs, so that nothing nests."""
@@ -70,7 +79,9 @@ class GraphBuilder:
         if stage.parent is not None:
             return self._stage(stage.parent).child()
         node, config = self._outside_tree(stage, stage.base, stage.start)
-        return StageState(config, node, self._stages.scope, {}, set())
+        state = StageState(config, node, self._stages.scope, {}, set())
+        state.history.append(Instructed(stage.start.text, node))
+        return state
 
     def _outside_tree(self, stage: Stage, name: str, instruction: Instruction) -> tuple[int, ImageConfig]:
         """The node of a tree that no stage makes; one for each name."""
@@ -94,7 +105,7 @@ class GraphBuilder:
         return node, config
 
     def _add(self, step: Step, inputs: tuple[int, ...], shown: str, stage: Stage, span: Span) -> int:
-        self._nodes.append(Node(step, inputs, shown, stage.shown, span))
+        self._nodes.append(Node(step, inputs, shown, self._shown(stage), span))
         return len(self._nodes) - 1
 
     def _apply(self, stage: Stage, state: StageState, instruction: Instruction) -> None:
@@ -110,10 +121,12 @@ class GraphBuilder:
         elif instruction.keyword == "WORKDIR" and state.directory != "/":
             step = MakeDirectory(state.directory)
         elif instruction.keyword in SETTINGS:
+            state.history.append(Instructed(instruction.text, None))
             return
         else:
             raise wrong(f"{instruction.keyword} can't stand here", instruction.span)
         state.node = self._add(step, (state.node, *inputs), title(instruction.text), stage, instruction.span)
+        state.history.append(Instructed(instruction.text, state.node))
 
     def _run(self, stage: Stage, state: StageState, instruction: Instruction) -> tuple[Step, tuple[int, ...]]:
         """A mount's ``from`` becomes the position of an input, unless it names a build context."""

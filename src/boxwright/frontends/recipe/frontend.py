@@ -24,7 +24,8 @@ def build_graph(text: str, file: str, *, resolver: Resolver, options: RecipeOpti
     """
     recipe = parse(text, file)
     stages = find_stages(recipe, file, options)
-    return GraphBuilder(stages, resolver, options).graph(stages.target(options.target, file))
+    gates = stages.validations(options.validate, file, marked=options.marked)
+    return GraphBuilder(stages, resolver, options).graph(stages.target(options.target, file), gates)
 
 
 def unused_build_args(text: str, file: str, build_args: Iterable[str]) -> tuple[str, ...]:

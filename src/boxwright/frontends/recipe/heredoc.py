@@ -6,9 +6,9 @@ import re
 
 from boxwright.frontends.recipe.syntax import Heredoc
 
-_WORD = re.compile(r"""(?:[^\s'"\\]|\\.|\\\Z|'[^']*'|"(?:[^"\\]|\\.)*+")++""", re.DOTALL)
+_WORD = re.compile(r"""(?:[^\s'"\\]|\\.|\\\Z|'[^']*'|"[^"\\]*(?:\\.[^"\\]*)*")+""", re.DOTALL)
 _ANNOUNCEMENT = re.compile(r"\d*<<(-?)([^<]+)", re.DOTALL)
-_QUOTED = re.compile(r"""\\(.)|\\\Z|'([^']*)'|"((?:[^"\\]|\\.)*+)\"""", re.DOTALL)
+_QUOTED = re.compile(r"""\\(.)|\\\Z|'([^']*)'|"([^"\\]*(?:\\.[^"\\]*)*)\"""", re.DOTALL)
 _ESCAPED = re.compile(r'\\(["$\\])')
 _TABS = re.compile(r"^\t+", re.MULTILINE)
 

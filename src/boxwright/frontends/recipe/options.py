@@ -11,6 +11,7 @@ class RecipeOptions(NamedTuple):
     """`target` is a stage's name or number, empty for the last; `contexts` names the build contexts given by name.
 
     `build_args` are values of ARG; `labels` are added to the image; `network` is that of a RUN without ``--network``.
+    `validate` names stages that gate the image, beside those that the recipe marks unless `marked` is off.
     """
 
     build_args: Mapping[str, str] = MappingProxyType({})
@@ -19,3 +20,5 @@ class RecipeOptions(NamedTuple):
     labels: tuple[tuple[str, str], ...] = ()
     network: str = "default"
     contexts: frozenset[str] = frozenset()
+    validate: tuple[str, ...] = ()
+    marked: bool = True

@@ -9,7 +9,8 @@ import posixpath
 import re
 
 from boxwright.errors import DefinitionError
-from boxwright.frontends.recipe.arguments import exec_form
+from boxwright.frontends.recipe.arguments import exec_form, is_mixed_list
+from boxwright.frontends.recipe.blanks import BLANK
 from boxwright.frontends.recipe.flags import split_flags
 from boxwright.frontends.recipe.heredoc import announced
 from boxwright.frontends.recipe.keywords import check_flags, check_keyword
@@ -17,8 +18,10 @@ from boxwright.frontends.recipe.problem import wrong
 from boxwright.frontends.recipe.syntax import Heredoc, Instruction, Recipe
 from boxwright.model.span import Span
 
-BLANK = " \t\v\f\r\x85\xa0"
 WITH_HEREDOCS = frozenset({"RUN", "COPY", "ADD"})
+WITH_LISTS = frozenset({"RUN", "CMD", "ENTRYPOINT", "COPY", "ADD", "VOLUME", "SHELL"})
+MAY_BE_EMPTY = frozenset({"CMD", "ENTRYPOINT"})
+DESCRIBED = frozenset({"FROM", "ARG"})
 DIRECTIVES = frozenset({"syntax", "escape", "check"})
 
 _DIRECTIVE = re.compile(r"#[ \t]*([a-zA-Z][a-zA-Z0-9]*)[ \t]*=[ \t]*(\S.*)")
@@ -34,10 +37,10 @@ def parse(text: str, file: str) -> Recipe:
         line = text.count("\n", 0, text.index("\0")) + 1
         raise wrong("there is a NUL character in this line", Span(file, line, 1, line))
     lines = text.removeprefix("\ufeff").split("\n")
-    directives = _directives(lines, file)
+    directives, top = _directives(lines, file)
     escape = directives.get("escape", "\\")
     own = takes_own_keywords(file, directives.get("syntax", ""))
-    reader = _Reader(lines, file, escape, own=own)
+    reader = _Reader(lines, file, escape, own=own, top=top)
     return Recipe(tuple(directives.items()), tuple(reader.instructions()), escape)
 
 
@@ -56,23 +59,29 @@ def parse_trigger(text: str, where: Span, escape: str = "\\") -> Instruction:
     return found[0]
 
 
-def _directives(lines: list[str], file: str) -> dict[str, str]:
-    """The parser directives: comments at the very top, up to the first line that is none of them."""
+def _directives(lines: list[str], file: str) -> tuple[dict[str, str], int]:
+    """The parser directives, and how many lines they take: up to the first line that is none of them.
+
+    Behind a first line ``#!`` there may be others, but escape is a comment there, as BuildKit has it.
+    """
     found: dict[str, str] = {}
+    number = 0
     for number, line in enumerate(lines, start=1):
         if number == 1 and line.startswith("#!"):
             continue
         match = _DIRECTIVE.fullmatch(line.strip())
         if match is None or match[1].lower() not in DIRECTIVES:
-            break
+            return found, number - 1
         name, value = match[1].lower(), match[2]
         where = Span(file, number, 1, number)
         if name in found:
             raise wrong(f"the directive {name} stands twice", where)
+        if name == "escape" and lines[0].startswith("#!"):
+            continue
         if name == "escape" and value not in {"\\", "`"}:
             raise wrong(f"the escape character is \\ or `, not {value!r}", where)
         found[name] = value
-    return found
+    return found, number
 
 
 def _end_of_word(text: str) -> int:
@@ -88,13 +97,17 @@ def _first_word(text: str) -> str:
 class _Reader:
     """Reads instructions off lines."""
 
-    def __init__(self, lines: list[str], file: str, escape: str, *, own: bool, place: Span | None = None) -> None:
+    def __init__(
+        self, lines: list[str], file: str, escape: str, *, own: bool, place: Span | None = None, top: int = 0
+    ) -> None:
         self._lines = lines
         self._file = file
         self._escape = escape
         self._own = own
         self._place = place
+        self._top = top
         self._next = 0
+        self._gap = 0
 
     def instructions(self) -> list[Instruction]:
         """All of them, in order."""
@@ -114,6 +127,7 @@ class _Reader:
         """The line at hand with its continuation lines; comments and empty lines between them don't count."""
         line, open_ended = self._continued(self._lines[self._next].lstrip(BLANK))
         self._next += 1
+        self._gap = 0
         if not open_ended:
             return line.strip(BLANK)
         parts = [line]
@@ -121,7 +135,9 @@ class _Reader:
             line = self._lines[self._next]
             self._next += 1
             bare = line.strip(BLANK)
-            if bare and bare[0] != "#":
+            if not bare:
+                self._gap = self._gap or self._next
+            elif bare[0] != "#":
                 line, open_ended = self._continued(line)
                 parts.append(line)
         return "".join(parts).strip(BLANK)
@@ -144,11 +160,21 @@ class _Reader:
         check_flags(keyword, flags, self._place or place)
         heredocs = self._heredocs(keyword, rest, text, start) if "<<" in text else ()
         span = self._place or Span(self._file, start + 1, column, self._next)
-        if not rest:
+        if not rest and keyword not in MAY_BE_EMPTY:
             raise wrong(f"{keyword} needs arguments", span)
+        if rest.startswith("[") and keyword in WITH_LISTS and is_mixed_list(rest):
+            raise wrong(f"{keyword}: a list in JSON holds strings only", span, hint='["like", "this"]')
         if keyword == "ONBUILD":
             check_keyword(_first_word(rest), span, own=self._own)
-        return Instruction(keyword, rest, flags, heredocs, span, text)
+        above = self._comments_above(start) if keyword in DESCRIBED else ()
+        return Instruction(keyword, rest, flags, heredocs, span, text, above, self._gap)
+
+    def _comments_above(self, start: int) -> tuple[str, ...]:
+        """The comment lines directly above line `start`; parser directives are none."""
+        first = start
+        while first > self._top and self._lines[first - 1].lstrip(BLANK).startswith("#"):
+            first -= 1
+        return tuple(line.strip(BLANK)[1:].strip(BLANK) for line in self._lines[first:start])
 
     def _heredocs(self, keyword: str, rest: str, text: str, start: int) -> tuple[Heredoc, ...]:
         if keyword == "ONBUILD":

@@ -9,15 +9,23 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 STAR = ("*", True)
+ESCAPABLE = "*?\\}/"
 
 
-def tokens(pattern: str, escape: str = "\\") -> list[tuple[str, bool]]:
-    """Each character of the pattern and whether it is special."""
+class BadEscapeError(ValueError):
+    """An escape in a pattern before something that needs none."""
+
+
+def tokens(pattern: str) -> list[tuple[str, bool]]:
+    """Each character of the pattern and whether it is special. Raises BadEscapeError."""
     found: list[tuple[str, bool]] = []
     characters = iter(pattern)
     for char in characters:
-        if char == escape:
-            found.append((next(characters, escape), False))
+        if char == "\\":
+            escaped = next(characters, "")
+            if not escaped or escaped not in ESCAPABLE:
+                raise BadEscapeError(char + escaped)
+            found.append((escaped, False))
         elif (char, True) != STAR or not found or found[-1] != STAR:
             found.append((char, char in "*?"))
     return found
@@ -51,18 +59,25 @@ def trim_end(pattern: str, value: str, *, longest: bool) -> str:
 
 
 def replace(pattern: str, value: str, replacement: str, *, everywhere: bool) -> str:
-    """`value` with the first (or every) longest match replaced. An empty match is none."""
+    """`value` with the first (or every) longest match replaced.
+
+    An empty match counts, but not directly behind another one (as Go's regexp has it, which BuildKit uses).
+    """
     wanted = tokens(pattern)
     parts: list[str] = []
-    position = 0
-    while position < len(value):
+    position = start = 0
+    last_end = -1
+    while position <= len(value):
         ends = _ends(wanted, value, position)
-        if not ends or ends[-1] == position:
-            parts.append(value[position])
+        if not ends and wanted[:1] == [STAR]:
+            # What begins with any text and matches nothing here matches nothing further on.
+            break
+        if not ends or ends[-1] == last_end:
             position += 1
             continue
-        parts.append(replacement)
-        position = ends[-1]
+        parts.extend((value[start:position], replacement))
+        start = last_end = ends[-1]
         if not everywhere:
             break
-    return "".join(parts) + value[position:]
+        position = max(start, position + 1)
+    return "".join(parts) + value[start:]

@@ -42,7 +42,7 @@ def global_scope(instructions: Iterable[Instruction], options: RecipeOptions, es
 
 
 def declared(instruction: Instruction, variables: Mapping[str, str], scope: Scope) -> Iterable[Argument]:
-    """What an ARG declares, one by one, as each sees those before it.
+    """What an ARG declares, one by one. Each sees what `variables` holds when it is asked for.
 
     A value that the user gave comes before the default that stands there, and that before the global scope's.
     """

@@ -16,6 +16,7 @@ from boxwright.frontends.recipe.syntax import Instruction, Recipe
 from boxwright.frontends.recipe.words import expand
 from boxwright.model.span import Span
 
+VALIDATE = "validate"
 _NAME = re.compile(r"[a-z][a-z0-9_.-]*")
 _FROM_OPTION = re.compile(r"(?:^|,)\s*\"?from=([^,\"]*)")
 
@@ -34,6 +35,11 @@ class Stage(NamedTuple):
     def shown(self) -> str:
         """Its name, or its number."""
         return self.name or f"stage-{self.number}"
+
+    @property
+    def is_validation(self) -> bool:
+        """Whether the comment line directly above its FROM is ``# validate``."""
+        return self.start.above[-1:] == (VALIDATE,)
 
 
 class Stages(NamedTuple):
@@ -59,10 +65,22 @@ class Stages(NamedTuple):
         wanted = name.lower()
         return next((stage.number for stage in reversed(self.stages) if stage.name == wanted), None)
 
+    def validations(self, names: Iterable[str], file: str, *, marked: bool) -> tuple[int, ...]:
+        """The stages that gate the image: those named, and those `marked` in the recipe; in their order.
+
+        Raises DefinitionError `recipe.unknown-target`.
+        """
+        found = {self.target(name, file) for name in names}
+        return tuple(sorted(found | {stage.number for stage in self.stages if marked and stage.is_validation}))
+
     def target(self, name: str, file: str) -> int:
-        """The stage that ``--target`` means. Raises DefinitionError `recipe.unknown-target`."""
+        """The stage that ``--target`` means, without one the last that is no validation.
+
+        Raises DefinitionError `recipe.unknown-target`.
+        """
         if not name:
-            return len(self.stages) - 1
+            built = [stage.number for stage in self.stages if not stage.is_validation]
+            return built[-1] if built else len(self.stages) - 1
         wanted = name.lower()
         found = next((stage.number for stage in reversed(self.stages) if stage.name == wanted), None)
         if found is None and name.isascii() and name.isdigit() and len(name) < 9 and int(name) < len(self.stages):

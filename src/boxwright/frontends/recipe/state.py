@@ -7,6 +7,7 @@ from collections import ChainMap
 
 from boxwright.frontends.recipe.scope import Scope
 from boxwright.frontends.recipe.words import expand, expand_words
+from boxwright.model.graph import Instructed
 from boxwright.model.image import ImageConfig
 from boxwright.model.span import Span
 
@@ -23,6 +24,7 @@ class StageState:
         self.cmd_given = False
         self.config = config._replace(env=(), labels=(), onbuild=())
         self.onbuild = config.onbuild
+        self.history: list[Instructed] = []
         self._env = dict(config.env)
         self._labels = dict(config.labels)
         self._args = args
@@ -34,7 +36,9 @@ class StageState:
 
     def child(self) -> StageState:
         """The state of a stage that starts from this one: it inherits the ARGs too."""
-        return StageState(self.image_config(), self.node, self.scope, dict(self._args), set(self._hidden))
+        child = StageState(self.image_config(), self.node, self.scope, dict(self._args), set(self._hidden))
+        child.history = list(self.history)
+        return child
 
     def image_config(self) -> ImageConfig:
         """The configuration reached so far."""
@@ -51,8 +55,12 @@ class StageState:
 
     def set_env(self, name: str, value: str) -> None:
         """ENV."""
+        if self._environment is not None and name not in self._env and not self._args:
+            # A new name goes to the end: a recipe with thousands of ENV needs no more time than others.
+            self._environment = (*self._environment, (name, value))
+        else:
+            self._environment = None
         self._env[name] = value
-        self._environment = None
 
     def set_arg(self, name: str, value: str, *, hidden: bool) -> None:
         """ARG with a value."""

@@ -30,6 +30,8 @@ class Instruction(NamedTuple):
     """One instruction: `keyword` in capitals, `rest` without flags and with continuation lines joined.
 
     `text` is the whole as it was written, on one line. ONBUILD keeps the documents of the instruction that it holds.
+    `above` is the comment lines directly above a FROM or an ARG, without their hash; `gap` the line number of the first
+    empty line inside the instruction, 0 without.
     """
 
     keyword: str
@@ -38,6 +40,8 @@ class Instruction(NamedTuple):
     heredocs: tuple[Heredoc, ...]
     span: Span
     text: str
+    above: tuple[str, ...] = ()
+    gap: int = 0
 
 
 class Recipe(NamedTuple):

@@ -7,14 +7,16 @@ one. What a variable holds is not looked at again.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from boxwright.errors import DefinitionError
-from boxwright.frontends.recipe.patterns import replace, trim_end, trim_start
+from boxwright.frontends.recipe.blanks import BLANKS, split
+from boxwright.frontends.recipe.patterns import BadEscapeError, replace, trim_end, trim_start
 from boxwright.model.span import Span
 
 DEEPEST = 50
 SHOWN = 80
+LARGEST = 1 << 20
 _NAME = re.compile(r"[0-9]+|[@*#?\-$!]|[^\W\d]\w*")
 _SPECIAL = frozenset("$'\"\\`")
 
@@ -26,13 +28,17 @@ def expand(text: str, env: Mapping[str, str], where: Span, escape: str = "\\", *
     """
     if _SPECIAL.isdisjoint(text):
         return text
-    return _Lexer(text, env, where, escape, quotes=quotes).until("")[0]
+    found = _Lexer(text, env, where, escape, quotes=quotes).until("")[0]
+    if len(found) > len(text) + LARGEST:
+        # ENV a=$a$a, sixty times over, would fill the memory.
+        raise DefinitionError("recipe.substitution", f"the value becomes longer than {LARGEST} characters", where=where)
+    return found
 
 
 def expand_words(text: str, env: Mapping[str, str], where: Span, escape: str = "\\") -> list[str]:
     """`text` as words: white space separates them, in the value of a variable too, but not within quotes."""
     if _SPECIAL.isdisjoint(text):
-        return text.split()
+        return split(text)
     return _Lexer(text, env, where, escape, quotes=True).until("")[1].finished()
 
 
@@ -46,7 +52,7 @@ class _Words:
     def split(self, text: str) -> None:
         """Add text in which white space separates."""
         for char in text:
-            if not char.isspace():
+            if char not in BLANKS:
                 self._word.append(char)
             elif self._word:
                 self._close()
@@ -140,7 +146,8 @@ class _Lexer:
                 parts.append(char + following if keep_escapes else following)
                 self._position += 2
                 continue
-            parts.append(char)
+            # In a pattern an escape that escapes nothing stands for itself.
+            parts.append(char + char if keep_escapes and char == self._escape else char)
             self._position += 1
         raise self._wrong("a double quote isn't closed")
 
@@ -176,7 +183,7 @@ class _Lexer:
             word = self.until("}")[0]
             missing = value is None or (empty_is_unset and not value)
             return self._conditional(name, modifier, word, None if missing else value)
-        if modifier in {"#", "%"} and not empty_is_unset:
+        if modifier in {"#", "%"}:
             return self._trimmed(modifier, value or "")
         if not modifier:
             raise self._wrong("'}' is missing")
@@ -192,18 +199,23 @@ class _Lexer:
         raise self._wrong(f"{name}: {word or 'it must have a value'}")
 
     def _trimmed(self, modifier: str, value: str) -> str:
-        longest = self._text.startswith(modifier, self._position)
-        self._position += longest
         pattern = self.until("}", keep_escapes=True)[0]
+        longest = pattern.startswith(modifier)
         trim = trim_start if modifier == "#" else trim_end
-        return trim(pattern, value, longest=longest)
+        return self._matched(trim, pattern[longest:], value, longest=longest)
 
     def _replaced(self, value: str) -> str:
         everywhere = self._text.startswith("/", self._position)
         self._position += everywhere
         pattern = self.until("/", keep_escapes=True)[0]
-        replacement = self.until("}")[0]
-        return replace(pattern, value, replacement, everywhere=everywhere)
+        replacement = self.until("}", keep_escapes=True)[0]
+        return self._matched(replace, pattern, value, replacement, everywhere=everywhere)
+
+    def _matched(self, function: Callable[..., str], *arguments: str, **options: bool) -> str:
+        try:
+            return function(*arguments, **options)
+        except BadEscapeError as error:
+            raise self._wrong(f"{error} escapes nothing in a pattern") from error
 
     def _next(self) -> str:
         char = self._text[self._position : self._position + 1]

@@ -74,6 +74,10 @@ def test_parse(case: dict[str, Any]) -> None:
     assert [[item.keyword, item.rest, item.span.line, item.span.end_line] for item in found] == case["is"]
     if "columns" in case:
         assert [item.span.column for item in found] == case["columns"]
+    if "gaps" in case:
+        assert [item.gap for item in found] == case["gaps"]
+    if "above" in case:
+        assert [list(item.above) for item in found] == case["above"]
     if "directives" in case:
         assert dict(recipe.directives) == case["directives"]
     if "flags" in case:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from boxwright.errors import DefinitionError
+from boxwright.frontends.recipe.blanks import BLANK
 from boxwright.frontends.recipe.words import expand, expand_words
 from boxwright.model.span import Span
 
@@ -38,6 +40,20 @@ def test_words(case: dict[str, Any]) -> None:
         assert expand_words(case["text"], ENV, HERE, escape) == case["words"]
 
 
+@pytest.mark.parametrize("case", cases("expansion.yaml"))
+def test_expansion(case: dict[str, Any]) -> None:
+    escape = case.get("escape", "\\")
+    if "error" in case:
+        with pytest.raises(DefinitionError) as caught:
+            expand(case["text"], ENV, HERE, escape)
+        assert (caught.value.code, caught.value.where) == (case["error"], HERE)
+        return
+    if "words" in case:
+        assert expand_words(case["text"], ENV, HERE, escape) == case["words"]
+    else:
+        assert expand(case["text"], ENV, HERE, escape) == case["word"]
+
+
 @pytest.mark.parametrize("case", cases("documents.yaml"))
 def test_documents(case: dict[str, Any]) -> None:
     assert expand(case["text"], ENV, HERE, quotes=False) == case["word"]
@@ -61,7 +77,7 @@ def test_any_text_is_expanded_or_a_typed_error(text: str, quotes: bool) -> None:
 @given(st.text(st.characters(exclude_characters="$'\"\\`", exclude_categories=["Cs"])))
 def test_ordinary_text_stays(text: str) -> None:
     assert expand(text, ENV, HERE) == text
-    assert expand_words(text, ENV, HERE) == text.split()
+    assert expand_words(text, ENV, HERE) == re.findall(f"[^{BLANK}]+", text)
 
 
 @given(st.text())
@@ -72,3 +88,11 @@ def test_a_value_is_not_looked_at_again(value: str) -> None:
 def test_deep_nesting_is_a_typed_error() -> None:
     with pytest.raises(DefinitionError):
         expand("${n:-" * 5000, ENV, HERE)
+
+
+def test_values_that_grow_without_end_are_a_typed_error() -> None:
+    half = "x" * (1 << 20)
+    assert expand("$a", {"a": half}, HERE) == half
+    with pytest.raises(DefinitionError) as caught:
+        expand("$a$a", {"a": half}, HERE)
+    assert caught.value.code == "recipe.substitution"

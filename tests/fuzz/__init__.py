@@ -1,0 +1,1 @@
+"""Fuzzing with atheris (libFuzzer for Python): `python -m tests.fuzz TARGET --seconds N`."""
