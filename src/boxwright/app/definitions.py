@@ -35,6 +35,22 @@ def find_definition(directory: str, given: str | None) -> str:
     return os.path.join(directory, present[0])
 
 
+def find_inside(directory: str, given: str | None) -> str:
+    """The same in a context that a stranger may have made: no symbolic link leads out of it."""
+    if given is not None and not os.path.isfile(os.path.join(directory, given)):
+        raise UsageError("definition.not-found", f"the context holds no file {given}")
+    found = find_definition(directory, None if given is None else os.path.join(directory, given))
+    if not is_inside(directory, found):
+        raise DefinitionError("definition.outside", f"{os.path.relpath(found, directory)} leads out of the context")
+    return found
+
+
+def is_inside(directory: str, path: str) -> bool:
+    """Whether `path`, with all symbolic links followed, lies below `directory`."""
+    place = os.path.realpath(directory)
+    return os.path.commonpath((place, os.path.realpath(path))) == place
+
+
 def read_definition(file: str) -> str:
     """The text of a definition."""
     try:
