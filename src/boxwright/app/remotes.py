@@ -12,7 +12,9 @@ import shutil
 import tempfile
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from boxwright.errors import BoxwrightError, FetchError
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
     from boxwright.sources.http import Download, Validators
 
 AT_ONCE = 8
+PATIENCE_SECONDS = 1.0
+WAITING_SECONDS = 24 * 3600
 CONTENT = "content"
 """The name of a fetched file in its tree."""
 
@@ -38,15 +42,31 @@ class Remotes:
         self._store = store
         self._known: dict[Fetch, str | BoxwrightError] = {}
         self._guard = threading.Lock()
+        self._stop = threading.Event()
 
     def identify_all(self, steps: Iterable[Fetch]) -> None:
         """Ask for all at once. What fails says so when its own identity is wanted."""
-        wanted = list(dict.fromkeys(steps))
-        if len(wanted) > 1:
-            from concurrent.futures import ThreadPoolExecutor
+        wanted = deque(dict.fromkeys(steps))
+        if len(wanted) < 2:
+            return
+        # Daemons: an interrupted build doesn't wait for a server that hangs.
+        threads = [threading.Thread(target=self._note_each, args=(wanted,), daemon=True) for _ in range(AT_ONCE)]
+        try:
+            for thread in threads[: len(wanted)]:
+                thread.start()
+            for thread in threads[: len(wanted)]:
+                thread.join()
+        except BaseException:
+            self._stop.set()
+            for thread in threads:
+                if thread.is_alive():
+                    thread.join(PATIENCE_SECONDS)
+            raise
 
-            with ThreadPoolExecutor(AT_ONCE) as pool:
-                list(pool.map(self._note, wanted))
+    def _note_each(self, wanted: deque[Fetch]) -> None:
+        while wanted and not self._stop.is_set():
+            with suppress(IndexError):
+                self._note(wanted.popleft())
 
     def identify(self, step: Fetch) -> str:
         """The digest of a file, or the name of a commit. Raises FetchError."""
@@ -69,7 +89,7 @@ class Remotes:
     def _commit(self, step: Fetch) -> str:
         from boxwright.sources.git import resolve
 
-        found = resolve(step.location, step.ref)
+        found = resolve(step.location, step.ref, cancelled=self._stop.is_set)
         if step.checksum and not found.is_named(step.checksum):
             message = f"{redacted(step.location)} is at {found.commit}, not {step.checksum}"
             raise FetchError("fetch.checksum", message, hint="look at what changed there before you change --checksum")
@@ -83,7 +103,7 @@ class Remotes:
 
         with _Scratch(self._store.home.cache) as target:
             validators = known[1] if known else None
-            fresh = download(step.location, target, known=validators, cancelled=_never)
+            fresh = download(step.location, target, known=validators, cancelled=self._stop.is_set)
             if fresh is None and known is not None:
                 return known[0]
             if fresh is None:  # pragma: no cover - nothing was known, so the server can't say that it didn't change
@@ -123,8 +143,13 @@ class Remotes:
     def _keep(self, path: str, fresh: Download) -> None:
         os.utime(path, (fresh.mtime, fresh.mtime))
         place = self._waiting(fresh.digest)
-        os.makedirs(os.path.dirname(place), mode=0o700, exist_ok=True)
+        directory = os.path.dirname(place)
+        os.makedirs(directory, mode=0o700, exist_ok=True)
         os.replace(path, place)
+        for name in os.listdir(directory):  # of builds that ended before they could use it
+            with suppress(FileNotFoundError):
+                if os.stat(f"{directory}/{name}").st_ctime < time.time() - WAITING_SECONDS:
+                    os.unlink(f"{directory}/{name}")
 
     def _remembered(self, url: str) -> tuple[str, Validators] | None:
         """What was last there, where its content is still here."""
@@ -163,7 +188,3 @@ class _Scratch:
 def _name(url: str) -> str:
     """Under which name an answer is remembered; an address may hold a password, so it is not kept itself."""
     return str(key_of("url", (("url", url),)))
-
-
-def _never() -> bool:
-    return False

@@ -34,7 +34,7 @@ def write_archive(image: Image, reader: TreeReader, destination: Path, name: str
     with fresh_file(destination) as temporary, temporary.open("xb") as file:
         config = stream_archive(file, image, reader, name)
         size = file.tell()
-    return WrittenArtifact("docker-archive", destination, config, size)
+    return WrittenArtifact("docker-archive", destination, config, size, config)
 
 
 def stream_archive(sink: Sink, image: Image, reader: TreeReader, name: str) -> Digest:

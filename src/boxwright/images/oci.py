@@ -116,7 +116,7 @@ def write_archive(image: Image, reader: TreeReader, destination: Path, name: str
         size = file.tell()
         file.seek(len(head))
         file.write(_blob_header(blob_path(layer.digest), layer.size, time))
-    return WrittenArtifact("oci-archive", destination, parts.digest, size)
+    return WrittenArtifact("oci-archive", destination, parts.digest, size, digest_of(parts.config))
 
 
 def _blob_header(path: str, size: int, mtime: int) -> bytes:
@@ -142,16 +142,16 @@ def write_layout(image: Image, reader: TreeReader, destination: Path, name: str,
             with fresh_directory(destination) as temporary:
                 (temporary / "blobs" / "sha256").mkdir(parents=True)
                 (temporary / "oci-layout").write_bytes(LAYOUT)
-                digest, size = _add(image, reader, temporary, name, packing)
-            return WrittenArtifact("oci", destination, digest, size)
+                parts, size = _add(image, reader, temporary, name, packing)
+            return WrittenArtifact("oci", destination, parts.digest, size, digest_of(parts.config))
         if not (destination / "oci-layout").is_file() or not (destination / "index.json").is_file():
             raise not_empty(destination, "an OCI layout")
         (destination / "blobs" / "sha256").mkdir(parents=True, exist_ok=True)
-        digest, size = _add(image, reader, destination, name, packing)
-        return WrittenArtifact("oci", destination, digest, size)
+        parts, size = _add(image, reader, destination, name, packing)
+        return WrittenArtifact("oci", destination, parts.digest, size, digest_of(parts.config))
 
 
-def _add(image: Image, reader: TreeReader, layout: Path, name: str, packing: Packing) -> tuple[Digest, int]:
+def _add(image: Image, reader: TreeReader, layout: Path, name: str, packing: Packing) -> tuple[Documents, int]:
     """Add an image's blobs to a layout and its descriptor to the index; when that fails, no new blob stays."""
     blobs = layout / "blobs" / "sha256"
     with ExitStack() as undo:
@@ -169,7 +169,7 @@ def _add(image: Image, reader: TreeReader, layout: Path, name: str, packing: Pac
                 _settle(undo, written, layout / blob_path(digest_of(data)))
             _add_to_index(undo, layout, parts.descriptor, name)
             undo.pop_all()
-    return parts.digest, layer.size + len(parts.config) + len(parts.manifest)
+    return parts, layer.size + len(parts.config) + len(parts.manifest)
 
 
 def _settle(undo: ExitStack, written: Path, blob: Path) -> None:
