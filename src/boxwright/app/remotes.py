@@ -47,14 +47,15 @@ class Remotes:
     def identify_all(self, steps: Iterable[Fetch]) -> None:
         """Ask for all at once. What fails says so when its own identity is wanted."""
         wanted = deque(dict.fromkeys(steps))
-        if len(wanted) < 2:
+        count = min(len(wanted), AT_ONCE)
+        if count < 2:
             return
         # Daemons: an interrupted build doesn't wait for a server that hangs.
-        threads = [threading.Thread(target=self._note_each, args=(wanted,), daemon=True) for _ in range(AT_ONCE)]
+        threads = [threading.Thread(target=self._note_each, args=(wanted,), daemon=True) for _ in range(count)]
         try:
-            for thread in threads[: len(wanted)]:
+            for thread in threads:
                 thread.start()
-            for thread in threads[: len(wanted)]:
+            for thread in threads:
                 thread.join()
         except BaseException:
             self._stop.set()
@@ -64,9 +65,12 @@ class Remotes:
             raise
 
     def _note_each(self, wanted: deque[Fetch]) -> None:
-        while wanted and not self._stop.is_set():
-            with suppress(IndexError):
-                self._note(wanted.popleft())
+        while not self._stop.is_set():
+            try:
+                step = wanted.popleft()
+            except IndexError:
+                return
+            self._note(step)
 
     def identify(self, step: Fetch) -> str:
         """The digest of a file, or the name of a commit. Raises FetchError."""

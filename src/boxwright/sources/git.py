@@ -60,8 +60,9 @@ def resolve(remote: str, ref: str, *, cancelled: Callable[[], bool] = never) -> 
     if ref and (not _REF.fullmatch(ref) or ".." in ref):
         raise FetchError("git.ref", f"{ref!r} is no name of a branch, a tag or a commit")
     name = ref.removeprefix("refs/")
-    asked = [f"refs/heads/{name}", f"refs/tags/{name}", f"refs/tags/{name}^{{}}", f"refs/{name}"] if ref else ["HEAD"]
-    finished = _git(["ls-remote", "--", _checked(remote), *asked], cancelled=cancelled)
+    asked = [f"refs/heads/{name}", f"refs/tags/{name}", f"refs/{name}"] if ref else ["HEAD"]
+    patterns = [pattern for place in asked for pattern in (place, f"{place}^{{}}")]
+    finished = _git(["ls-remote", "--", _checked(remote), *patterns], cancelled=cancelled)
     if finished.status:
         raise _failed(remote, finished)
     lines = (line.split("\t", 1) for line in finished.stdout.decode("utf-8", "replace").splitlines())
@@ -105,7 +106,9 @@ def checkout(
         update = [*here, "submodule", "--quiet", "update", "--init", "--recursive"]
         if _git([*update, "--depth=1"], cancelled=cancelled).status:
             _must(update, remote, cancelled)
-    seconds = int(_must([*here, "show", "--no-patch", "--format=%ct", commit, "--"], remote, cancelled).stdout or b"0")
+    seconds = int(
+        _must([*here, "log", "--max-count=1", "--format=%ct", "HEAD", "--"], remote, cancelled).stdout or b"0"
+    )
     if keep_git_dir:
         _must([*here, "remote", "set-url", "--", "origin", _without_password(remote)], remote, cancelled)
         os.unlink(f"{directory}/.git/index")
