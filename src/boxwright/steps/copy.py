@@ -154,8 +154,8 @@ class _Fill:
         self.selected = selected
         self._workspace = workspace
         self._copy = copy
-        self._parent = parent
         self._control = control
+        self._owner = parse_owner(copy.owner, workspace, parent) if copy.owner else None
 
     def run(self, key: Digest, start: Snapshot, last: Sequence[Entry]) -> Snapshot:
         """Fill a layer on top of `start`, which holds `last` already."""
@@ -172,7 +172,7 @@ class _Fill:
             raise NeedsAll  # a layer on top would hide most of the one below, and keep it alive
         with self._workspace.draft(start) as draft:
             placed: Mapping[str, Change] = place_directories(
-                self._workspace, start, draft.upper, changes, self._control.epoch
+                self._workspace, start, draft.upper, changes, self._control.epoch, self._owner or (0, 0)
             )
             write_files(self._workspace, draft.upper, _last_of_each(writes), self._control.cancelled)
             _set_times(draft.upper, "", placed)
@@ -181,7 +181,7 @@ class _Fill:
 
     def _ownership(self, item: Selected) -> Ownership:
         copy = self._copy
-        owner = parse_owner(copy.owner, self._workspace, self._parent) if copy.owner else None
+        owner = self._owner
         unpacked = copy.unpack and item.origin.snapshot is not None
         if owner is None and item.origin.snapshot is not None and not unpacked:
             owner = (0, 0)

@@ -16,6 +16,7 @@ from boxwright.model.tree import (
     DIRECTORY,
     FILE,
     HARDLINK,
+    SYMLINK,
     Entry,
     Manifest,
     directory_entry,
@@ -61,7 +62,8 @@ class Selected:
 def select(workspace: Workspace, contexts: Contexts, step: Copy, inputs: StepInputs) -> tuple[Selected, ...] | None:
     """Everything that the step copies, in order; None while a snapshot that it reads has not been built.
 
-    Raises BoxwrightError `copy.not-found` where a source matches nothing.
+    Symbolic links that are named are followed inside their tree. Raises BoxwrightError `copy.not-found` where a source
+    is missing; a pattern may match nothing.
     """
     found: list[Selected] = []
     unwanted = contexts.matcher(step.exclude) if step.exclude else None
@@ -148,16 +150,13 @@ def _inline(name: str, data: bytes) -> Selected:
 def _matches(workspace: Workspace, manifest: Manifest, path: str, origin: Origin) -> list[Selected]:
     clean = posixpath.normpath("/" + path).lstrip("/")
     if WILD.isdisjoint(clean):
-        follow = origin.snapshot is not None or clean == ""
-        located = workspace.locate(manifest, clean, follow=follow)
+        located = workspace.locate(manifest, clean)
         if located.entry is None:
             raise _missing(path)
         entry = _content_of(workspace, manifest, located.entry)
         return [Selected(located.path, posixpath.basename(clean), entry, origin)]
     matches: list[Selected] = []
     _expand(workspace, manifest, workspace.root(manifest), "", clean.split("/"), matches, origin)
-    if not matches:
-        raise _missing(path)
     return matches
 
 
@@ -177,9 +176,19 @@ def _expand(
             continue
         path = f"{prefix}{name}"
         if len(parts) == 1:
-            matches.append(Selected(path, name, _content_of(workspace, manifest, entry), origin))
+            matches.append(_followed(workspace, manifest, path, entry, origin))
         elif entry.kind == DIRECTORY:
             _expand(workspace, manifest, entry, f"{path}/", parts[1:], matches, origin)
+
+
+def _followed(workspace: Workspace, manifest: Manifest, path: str, entry: Entry, origin: Origin) -> Selected:
+    """A match; of a symbolic link what it leads to, under its own name."""
+    if entry.kind != SYMLINK:
+        return Selected(path, entry.name, _content_of(workspace, manifest, entry), origin)
+    located = workspace.locate(manifest, path)
+    if located.entry is None:
+        raise _missing(path)
+    return Selected(located.path, entry.name, _content_of(workspace, manifest, located.entry), origin)
 
 
 def _content_of(workspace: Workspace, manifest: Manifest, entry: Entry) -> Entry:
