@@ -23,7 +23,8 @@ def place_directories(
 ) -> dict[str, Change]:
     """Make in `upper` each directory that `changes` names; returns the changes with the entries of new parents.
 
-    Those are `owner`'s. No path of `changes` may lead through a symbolic link of the parent's tree (see `Workspace.locate`).
+    Those are `owner`'s. No path of `changes` may lead through a symbolic link of the parent's tree (see
+    `Workspace.locate`).
     """
     return _place(
         workspace,

@@ -1,0 +1,41 @@
+"""What names a git repository, in a data file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from boxwright.model.giturl import GitUrl, parse_git_url, redacted
+
+CASES = yaml.safe_load((Path(__file__).parents[2] / "cases" / "model" / "giturl.yaml").read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case["text"])
+def test_names(case: dict[str, Any]) -> None:
+    wanted = dict(case)
+    found = parse_git_url(wanted.pop("text"))
+    assert found == (None if wanted["remote"] is None else GitUrl(**wanted))
+
+
+@given(st.text(alphabet="abc:/@#?=.-git\n ", max_size=40))
+def test_whatever_it_is_no_option(text: str) -> None:
+    found = parse_git_url(text)
+    assert found is None or not found.remote.startswith("-")
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("https://a:b@c/d", "https://***@c/d"),
+        ("https://a@c/d", "https://a@c/d"),
+        ("ADD https://:token@c/d https://x:y@z/ /e", "ADD https://***@c/d https://***@z/ /e"),
+        ("https://c/d@e:f", "https://c/d@e:f"),
+    ],
+)
+def test_passwords_are_not_shown(text: str, shown: str) -> None:
+    assert redacted(text) == shown
