@@ -143,6 +143,7 @@ def _tidy(directory: str, seconds: int, *, keep_git_dir: bool) -> None:
             if not stat.S_ISLNK(mode):
                 os.chmod(path, 0o755 if stat.S_ISDIR(mode) or mode & 0o100 else 0o644)
             os.utime(path, (seconds, seconds), follow_symlinks=False)
+    os.utime(directory, (seconds, seconds))
 
 
 def _git(arguments: Sequence[str], *, cancelled: Callable[[], bool]) -> Finished:
