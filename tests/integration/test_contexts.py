@@ -120,6 +120,14 @@ def test_a_stranger_does_not_get_out_of_a_context(boxwright: Program, web: Web, 
     assert "[definition." in build(boxwright, tmp_path / "b.tgz", "-f", outside / "Dockerfile", status=2)
 
 
+def test_an_error_in_a_fetched_definition_has_its_place(boxwright: Program, tmp_path: Path) -> None:
+    data = tar_of(tmp_path / "c.tgz", **{"x/Dockerfile": "FROM scratch\nCOPY missing /\n"})
+    said = build(boxwright, "-", "-f", "x/Dockerfile", stdin=data, status=1)
+    assert said.count("x/Dockerfile:2") >= 1
+    assert "scratch-" not in said
+    assert "the context holds no definition" in build(boxwright, "-", stdin=data, status=2)
+
+
 def test_nothing_of_a_fetched_context_is_left(fresh_boxwright: Program, tmp_path: Path) -> None:
     data = tar_of(tmp_path / "c.tgz", Dockerfile=RECIPE, a="A")
     build(fresh_boxwright, "-", stdin=data)

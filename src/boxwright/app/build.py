@@ -102,7 +102,8 @@ def prepare(request: BuildRequest, store: Store, environment: Mapping[str, str])
         images=named.images,
         aliases=named.aliases,
     )
-    graph = build_graph(text, file, resolver=resolver, options=options)
+    shown = os.path.relpath(file, given.directory) if given.fetched and file != "-" else file
+    graph = build_graph(text, shown, resolver=resolver, options=options)
     unused = unused_build_args(text, file, request.build_args) if request.build_args else ()
     contexts = _contexts(given, named.trees, file, graph, store, moment)
     sandbox = LateSandbox(store.home.cache)
