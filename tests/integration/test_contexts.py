@@ -96,8 +96,15 @@ def test_a_definition_alone(boxwright: Program, web: Web, tmp_path: Path) -> Non
     assert "[definition.encoding]" in build(boxwright, tmp_path / "noise", status=2)
 
 
+def test_rules_of_a_fetched_context_count(boxwright: Program, web: Web, tmp_path: Path) -> None:
+    recipe = "FROM scratch\nCOPY . /\n"
+    commit(web.repositories / "x.git", {"Dockerfile": recipe, "a": "A", "b": "B", ".dockerignore": "b\n.d*\n"})
+    build(boxwright, f"{web.url}/git/x.git", "-o", f"rootfs:{tmp_path / 'out'}")
+    assert files_in(tmp_path / "out") == {"Dockerfile", "a"}
+
+
 def test_the_time_of_a_repository_is_its_commits(boxwright: Program, web: Web) -> None:
-    commit(web.repositories / "x.git", {"Dockerfile": RECIPE, "a": "A"})
+    commit(web.repositories / "x.git", {"Dockerfile": RECIPE, "a": "of its time"})
     build(boxwright, f"{web.url}/git/x.git", "-t", "timed")
     assert json.loads(boxwright("inspect", "timed").out)[0]["created"] == 981173106
 

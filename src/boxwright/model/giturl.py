@@ -60,8 +60,12 @@ def _asked(query: str) -> dict[str, str] | None:
     return {_QUERY[name]: value for name, _, value in pairs}
 
 
-def redacted(url: str) -> str:
-    """`url` without a password, for people to read."""
-    return re.sub(
-        r"(://)([^/@:\s]*)(:[^/@\s]*)?@", lambda match: f"{match[1]}{match[2] if not match[3] else '***'}@", url
-    )
+def without_password(url: str) -> str:
+    """`url` with its user's name and no password; what stands alone before ``@`` may be a token, and goes over HTTP."""
+    plain = re.sub(r"(://[^/@:]*):[^/@]*@", r"\1@", url)
+    return re.sub(r"^(https?://)[^/@]*@", r"\1", plain, flags=re.IGNORECASE)
+
+
+def redacted(text: str) -> str:
+    """`text` for people to read: without the passwords and tokens of the addresses in it."""
+    return re.sub(r"(https?://|://[^/@:\s]*:)[^/@\s]*@", r"\1***@", text)

@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from boxwright.errors import FetchError
-from boxwright.model.giturl import redacted
+from boxwright.model.giturl import redacted, without_password
 from boxwright.sources.process import Finished, never, run_program
 
 _WHOLE = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
@@ -110,7 +110,7 @@ def checkout(
         _must([*here, "log", "--max-count=1", "--format=%ct", "HEAD", "--"], remote, cancelled).stdout or b"0"
     )
     if keep_git_dir:
-        _must([*here, "remote", "set-url", "--", "origin", _without_password(remote)], remote, cancelled)
+        _must([*here, "remote", "set-url", "--", "origin", without_password(remote)], remote, cancelled)
         os.unlink(f"{directory}/.git/index")
         _must([*here, "read-tree", commit], remote, cancelled)
     _tidy(directory, max(0, seconds), keep_git_dir=keep_git_dir)
@@ -192,10 +192,6 @@ def _checked(remote: str) -> str:
     if remote.startswith("-") or host.startswith("-"):
         raise FetchError("git.url", f"{redacted(remote)!r} is no address of a repository")
     return remote
-
-
-def _without_password(remote: str) -> str:
-    return re.sub(r"(://[^/@:]*):[^/@]*@", r"\1@", remote)
 
 
 def _no_ref(remote: str, ref: str) -> FetchError:

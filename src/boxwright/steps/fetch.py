@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from boxwright.model.digest import Digest
+from boxwright.model.giturl import without_password
 from boxwright.model.image import Snapshot
 from boxwright.model.step import Fetch, Step
 from boxwright.ports import Fields, StepControl, StepInputs, Workspace
@@ -29,7 +30,7 @@ def fetch_fields(step: Fetch, identity: str) -> Fields:
     return (
         ("kind", step.kind),
         ("content", identity),
-        ("repository", step.location if step.keep_git_dir else None),
+        ("repository", without_password(step.location) if step.keep_git_dir else None),
     )
 
 
