@@ -206,20 +206,57 @@ def test_links_lead_nowhere_else(boxwright: Program, context: Context, web: Web,
         assert "[copy.not-found]" in result.err or not (out / "hostname").exists(), result
 
 
-def test_gits_own_protocol(boxwright: Program, context: Context, project: Path, tmp_path: Path) -> None:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+        return int(probe.getsockname()[1])
+
+
+def wait_for(port: int) -> None:
+    """Until something listens there."""
+    for _ in range(200):
+        with socket.socket() as probe:
+            if not probe.connect_ex(("127.0.0.1", port)):
+                return
+        time.sleep(0.05)
+    pytest.fail("no server")
+
+
+def test_gits_own_protocol(boxwright: Program, context: Context, project: Path, tmp_path: Path) -> None:
+    port = free_port()
     words = ["git", "daemon", "--reuseaddr", "--listen=127.0.0.1", f"--port={port}", "--export-all"]
     with subprocess.Popen([*words, f"--base-path={project.parent}", project.parent], stderr=subprocess.PIPE) as daemon:
         try:
-            for _ in range(100):
-                with socket.socket() as probe:
-                    if not probe.connect_ex(("127.0.0.1", port)):
-                        break
-                time.sleep(0.05)
+            wait_for(port)
             added(boxwright, context, tmp_path / "out", f"ADD git://127.0.0.1:{port}/project.git#v1 /")
         finally:
             subprocess.run(["pkill", "-P", str(daemon.pid)], check=False)
             daemon.terminate()
     assert (tmp_path / "out/README").read_text() == "one"
+
+
+@pytest.mark.engine("ssh")
+def test_over_ssh_with_the_users_own_key(boxwright: Program, context: Context, project: Path, tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    keys = home / ".ssh"
+    keys.mkdir(parents=True, mode=0o700)
+    for name in ("host", "id_ed25519"):
+        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", keys / name], check=True)
+    port = free_port()
+    host_key = " ".join((keys / "host.pub").read_text().split()[:2])
+    (keys / "known_hosts").write_text(f"[127.0.0.1]:{port} {host_key}\n")
+    options = (f"HostKey={keys}/host", f"AuthorizedKeysFile={keys}/id_ed25519.pub", "StrictModes=no", "PidFile=none")
+    words = ["/usr/sbin/sshd", "-D", "-f", "/dev/null", "-o", f"ListenAddress=127.0.0.1:{port}"]
+    with subprocess.Popen([*words, *(word for option in options for word in ("-o", option))]) as daemon:
+        try:
+            url = f"ssh://root@127.0.0.1:{port}{project}"
+            place = context(f"FROM scratch\nADD {url}#v1 /\n")
+            at_home = boxwright.with_environment(HOME=str(home))
+            wait_for(port)
+            at_home("build", place, "-q", "-o", f"rootfs:{tmp_path / 'out'}")
+            assert (tmp_path / "out/README").read_text() == "one"
+            (keys / "known_hosts").write_text("")
+            other = context(f"FROM scratch\nADD {url}#main /\n", name="other")
+            assert "[git.fetch]" in at_home("build", other, status=5).err
+        finally:
+            daemon.terminate()
