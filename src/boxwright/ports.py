@@ -233,11 +233,23 @@ class ContextTree(NamedTuple):
     started: int
 
 
+class PathRules(Protocol):
+    """Patterns on the paths of a tree."""
+
+    def ignored(self, path: str) -> bool:
+        """Whether they match `path`, or a directory above it that no exception below brings back."""
+        ...
+
+
 class Contexts(Protocol):
     """The build contexts of this build; ``""`` is the main one."""
 
     def tree(self, name: str) -> ContextTree:
         """The context `name`, read once."""
+        ...
+
+    def matcher(self, patterns: tuple[str, ...]) -> PathRules:
+        """What tells which paths patterns match that are written as in .dockerignore. Raises DefinitionError."""
         ...
 
 

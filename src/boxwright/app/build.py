@@ -5,23 +5,26 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 from boxwright.app.bases import BaseFetcher, BaseResolver
 from boxwright.app.configuration import configuration_for
 from boxwright.app.contexts import LocalContexts
 from boxwright.app.definitions import find_definition, read_definition
+from boxwright.app.givens import KEEP_GIT_DIR, Given, Named
 from boxwright.app.moment import Moment, build_moment
 from boxwright.app.privileges import ensure_privileges
 from boxwright.app.sandboxes import LateSandbox
+from boxwright.errors import UsageError
 from boxwright.events import Message, Planned
 from boxwright.frontends.recipe.frontend import RecipeOptions, build_graph, proxy_args, unused_build_args
+from boxwright.frontends.recipe.predefined import same_platform
 from boxwright.model.digest import Digest
 from boxwright.model.graph import Graph
 from boxwright.model.image import HistoryEntry, Image, Snapshot
 from boxwright.model.plan import Action, Plan
-from boxwright.model.step import Base, Copy, MakeDirectory, Run, Scratch
-from boxwright.ports import Emit
+from boxwright.model.step import Base, ContextSource, Copy, Fetch, MakeDirectory, Run, Scratch, Step
+from boxwright.ports import Emit, StepKind
 from boxwright.solver.keys import Keys, Kinds
 from boxwright.solver.planner import make_plan
 from boxwright.solver.scheduler import Conditions, Failed, Scheduler
@@ -36,11 +39,16 @@ DIRECTIVES_END = 4096
 
 
 class BuildRequest(NamedTuple):
-    """What the user asked for. `text` replaces the file's text (standard input)."""
+    """What the user asked for. `directory` may be anything that `app.given` makes a context of.
+
+    `text` replaces the file's text, `stdin` is read where the context is ``-``. `contexts` are by their names as
+    `frontends.recipe.options.context_name` has them.
+    """
 
     directory: str
     file: str | None = None
     text: str | None = None
+    stdin: BinaryIO | None = None
     tags: tuple[str, ...] = ()
     build_args: Mapping[str, str] = MappingProxyType({})
     labels: tuple[tuple[str, str], ...] = ()
@@ -68,6 +76,7 @@ class Build(NamedTuple):
     refuse: frozenset[int]
     sandbox: LateSandbox
     moment: Moment
+    contexts: LocalContexts
     unused_arguments: tuple[str, ...] = ()
 
 
@@ -79,37 +88,117 @@ def machine_platform() -> str:
 
 def prepare(request: BuildRequest, store: Store, environment: Mapping[str, str]) -> Build:
     """Read the definition, make the graph and plan it. Runs nothing but what resolving a base needs."""
-    file = find_definition(request.directory, request.file) if request.text is None else "-"
-    text = request.text if request.text is not None else read_definition(file)
+    given, file, text = _given(request, store)
     if "error" in text[:DIRECTIVES_END] and "check" in text[:DIRECTIVES_END].lower():
         from boxwright.app.check import refuse_findings
 
-        refuse_findings(request.directory, file, text)
-    moment = build_moment(environment, request.build_args, request.directory)
-    configuration = configuration_for(request.directory, environment)
+        refuse_findings(given.directory, file, text)
+    moment = build_moment(
+        environment, request.build_args, None if given.fetched else given.directory, committed=given.committed
+    )
+    # A stranger's tree says nothing about this machine's bases and mirrors.
+    configuration = configuration_for(store.scratch() if given.fetched else given.directory, environment)
     resolver = BaseResolver(store, pull=request.pull, configured=configuration.bases)
+    named = _named(request)
     options = RecipeOptions(
         build_args=request.build_args,
         target=request.target,
-        platform=request.platform or machine_platform(),
+        platform=_platform(request.platform),
         labels=request.labels,
         network=request.network,
-        contexts=frozenset(request.contexts),
+        contexts=frozenset(named.trees),
+        images=named.images,
+        aliases=named.aliases,
         validate=request.validate,
         marked=request.marked,
     )
-    graph = build_graph(text, file, resolver=resolver, options=options)
+    shown = os.path.relpath(file, given.directory) if given.fetched and file != "-" else file
+    graph = build_graph(text, shown, resolver=resolver, options=options)
     unused = unused_build_args(text, file, request.build_args) if request.build_args else ()
-    contexts = LocalContexts(store, {"": request.directory, **request.contexts}, file, moment.epoch)
+    contexts = _contexts(given, named.trees, file, graph, store, moment)
     sandbox = LateSandbox(store.home.cache)
     fetcher = BaseFetcher(store, mirror=request.mirror, mirrors=configuration.mirrors, environment=environment)
-    kinds = _kinds(request, store, contexts, sandbox, moment, environment, fetcher)
+    kinds = _kinds(request, store, graph, contexts, sandbox, moment, environment, fetcher)
     pull = _unpinned_bases(graph) if request.pull else frozenset()
     keys = Keys(graph, kinds, _finder(store), pull)
     refuse = pull | _steps(graph) if request.no_cache else pull
     keep = [item.node for item in graph.history if item.node is not None] if request.layers else ()
     plan = make_plan(graph, keys, refuse=refuse, keep=keep)
-    return Build(file, graph, plan, keys, refuse, sandbox, moment, unused)
+    return Build(file, graph, plan, keys, refuse, sandbox, moment, contexts, unused)
+
+
+def _given(request: BuildRequest, store: Store) -> tuple[Given, str, str]:
+    """The main context, the definition's file and its text."""
+    if os.path.isdir(request.directory):
+        given = Given(request.directory)
+    else:
+        from boxwright.app.given import open_context
+
+        keep = request.build_args.get(KEEP_GIT_DIR) in ("1", "true")
+        given = open_context(request.directory, store, request.stdin, keep_git_dir=keep)
+    if request.text is not None:
+        return given, "-", request.text
+    if not given.fetched:
+        file = find_definition(given.directory, request.file)
+        return given, file, read_definition(file)
+    from boxwright.app.given import definition_of
+
+    return given, *definition_of(given, request.file)
+
+
+def _named(request: BuildRequest) -> Named:
+    if not request.contexts:
+        return Named()
+    from boxwright.app.given import named_contexts
+
+    return named_contexts(request.contexts)
+
+
+def _contexts(
+    given: Given, trees: Mapping[str, str], file: str, graph: Graph, store: Store, moment: Moment
+) -> LocalContexts:
+    """The contexts, of which those that must be fetched are fetched where the graph takes something from them."""
+    directories = {"": given.directory}
+    fetched = {""} if given.fetched else set()
+    for name, word in trees.items():
+        directories[name] = word
+        if not os.path.isdir(word) and name in used_contexts(graph):
+            from boxwright.app.given import open_named
+
+            tree = open_named(word, name, store)
+            directories[name] = tree.directory
+            fetched |= {name} if tree.fetched else set()
+    return LocalContexts(store, directories, file, moment.epoch, fetched)
+
+
+def used_contexts(graph: Graph) -> frozenset[str]:
+    """The named contexts that steps of a graph take something from."""
+    copied = (
+        source.context
+        for node in graph.nodes
+        if isinstance(node.step, Copy)
+        for source in node.step.sources
+        if isinstance(source, ContextSource)
+    )
+    mounted = (
+        dict(mount.options).get("context", "")
+        for node in graph.nodes
+        if isinstance(node.step, Run)
+        for mount in node.step.mounts
+    )
+    return frozenset((*copied, *mounted)) - {""}
+
+
+def _platform(asked: str) -> str:
+    """The platform that is built for. Raises UsageError `usage.platform` for another one than this machine's."""
+    own = machine_platform()
+    if asked and not same_platform(asked, own):
+        raise UsageError(
+            "usage.platform",
+            f"--platform {asked}: this machine builds for {own}",
+            hint="leave it out, or build on a machine of that platform",
+        )
+    return own
 
 
 def _finder(store: Store) -> Callable[[Digest], Snapshot | None]:
@@ -131,13 +220,14 @@ def _unpinned_bases(graph: Graph) -> frozenset[int]:
 
 
 def _steps(graph: Graph) -> frozenset[int]:
-    """Everything but the bases."""
-    return frozenset(position for position, node in enumerate(graph.nodes) if not isinstance(node.step, Base))
+    """Everything but what comes from outside, which is asked for anyway."""
+    return frozenset(position for position, node in enumerate(graph.nodes) if not isinstance(node.step, Base | Fetch))
 
 
 def _kinds(
     request: BuildRequest,
     store: Store,
+    graph: Graph,
     contexts: LocalContexts,
     sandbox: LateSandbox,
     moment: Moment,
@@ -152,7 +242,7 @@ def _kinds(
     given = proxy_args(request.build_args)
     names = [name for lower in PROXIES for name in (lower, lower.upper()) if name not in dict(given)]
     proxies = given + tuple((name, environment[name]) for name in names if environment.get(name))
-    return {
+    kinds: dict[type[Step], StepKind] = {
         Scratch: ScratchKind(store),
         Base: BaseKind(store, fetcher),
         MakeDirectory: MakeDirectoryKind(store),
@@ -165,6 +255,15 @@ def _kinds(
             epoch_in_key=moment.epoch if moment.given else None,
         ),
     }
+    fetches = [node.step for node in graph.nodes if isinstance(node.step, Fetch)]
+    if fetches:
+        from boxwright.app.remotes import Remotes
+        from boxwright.steps.fetch import FetchKind
+
+        remotes = Remotes(store)
+        remotes.identify_all(fetches)
+        kinds[Fetch] = FetchKind(store, remotes)
+    return kinds
 
 
 def execute(build: Build, request: BuildRequest, store: Store, emit: Emit) -> Image:
@@ -210,6 +309,8 @@ def layered(build: Build) -> tuple[HistoryEntry, ...]:
 
 def history_name(build: Build, request: BuildRequest) -> str:
     """Under which name the builds of this definition are remembered."""
+    if not os.path.isdir(request.directory):
+        return f"{request.directory}#{request.file or ''}#{request.target}"
     return f"{os.path.realpath(build.definition)}#{request.target}"
 
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 
-from boxwright.app.build import Build, BuildRequest
-from boxwright.app.contexts import LocalContexts
+from boxwright.app.build import Build
 from boxwright.errors import BoxwrightError
 from boxwright.model.graph import Node
 from boxwright.model.step import ContextSource, Copy
@@ -20,10 +19,9 @@ from boxwright.store.trees import Trees
 class SourceChanges:
     """Compares build contexts as they are with what was copied from them."""
 
-    def __init__(self, build: Build, request: BuildRequest, store: Store) -> None:
+    def __init__(self, build: Build, store: Store) -> None:
         self._store = store
-        directories = {"": request.directory, **request.contexts}
-        self._contexts = LocalContexts(store, directories, build.definition, build.moment.epoch)
+        self._contexts = build.contexts
 
     def files(self, node: Node, key: str) -> list[str]:
         """The files in directories that a COPY took, under `key`, and that changed; nothing where that isn't known."""

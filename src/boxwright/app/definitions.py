@@ -9,8 +9,12 @@ from boxwright.errors import DefinitionError, UsageError
 RECIPES = ("Recipe", "Dockerfile", "Containerfile")
 
 
-def find_definition(directory: str, given: str | None) -> str:
-    """The file that says what to build. Raises where there is none, or several and none was named."""
+def find_definition(directory: str, given: str | None, *, called: str = "") -> str:
+    """The file that says what to build. Raises where there is none, or several and none was named.
+
+    `called` is what the directory is called in an error.
+    """
+    called = called or directory
     if given is not None:
         candidates = (given, os.path.join(directory, given))
         found = next((path for path in candidates if os.path.isfile(path)), None)
@@ -18,21 +22,38 @@ def find_definition(directory: str, given: str | None) -> str:
             raise UsageError("definition.not-found", f"there is no file {given}")
         return found
     if not os.path.isdir(directory):
-        raise UsageError("definition.not-found", f"there is no directory {directory}")
+        raise UsageError("definition.not-found", f"there is no directory {called}")
     present = [name for name in RECIPES if os.path.isfile(os.path.join(directory, name))]
     if not present:
         raise DefinitionError(
             "definition.none",
-            f"{directory} holds no definition ({', '.join(RECIPES)})",
+            f"{called} holds no definition ({', '.join(RECIPES)})",
             hint="name one with -f FILE",
         )
     if len(present) > 1:
         raise DefinitionError(
             "definition.several",
-            f"{directory} holds {' and '.join(present)}",
+            f"{called} holds {' and '.join(present)}",
             hint=f"name one, such as -f {present[0]}",
         )
     return os.path.join(directory, present[0])
+
+
+def find_inside(directory: str, given: str | None) -> str:
+    """The same in a context that a stranger may have made: no symbolic link leads out of it."""
+    if given is not None and not os.path.isfile(os.path.join(directory, given)):
+        raise UsageError("definition.not-found", f"the context holds no file {given}")
+    path = None if given is None else os.path.join(directory, given)
+    found = find_definition(directory, path, called="the context")
+    if not is_inside(directory, found):
+        raise DefinitionError("definition.outside", f"{os.path.relpath(found, directory)} leads out of the context")
+    return found
+
+
+def is_inside(directory: str, path: str) -> bool:
+    """Whether `path`, with all symbolic links followed, lies below `directory`."""
+    place = os.path.realpath(directory)
+    return os.path.commonpath((place, os.path.realpath(path))) == place
 
 
 def read_definition(file: str) -> str:

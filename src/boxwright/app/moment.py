@@ -19,14 +19,23 @@ class Moment(NamedTuple):
     given: bool
 
 
-def build_moment(environment: Mapping[str, str], build_args: Mapping[str, str], directory: str | None) -> Moment:
-    """Given (``--build-arg`` or environment), else the last commit of the context, else a constant."""
+def build_moment(
+    environment: Mapping[str, str],
+    build_args: Mapping[str, str],
+    directory: str | None,
+    committed: int | None = None,
+) -> Moment:
+    """Given (``--build-arg`` or environment), else the last commit of the context, else a constant.
+
+    `committed` is that commit's time where it is known.
+    """
     text = build_args.get("SOURCE_DATE_EPOCH") or environment.get("SOURCE_DATE_EPOCH")
     if text:
         if not text.isdecimal():
             raise UsageError("usage.epoch", f"SOURCE_DATE_EPOCH={text}: seconds since 1970 are expected")
         return Moment(int(text), given=True)
-    committed = _last_commit(directory) if directory else None
+    if committed is None and directory:
+        committed = _last_commit(directory)
     return Moment(CONSTANT if committed is None else committed, given=False)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,10 +19,15 @@ _OUTPUT = re.compile(r"([a-z][a-z-]*)((?:,[a-z]+=[^,:]*)*):(.+)", re.DOTALL)
 
 @dataclass(frozen=True, slots=True)
 class Delivered:
-    """Where an image went: a path, or a name in an engine. `kind` is of the output, or the engine."""
+    """Where an image went: a path, or a name in an engine. `kind` is of the output, or the engine.
+
+    `digest` and `config` are as `WrittenArtifact` has them, empty for an engine.
+    """
 
     kind: str
     place: str
+    digest: str = ""
+    config: str = ""
 
 
 def parse_output(text: str, name: str) -> WriteRequest:
@@ -72,11 +78,31 @@ def deliver(
     requests = [parse_output(text, name) for text in outputs]
     ensure_privileges()
     layers = layers_of(history, store)
-    delivered = [
-        Delivered(request.kind, str(write_request(image, store, request, layers).path)) for request in requests
-    ]
+    written = [write_request(image, store, request, layers) for request in requests]
+    delivered = [Delivered(it.kind, str(it.path), it.digest, it.config or "") for it in written]
     if loads:
         from boxwright.images.load import load
 
         delivered.extend(Delivered(engine, load(image, store, engine, name=name, layers=layers)) for engine in loads)
     return tuple(delivered)
+
+
+def metadata(image: Image, names: Sequence[str], delivered: Sequence[Delivered]) -> str:
+    """What was built, as JSON with BuildKit's names (docker buildx build, ``--metadata-file``) and some of our own.
+
+    The digests are those of the first OCI layout or archive that was written. Without one, ``containerimage.digest``
+    is the image's identity, and there is no configuration yet that could have a digest.
+    """
+    with_config = [item for item in delivered if item.config]
+    manifest = next((item.digest for item in with_config if item.digest != item.config), image.identity)
+    fields: dict[str, object] = {
+        "containerimage.digest": manifest,
+        "image.name": ",".join(names),
+        "boxwright.identity": image.identity,
+        "boxwright.size": image.size,
+        "boxwright.created": image.created,
+        "boxwright.outputs": [{"type": it.kind, "place": it.place, "digest": it.digest} for it in delivered],
+    }
+    if with_config:
+        fields["containerimage.config.digest"] = with_config[0].config
+    return json.dumps(fields, indent=2, sort_keys=True) + "\n"

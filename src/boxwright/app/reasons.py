@@ -32,7 +32,7 @@ def reasons_of(build: Build, request: BuildRequest, store: Store) -> tuple[Reaso
     """One for each step, in the order of the graph."""
     last = History(store).last(history_name(build, request))
     now = step_records(build)
-    changes = SourceChanges(build, request, store)
+    changes = SourceChanges(build, store)
     reasons: list[Reason] = []
     for node, decision, record, before in zip(
         build.graph.nodes, build.plan.decisions, now, match(last, now), strict=True

@@ -21,3 +21,13 @@ def build_args(given: Sequence[str], environment: Mapping[str, str]) -> dict[str
     return {
         name: value if equals else environment[name] for name, equals, value in values if equals or name in environment
     }
+
+
+def named(given: Sequence[str]) -> dict[str, str]:
+    """``--build-context NAME=CONTEXT``, by the names as a recipe's are compared with them."""
+    if not given:
+        return {}
+    from boxwright.frontends.recipe.options import context_name
+
+    pairs = (pair(item, "--build-context") for item in given)
+    return {context_name(name): value for name, value in pairs}

@@ -7,10 +7,12 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from boxwright.app.build import Build, BuildRequest, execute, layered, prepare
 from boxwright.app.names import image_name
 from boxwright.app.opening import open_store
+from boxwright.cli.arguments import build_args, named, pair
 from boxwright.cli.console import human_size, note, say
 from boxwright.cli.progress import Display, display_for
 from boxwright.errors import UsageError
@@ -21,18 +23,30 @@ from boxwright.ports import Emit
 from boxwright.solver.scheduler import Failed
 from boxwright.store.store import Store
 
+if TYPE_CHECKING:
+    from boxwright.app.outputs import Delivered
+
+SPELT_OTHERWISE = frozenset({"--load", "-o", "--output"})
+"""Options of ours that other builders have too, with other values."""
+
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """The options of `build`."""
     add = parser.add_argument
-    add("directory", nargs="?", default=".", metavar="CONTEXT", help="the build context (default: .)")
+    add(
+        "directory",
+        nargs="?",
+        default=".",
+        metavar="CONTEXT",
+        help="the build context: a directory, a tar, an address, -",
+    )
     add("-f", "--file", help="the definition; - reads it from standard input")
     add("-t", "--tag", action="append", default=[], help="name the image; repeatable")
     add("-o", "--output", action="append", default=[], metavar="TYPE:DEST", help="write the image; repeatable")
     add("--load", action="append", default=[], metavar="ENGINE", help="load the image into docker, podman or lxd")
     add("--build-arg", action="append", default=[], metavar="NAME[=VALUE]")
     add("--label", action="append", default=[], metavar="NAME=VALUE")
-    add("--build-context", action="append", default=[], metavar="NAME=DIRECTORY")
+    add("--build-context", action="append", default=[], metavar="NAME=CONTEXT")
     add("--target", default="", help="the stage to build")
     add("--validate", action="append", default=[], metavar="STAGE", help="a stage that must pass; repeatable")
     add("--no-validate", action="store_true", help="leave out the stages that the recipe marks with '# validate'")
@@ -48,8 +62,23 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--progress", choices=("auto", "live", "plain", "json"), default="auto")
     add("-q", "--quiet", action="store_true", help="print the image's digest alone")
     add("--iidfile", help="write the image's digest to a file")
+    add("--metadata-file", help="write what was built to a JSON file")
     add("--dry-run", action="store_true", help="print the plan")
     add("--debug", action="store_true", help="open a shell in the state of a step that failed")
+
+
+def own_words(given: list[str], parser: argparse.ArgumentParser) -> list[str]:
+    """The command line with other builders' flags turned into ours. What holds none costs nothing."""
+    known = parser._option_string_actions  # noqa: SLF001 - argparse has no other way to ask
+    plain = all(
+        not word.startswith("-") or (word in known and word not in SPELT_OTHERWISE) or word in ("-", "--")
+        for word in given
+    )
+    if plain:
+        return given
+    from boxwright.cli.foreign import adapted
+
+    return adapted(given, parser)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -77,7 +106,7 @@ def run(options: argparse.Namespace) -> int:
         finally:
             display.close()
             report()
-        _deliver(options, build, image, store)
+        delivered = _deliver(options, build, image, store)
         built = any(decision.action is Action.RUN for decision in build.plan.decisions)
     if built:
         _keep_limit()
@@ -86,6 +115,11 @@ def run(options: argparse.Namespace) -> int:
     if options.iidfile:
         with open(options.iidfile, "w", encoding="ascii") as file:
             file.write(image.identity)
+    if options.metadata_file:
+        from boxwright.app.outputs import metadata
+
+        with open(options.metadata_file, "w", encoding="utf-8") as file:
+            file.write(metadata(image, request.tags, delivered))
     if options.quiet:
         say(image.identity)
     elif options.progress != "json":
@@ -96,17 +130,21 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _request(options: argparse.Namespace) -> BuildRequest:
+    if options.file == options.directory == "-":
+        hint = "give the definition inside the tar, or the context as a directory"
+        raise UsageError("usage.stdin", "standard input can't be both context and definition", hint=hint)
     return BuildRequest(
         directory=options.directory,
         file=None if options.file == "-" else options.file,
         text=sys.stdin.read() if options.file == "-" else None,
+        stdin=sys.stdin.buffer if options.directory == "-" else None,
         tags=tuple(image_name(tag) for tag in options.tag),
-        build_args=_build_args(options.build_arg),
-        labels=tuple(_pair(item, "--label") for item in options.label),
+        build_args=build_args(options.build_arg, os.environ),
+        labels=tuple(pair(item, "--label") for item in options.label),
         target=options.target,
         platform=options.platform,
         network=options.network,
-        contexts=dict(_pair(item, "--build-context") for item in options.build_context),
+        contexts=named(options.build_context),
         mirror=options.mirror,
         no_cache=options.no_cache,
         pull=options.pull,
@@ -116,24 +154,6 @@ def _request(options: argparse.Namespace) -> BuildRequest:
         marked=not options.no_validate,
         layers=options.layers,
     )
-
-
-def _build_args(given: list[str]) -> dict[str, str]:
-    values: dict[str, str] = {}
-    for item in given:
-        name, equals, value = item.partition("=")
-        if equals:
-            values[name] = value
-        elif name in os.environ:
-            values[name] = os.environ[name]
-    return values
-
-
-def _pair(item: str, option: str) -> tuple[str, str]:
-    name, equals, value = item.partition("=")
-    if not equals or not name:
-        raise UsageError("usage.pair", f"{option} {item}: NAME=VALUE is expected")
-    return name, value
 
 
 def _print_plan(build: Build) -> None:
@@ -154,14 +174,14 @@ def _reported(file: str | None, build: Build, display: Display) -> tuple[Emit, C
     return report.emit, lambda: report.write(file)
 
 
-def _deliver(options: argparse.Namespace, build: Build, image: Image, store: Store) -> None:
+def _deliver(options: argparse.Namespace, build: Build, image: Image, store: Store) -> tuple[Delivered, ...]:
     if not options.output and not options.load:
-        return
+        return ()
     from boxwright.app.outputs import deliver
 
     name = image_name(options.tag[0]) if options.tag else ""
     history = layered(build) if options.layers else ()
-    deliver(image, store, name, options.output, options.load, history=history)
+    return deliver(image, store, name, options.output, options.load, history=history)
 
 
 def _keep_limit() -> None:

@@ -64,8 +64,10 @@ def source_lines(where: Span, definition: str) -> list[str]:
     """The lines around `where`, those of the step marked; nothing where the text can't be read again."""
     if where.file == "-" or definition == "-":
         return []
+    # That of a fetched context is named as it is there.
+    place = definition if definition.endswith(f"/{where.file}") else where.file
     try:
-        text = Path(where.file).read_text(encoding="utf-8", errors="replace").splitlines()
+        text = Path(place).read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
         return []
     last = max(where.line, where.end_line)

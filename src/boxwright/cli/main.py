@@ -80,9 +80,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(name: str, given: list[str]) -> int:
     parser = parser_for(name)
-    options = parser.parse_args(given)
+    module = importlib.import_module(f"boxwright.cli.{name}")
     try:
-        module = importlib.import_module(f"boxwright.cli.{name}")
+        own_words = getattr(module, "own_words", None)
+        options = parser.parse_args(given if own_words is None else own_words(given, parser))
+    except BoxwrightError as error:
+        complain(error)
+        return error.exit_status
+    try:
         status: int = module.run(options)
         sys.stdout.flush()
     except BoxwrightError as error:

@@ -15,7 +15,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("-f", "--file", help="the definition")
     add("--target", default="", help="the stage to build")
     add("--build-arg", action="append", default=[], metavar="NAME[=VALUE]")
-    add("--build-context", action="append", default=[], metavar="NAME=DIRECTORY")
+    add("--build-context", action="append", default=[], metavar="NAME=CONTEXT")
     add("--platform", default="", help="only the machine's own, such as linux/amd64")
     add("--network", default="default", choices=("none", "default", "host"))
     add("--all", action="store_true", help="also the steps that are cached")
@@ -27,7 +27,7 @@ def run(options: argparse.Namespace) -> int:
     from boxwright.app.build import BuildRequest, prepare
     from boxwright.app.opening import open_store
     from boxwright.app.reasons import reasons_of
-    from boxwright.cli.arguments import build_args, pair
+    from boxwright.cli.arguments import build_args, named
     from boxwright.cli.steptext import clean
 
     request = BuildRequest(
@@ -37,7 +37,7 @@ def run(options: argparse.Namespace) -> int:
         target=options.target,
         platform=options.platform,
         network=options.network,
-        contexts=dict(pair(item, "--build-context") for item in options.build_context),
+        contexts=named(options.build_context),
     )
     with open_store(os.environ) as store:
         reasons = reasons_of(prepare(request, store, os.environ), request, store)

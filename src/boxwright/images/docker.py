@@ -37,7 +37,7 @@ def write_archive(
     with fresh_file(destination) as temporary, temporary.open("xb") as file:
         config = stream_archive(file, image, reader, name, layers)
         size = file.tell()
-    return WrittenArtifact("docker-archive", destination, config, size)
+    return WrittenArtifact("docker-archive", destination, config, size, config)
 
 
 def stream_archive(sink: Sink, image: Image, reader: TreeReader, name: str, layers: Sequence[Layer] = ()) -> Digest:

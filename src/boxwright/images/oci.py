@@ -142,7 +142,7 @@ def write_archive(
             file.write(small_file(path, data, time))
         file.write(END)
         size = file.tell()
-    return WrittenArtifact("oci-archive", destination, parts.digest, size)
+    return WrittenArtifact("oci-archive", destination, parts.digest, size, digest_of(parts.config))
 
 
 def _archived(file: BufferedWriter, layer: Layer, packing: Packing, time: int, blobs: set[str]) -> Written | None:
@@ -195,16 +195,16 @@ def write_layout(
             with fresh_directory(destination) as temporary:
                 (temporary / "blobs" / "sha256").mkdir(parents=True)
                 (temporary / "oci-layout").write_bytes(LAYOUT)
-                digest, size = _add(image, temporary, name, packing, layers)
-            return WrittenArtifact("oci", destination, digest, size)
+                parts, size = _add(image, temporary, name, packing, layers)
+            return WrittenArtifact("oci", destination, parts.digest, size, digest_of(parts.config))
         if not (destination / "oci-layout").is_file() or not (destination / "index.json").is_file():
             raise not_empty(destination, "an OCI layout")
         (destination / "blobs" / "sha256").mkdir(parents=True, exist_ok=True)
-        digest, size = _add(image, destination, name, packing, layers)
-        return WrittenArtifact("oci", destination, digest, size)
+        parts, size = _add(image, destination, name, packing, layers)
+        return WrittenArtifact("oci", destination, parts.digest, size, digest_of(parts.config))
 
 
-def _add(image: Image, layout: Path, name: str, packing: Packing, layers: Sequence[Layer]) -> tuple[Digest, int]:
+def _add(image: Image, layout: Path, name: str, packing: Packing, layers: Sequence[Layer]) -> tuple[Documents, int]:
     """Add an image's blobs to a layout and its descriptor to the index; when that fails, no new blob stays."""
     blobs = layout / "blobs" / "sha256"
     with ExitStack() as undo:
@@ -232,7 +232,7 @@ def _add(image: Image, layout: Path, name: str, packing: Packing, layers: Sequen
             _add_to_index(undo, layout, parts.descriptor, name)
             undo.pop_all()
     size = sum(layer.size for _, layer in packed if layer)
-    return parts.digest, size + len(parts.config) + len(parts.manifest)
+    return parts, size + len(parts.config) + len(parts.manifest)
 
 
 def _settle(undo: ExitStack, written: Path, blob: Path) -> None:

@@ -64,6 +64,28 @@ class SnapshotSource(NamedTuple):
     position: int
 
 
+class Fetch(NamedTuple):
+    """What ADD fetches: `kind` is ``http`` (a file) or ``git`` (a repository's tree).
+
+    `checksum` is the content's digest, or how the commit's begins; empty where none was given. `ref` is a branch, tag
+    or commit, empty for the default branch.
+    """
+
+    kind: str
+    location: str
+    checksum: str = ""
+    ref: str = ""
+    keep_git_dir: bool = False
+
+
+class RemoteSource(NamedTuple):
+    """What an ADD takes of what the node's input `position` fetched: `path` there, `name` under which it lands."""
+
+    path: str
+    name: str
+    position: int
+
+
 class InlineSource(NamedTuple):
     """A file given in the definition itself (a heredoc)."""
 
@@ -71,7 +93,7 @@ class InlineSource(NamedTuple):
     text: str
 
 
-Source: TypeAlias = ContextSource | SnapshotSource | InlineSource
+Source: TypeAlias = ContextSource | SnapshotSource | RemoteSource | InlineSource
 
 
 class Copy(NamedTuple):
@@ -95,4 +117,4 @@ class MakeDirectory(NamedTuple):
     path: str
 
 
-Step: TypeAlias = Scratch | Base | Run | Copy | MakeDirectory
+Step: TypeAlias = Scratch | Base | Fetch | Run | Copy | MakeDirectory

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
-from boxwright.errors import BoxwrightError, DefinitionError
+from boxwright.errors import BoxwrightError
 from boxwright.model.change import Change, Difference, with_change
 from boxwright.model.digest import Digest
 from boxwright.model.image import Snapshot
@@ -16,10 +17,13 @@ from boxwright.model.tree import DIRECTORY, FILE, Entry, Manifest
 from boxwright.ports import Contexts, Fields, StepControl, StepInputs, Workspace
 from boxwright.steps.expect import expect, parent_of
 from boxwright.steps.graft import Grafter, NeedsAll, Ownership, Write
-from boxwright.steps.owners import parse_mode, parse_owner
+from boxwright.steps.owners import parse_owner
 from boxwright.steps.place import place_directories
 from boxwright.steps.selection import Origin, Selected, select
 from boxwright.steps.writing import write_files
+
+if TYPE_CHECKING:
+    from boxwright.model.mode import ModeChange
 
 Unpack = Callable[[str, str], None]
 IsArchive = Callable[[str], bool]
@@ -53,8 +57,6 @@ class CopyKind:
         copy = expect(step, Copy)
         parent = parent_of(inputs)
         selected = select(self._workspace, self._contexts, copy, inputs) or ()
-        if copy.exclude or copy.parents:
-            raise DefinitionError("recipe.not-yet", "COPY --exclude and --parents are not supported yet")
         if copy.unpack:
             selected = tuple(self._unpacked(item, control) for item in selected)
         fill = _Fill(self._workspace, copy, parent, selected, control)
@@ -80,11 +82,8 @@ class CopyKind:
 
     def _unpacked(self, item: Selected, control: StepControl) -> Selected:
         """An archive as the tree in it, made once for each content."""
-        context = item.origin.context
-        if context is None or item.entry.kind != FILE:
-            return item
-        path = f"{context.directory}/{item.path}"
-        if not self._is_archive(path):
+        path = self._path(item.origin, item.path) if item.entry.kind == FILE else None
+        if path is None or not self._is_archive(path):
             return item
         key = key_of("unpack", (("archive", item.entry.data),))
         snapshot = self._workspace.snapshot(key)
@@ -95,9 +94,21 @@ class CopyKind:
         root = self._workspace.root(snapshot.manifest)
         return Selected("", "", root, Origin(snapshot=snapshot))
 
+    def _path(self, origin: Origin, path: str) -> str | None:
+        """Where a file lies that ADD may unpack."""
+        if origin.context is not None:
+            return f"{origin.context.directory}/{path}"
+        return self._workspace.physical(origin.snapshot, path) if origin.snapshot is not None else None
+
     def state(self, key: Digest, snapshot: Snapshot | None) -> Digest | None:
         """The key."""
         return key
+
+
+def _mode_change(text: str) -> ModeChange:
+    from boxwright.model.mode import parse_mode
+
+    return parse_mode(text)
 
 
 def _place_fields(copy: Copy) -> Fields:
@@ -143,8 +154,8 @@ class _Fill:
         self.selected = selected
         self._workspace = workspace
         self._copy = copy
-        self._parent = parent
         self._control = control
+        self._owner = parse_owner(copy.owner, workspace, parent) if copy.owner else None
 
     def run(self, key: Digest, start: Snapshot, last: Sequence[Entry]) -> Snapshot:
         """Fill a layer on top of `start`, which holds `last` already."""
@@ -161,7 +172,7 @@ class _Fill:
             raise NeedsAll  # a layer on top would hide most of the one below, and keep it alive
         with self._workspace.draft(start) as draft:
             placed: Mapping[str, Change] = place_directories(
-                self._workspace, start, draft.upper, changes, self._control.epoch
+                self._workspace, start, draft.upper, changes, self._control.epoch, self._owner or (0, 0)
             )
             write_files(self._workspace, draft.upper, _last_of_each(writes), self._control.cancelled)
             _set_times(draft.upper, "", placed)
@@ -170,12 +181,13 @@ class _Fill:
 
     def _ownership(self, item: Selected) -> Ownership:
         copy = self._copy
-        owner = parse_owner(copy.owner, self._workspace, self._parent) if copy.owner else None
+        owner = self._owner
         unpacked = copy.unpack and item.origin.snapshot is not None
         if owner is None and item.origin.snapshot is not None and not unpacked:
             owner = (0, 0)
         mtime = None if item.origin.snapshot is not None or self._control.keep_times else self._control.epoch
-        return Ownership(owner, parse_mode(copy.mode) if copy.mode else None, mtime)
+        latest = self._control.newest if item.origin.remote else None
+        return Ownership(owner, _mode_change(copy.mode) if copy.mode else None, mtime, latest)
 
     def _graft(self, grafter: Grafter, item: Selected, manifest: Manifest, last: Entry | None) -> tuple[str, Change]:
         destination = self._copy.destination

@@ -7,34 +7,42 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from boxwright.errors import BoxwrightError
 from boxwright.model.change import Change
-from boxwright.model.tree import DIRECTORY, EMPTY, FILE, HARDLINK, Entry
+from boxwright.model.tree import DIRECTORY, EMPTY, FILE, HARDLINK, SYMLINK, Entry
 from boxwright.ports import Workspace
 from boxwright.steps.selection import Origin
+
+if TYPE_CHECKING:
+    from boxwright.model.mode import ModeChange
 
 
 @dataclass(frozen=True, slots=True)
 class Ownership:
-    """How a COPY changes what it copies: None leaves it. `mtime` None keeps the times."""
+    """How a COPY changes what it copies: None leaves it. `mtime` None keeps the times, but for those after `latest`."""
 
     owner: tuple[int, int] | None = None
-    mode: int | None = None
+    mode: ModeChange | None = None
     mtime: int | None = None
+    latest: int | None = None
 
     @property
     def changes_nothing(self) -> bool:
         """Whether entries stay as they are."""
-        return self.owner is None and self.mode is None and self.mtime is None
+        return self.owner is None and self.mode is None and self.mtime is None and self.latest is None
 
     def applied(self, entry: Entry) -> Entry:
         """The entry as it lands."""
         owner = self.owner or (entry.uid, entry.gid)
-        mode = entry.mode if self.mode is None else self.mode
-        return entry._replace(
-            uid=owner[0], gid=owner[1], mode=mode, mtime=entry.mtime if self.mtime is None else self.mtime
-        )
+        mode = entry.mode
+        if self.mode is not None and entry.kind != SYMLINK:
+            mode = self.mode(entry.mode, entry.kind == DIRECTORY)
+        mtime = entry.mtime if self.mtime is None else self.mtime
+        if self.latest is not None:
+            mtime = min(mtime, self.latest)
+        return entry._replace(uid=owner[0], gid=owner[1], mode=mode, mtime=mtime)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,20 +2,11 @@
 
 from __future__ import annotations
 
-import re
-
 from boxwright.errors import DefinitionError
 from boxwright.model.image import Snapshot
 from boxwright.ports import Workspace
 
 MAX_ID = 2**32 - 2
-
-
-def parse_mode(text: str) -> int:
-    """An octal mode."""
-    if not re.fullmatch(r"[0-7]{1,5}", text):
-        raise DefinitionError("recipe.mode", f"--chmod={text}: an octal mode is expected, such as 0755")
-    return int(text, 8) & 0o7777
 
 
 def parse_owner(text: str, workspace: Workspace, parent: Snapshot) -> tuple[int, int]:

@@ -14,17 +14,30 @@ from boxwright.ports import Workspace
 
 
 def place_directories(
-    workspace: Workspace, parent: Snapshot, upper: str, changes: Mapping[str, Change], mtime: int
+    workspace: Workspace,
+    parent: Snapshot,
+    upper: str,
+    changes: Mapping[str, Change],
+    mtime: int,
+    owner: tuple[int, int] = (0, 0),
 ) -> dict[str, Change]:
     """Make in `upper` each directory that `changes` names; returns the changes with the entries of new parents.
 
-    No path of `changes` may lead through a symbolic link of the parent's tree (see `Workspace.locate`).
+    Those are `owner`'s. No path of `changes` may lead through a symbolic link of the parent's tree (see
+    `Workspace.locate`).
     """
-    return _place(workspace, workspace.root(parent.manifest), upper, "", changes, mtime)
+    return _place(
+        workspace,
+        workspace.root(parent.manifest),
+        upper,
+        "",
+        changes,
+        directory_entry("", 0o755, mtime, EMPTY.link, owner=owner),
+    )
 
 
 def _place(
-    workspace: Workspace, old: Entry | None, upper: str, prefix: str, changes: Mapping[str, Change], mtime: int
+    workspace: Workspace, old: Entry | None, upper: str, prefix: str, changes: Mapping[str, Change], new: Entry
 ) -> dict[str, Change]:
     there = workspace.entries(old.full) if old and old.kind == DIRECTORY else {}
     placed: dict[str, Change] = {}
@@ -38,9 +51,9 @@ def _place(
         if own is None:
             if before is not None and before.kind != DIRECTORY:
                 raise BoxwrightError("step.not-a-directory", f"{path} is there and not a directory")
-            own = before or directory_entry(name, 0o755, mtime, EMPTY.link)
+            own = before or new._replace(name=name)
         os.mkdir(f"{upper}{path}")
-        below = _place(workspace, before, upper, path, change.children, mtime)
+        below = _place(workspace, before, upper, path, change.children, new)
         placed[name] = Change(own, below, change.opaque)
         give_attributes(f"{upper}{path}", own)
     return placed

@@ -49,6 +49,19 @@ class Drafts:
             raise unusable(self._home.root, error) from error
         return Draft(directory, f"{directory}/upper", f"{directory}/work")
 
+    def scratch(self) -> str:
+        """A new empty directory that goes with this process's own. Raises StoreError."""
+        with self._guard:
+            if self._held is None:
+                self._claim()
+            self._counter += 1
+            directory = f"{self._own}/scratch-{self._counter}"
+        try:
+            os.mkdir(directory, 0o700)
+        except OSError as error:
+            raise unusable(self._home.root, error) from error
+        return directory
+
     def give_back(self, draft: Draft) -> None:
         """What is left in it goes."""
         if not os.path.lexists(draft.upper) and not os.listdir(draft.work):

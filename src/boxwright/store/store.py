@@ -81,6 +81,10 @@ class Store:
         finally:
             self._drafts.give_back(draft)
 
+    def scratch(self) -> str:
+        """A new empty directory that lasts until the store is closed."""
+        return self._drafts.scratch()
+
     def commit(
         self,
         key: Digest,

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from boxwright.frontends.recipe.copy import copy_step, copy_words
 from boxwright.frontends.recipe.keywords import flag_value
-from boxwright.frontends.recipe.options import RecipeOptions
+from boxwright.frontends.recipe.options import RecipeOptions, context_name
 from boxwright.frontends.recipe.parser import parse_trigger
 from boxwright.frontends.recipe.predefined import split_platform
 from boxwright.frontends.recipe.problem import wrong
@@ -34,6 +34,7 @@ class GraphBuilder:
         self._options = options
         self._nodes: list[Node] = []
         self._outside: dict[str, tuple[int, ImageConfig]] = {}
+        self._fetches: dict[Step, int] = {}
         self._done: dict[int, StageState] = {}
         self._active: list[int] = []
         self._validations: frozenset[int] = frozenset()
@@ -92,15 +93,17 @@ class GraphBuilder:
     def _fetched(self, stage: Stage, name: str, instruction: Instruction) -> tuple[int, ImageConfig]:
         shown = title(instruction.text) if instruction.keyword == "FROM" else f"FROM {name}"
         span = instruction.span
-        if name != SCRATCH and name not in self._options.contexts:
+        wanted = context_name(name)
+        if name != SCRATCH and wanted not in self._options.contexts:
+            name = self._options.images.get(wanted, name)
             base = self._resolver.base(name, self._options.platform, span)
             self._nodes.append(Node(base.step, (), shown, stage.shown, span, base.shown))
             return len(self._nodes) - 1, base.config
         system, architecture, variant = split_platform(self._options.platform)
         config = ImageConfig(architecture, system, variant)
         node = self._add(Scratch(), (), shown, stage, span)
-        if name in self._options.contexts:
-            whole = Copy((ContextSource(("/",), name),), "/")
+        if wanted in self._options.contexts:
+            whole = Copy((ContextSource(("/",), wanted),), "/")
             node = self._add(whole, (node,), shown, stage, span)
         return node, config
 
@@ -117,7 +120,8 @@ class GraphBuilder:
         if instruction.keyword == "RUN":
             step, inputs = self._run(stage, state, instruction)
         elif instruction.keyword in {"COPY", "ADD"}:
-            step, inputs = self._copy(stage, state, instruction)
+            self._copy(stage, state, instruction)
+            return
         elif instruction.keyword == "WORKDIR" and state.directory != "/":
             step = MakeDirectory(state.directory)
         elif instruction.keyword in SETTINGS:
@@ -125,8 +129,7 @@ class GraphBuilder:
             return
         else:
             raise wrong(f"{instruction.keyword} can't stand here", instruction.span)
-        state.node = self._add(step, (state.node, *inputs), title(instruction.text), stage, instruction.span)
-        state.history.append(Instructed(instruction.text, state.node))
+        self._advance(stage, state, instruction, step, inputs)
 
     def _run(self, stage: Stage, state: StageState, instruction: Instruction) -> tuple[Step, tuple[int, ...]]:
         """A mount's ``from`` becomes the position of an input, unless it names a build context."""
@@ -136,25 +139,61 @@ class GraphBuilder:
         for mount in step.mounts:
             options = dict(mount.options)
             name = options.pop("from", "")
-            if name in self._options.contexts:
-                options["context"] = name
+            if context_name(name) in self._options.contexts:
+                options["context"] = context_name(name)
             elif name:
                 inputs.append(self._tree(stage, name, instruction))
                 options["position"] = str(len(inputs))
             mounts.append(mount._replace(options=tuple(sorted(options.items()))))
         return step._replace(mounts=tuple(mounts)) if inputs or mounts else step, tuple(inputs)
 
-    def _copy(self, stage: Stage, state: StageState, instruction: Instruction) -> tuple[Step, tuple[int, ...]]:
+    def _copy(self, stage: Stage, state: StageState, instruction: Instruction) -> None:
+        """One step, or several where something is fetched: each of that has times and archives of its own kind."""
         words = copy_words(state, instruction)
-        sources: Sequence[Source] = words.documents
-        inputs: tuple[int, ...] = ()
+        before = len(state.history)
+        groups = [*words.groups()]
+        if len(words.paths) + len(words.documents) > 1 and flag_value(instruction.flags, "checksum"):
+            raise wrong("--checksum is for one source", instruction.span, hint="give each an ADD of its own")
+        for group in groups:
+            if group[0] in words.remote:
+                self._fetched_copy(stage, state, instruction, group[0], words.destination)
+                continue
+            documents = words.documents if group is groups[-1] else ()
+            sources, inputs = self._sources(stage, instruction, group)
+            step = copy_step(state, instruction, (sources, *documents), words.destination)
+            self._advance(stage, state, instruction, step, inputs)
+        if words.documents and (not groups or groups[-1][0] in words.remote):
+            step = copy_step(state, instruction, words.documents, words.destination)
+            self._advance(stage, state, instruction, step, ())
+        del state.history[before:-1]  # one instruction, one entry
+
+    def _fetched_copy(
+        self, stage: Stage, state: StageState, instruction: Instruction, word: str, destination: str
+    ) -> None:
+        from boxwright.frontends.recipe.remote import fetched
+
+        fetch, source = fetched(state, instruction, word)
+        position = self._fetches.get(fetch)
+        if position is None:
+            position = self._add(fetch, (), title(_redacted(f"FETCH {word}")), stage, instruction.span)
+            self._fetches[fetch] = position
+        step = copy_step(state, instruction, (source,), destination, remote=True)
+        self._advance(stage, state, instruction, step, (position,))
+
+    def _sources(
+        self, stage: Stage, instruction: Instruction, paths: tuple[str, ...]
+    ) -> tuple[Source, tuple[int, ...]]:
         name = flag_value(instruction.flags, "from")
-        if words.paths and name and name not in self._options.contexts:
-            inputs = (self._tree(stage, name, instruction),)
-            sources = (SnapshotSource(words.paths, 1), *sources)
-        elif words.paths:
-            sources = (ContextSource(words.paths, name or ""), *sources)
-        return copy_step(state, instruction, tuple(sources), words.destination), inputs
+        if name and context_name(name) not in self._options.contexts:
+            return SnapshotSource(paths, 1), (self._tree(stage, name, instruction),)
+        return ContextSource(paths, context_name(name or "")), ()
+
+    def _advance(
+        self, stage: Stage, state: StageState, instruction: Instruction, step: Step, inputs: tuple[int, ...]
+    ) -> None:
+        text = _redacted(instruction.text)
+        state.node = self._add(step, (state.node, *inputs), title(text), stage, instruction.span)
+        state.history.append(Instructed(text, state.node))
 
     def _tree(self, stage: Stage, name: str, instruction: Instruction) -> int:
         """The node that ``--from`` means: a stage's last, or a tree from outside."""
@@ -164,3 +203,12 @@ class GraphBuilder:
         if index is not None:
             return self._stage(index).node
         return self._outside_tree(stage, name, instruction)[0]
+
+
+def _redacted(text: str) -> str:
+    """A text without the passwords of addresses."""
+    if "://" in text and "@" in text:
+        from boxwright.model.giturl import redacted
+
+        return redacted(text)
+    return text

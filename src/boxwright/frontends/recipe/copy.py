@@ -1,28 +1,49 @@
-"""COPY and ADD of local files (the reference, COPY, ADD and "Here-Documents")."""
+"""COPY and ADD (the reference, COPY, ADD and "Here-Documents")."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from typing import NamedTuple
 
+from boxwright.errors import DefinitionError
 from boxwright.frontends.recipe.arguments import words_or_list
 from boxwright.frontends.recipe.heredoc import content, parse_word
 from boxwright.frontends.recipe.keywords import flag_is_set, flag_value, flag_values
-from boxwright.frontends.recipe.problem import not_yet, wrong
+from boxwright.frontends.recipe.problem import wrong
 from boxwright.frontends.recipe.state import StageState
 from boxwright.frontends.recipe.syntax import Heredoc, Instruction
 from boxwright.frontends.recipe.words import expand
+from boxwright.model.span import Span
 from boxwright.model.step import Copy, InlineSource, Source
 
-_REMOTE = re.compile(r"(?:https?|git|ssh|ftp)://|git@[^/:]+:|github\.com/", re.IGNORECASE)
+_MAY_BE_REMOTE = re.compile(r"[A-Za-z]+://|[^/]*@[^/]*:")
 
 
 class CopyWords(NamedTuple):
-    """What stands behind COPY: `paths` from a context or a tree, `documents` from the recipe itself."""
+    """What stands behind COPY: `paths` from a context or a tree, `documents` from the recipe itself.
+
+    `remote` are the words among `paths` that name something elsewhere.
+    """
 
     paths: tuple[str, ...]
     documents: tuple[InlineSource, ...]
     destination: str
+    remote: frozenset[str] = frozenset()
+
+    def groups(self) -> Iterator[tuple[str, ...]]:
+        """`paths` in order, each remote one alone, neighbouring others together."""
+        together: tuple[str, ...] = ()
+        for path in self.paths:
+            if path not in self.remote:
+                together = (*together, path)
+                continue
+            if together:
+                yield together
+            together = ()
+            yield (path,)
+        if together:
+            yield together
 
 
 def copy_words(state: StageState, instruction: Instruction) -> CopyWords:
@@ -45,13 +66,23 @@ def copy_words(state: StageState, instruction: Instruction) -> CopyWords:
     destination = state.expand(words[-1], where)
     if not destination:
         raise wrong(f"{keyword}: the destination is empty", where)
-    if keyword == "ADD" and any(_REMOTE.match(path) for path in paths):
-        raise not_yet("ADD of a URL or of a git repository", where)
     destination = state.absolute(destination)
     if len(words) > 2 and not destination.endswith("/"):
         hint = f"write {destination}/"
         raise wrong(f"{keyword} of several sources needs a directory, which ends with /", where, hint=hint)
-    return CopyWords(tuple(paths), tuple(inline), destination)
+    return CopyWords(tuple(paths), tuple(inline), destination, _remote(instruction, paths))
+
+
+def _remote(instruction: Instruction, paths: list[str]) -> frozenset[str]:
+    candidates = [path for path in paths if _MAY_BE_REMOTE.match(path)]
+    if not candidates:
+        return frozenset()
+    from boxwright.frontends.recipe.remote import is_remote
+
+    found = frozenset(path for path in candidates if is_remote(path))
+    if found and instruction.keyword == "COPY":
+        raise wrong(f"COPY takes nothing from elsewhere: {min(found)}", instruction.span, hint="ADD does")
+    return found
 
 
 def _inline(state: StageState, instruction: Instruction, document: Heredoc) -> InlineSource:
@@ -61,17 +92,35 @@ def _inline(state: StageState, instruction: Instruction, document: Heredoc) -> I
     return InlineSource(document.name, text)
 
 
-def copy_step(state: StageState, instruction: Instruction, sources: tuple[Source, ...], destination: str) -> Copy:
-    """The step. ``--link`` asks for a layer that stands alone, and an image without layers has no use for it."""
+def copy_step(
+    state: StageState, instruction: Instruction, sources: tuple[Source, ...], destination: str, *, remote: bool = False
+) -> Copy:
+    """The step. ``--link`` asks for a layer that stands alone, and an image without layers has no use for it.
+
+    What is `remote` is unpacked only where that is asked for, a local archive unless it is refused.
+    """
     flags, where = instruction.flags, instruction.span
-    if flag_value(flags, "checksum") or flag_is_set(flags, "keep-git-dir"):
+    if not remote and (flag_value(flags, "checksum") or flag_is_set(flags, "keep-git-dir")):
         raise wrong("--checksum and --keep-git-dir are for what ADD fetches", where)
     return Copy(
         sources=sources,
         destination=destination,
         owner=state.expand(flag_value(flags, "chown") or "", where),
-        mode=state.expand(flag_value(flags, "chmod") or "", where),
-        unpack=instruction.keyword == "ADD" and flag_is_set(flags, "unpack", default=True),
-        parents=flag_is_set(flags, "parents"),
+        mode=_mode(state.expand(flag_value(flags, "chmod") or "", where), where),
+        unpack=instruction.keyword == "ADD" and flag_is_set(flags, "unpack", default=not remote),
+        parents=not remote and flag_is_set(flags, "parents"),
         exclude=tuple(state.expand(pattern, where) for pattern in flag_values(flags, "exclude")),
     )
+
+
+def _mode(text: str, where: Span) -> str:
+    if not text:
+        return text
+    from boxwright.model.mode import parse_mode
+
+    try:
+        parse_mode(text)
+    except ValueError as error:
+        hint = "octal, such as 0755, or symbolic, such as u=rwX,go=rX"
+        raise DefinitionError("recipe.mode", f"--chmod={text}: {error}", hint=hint, where=where) from error
+    return text

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from boxwright.errors import DefinitionError
 from boxwright.frontends.recipe.keywords import flag_value, flag_values
-from boxwright.frontends.recipe.options import RecipeOptions
+from boxwright.frontends.recipe.options import RecipeOptions, context_name
 from boxwright.frontends.recipe.predefined import same_platform
 from boxwright.frontends.recipe.problem import nearest, wrong
 from boxwright.frontends.recipe.scope import Scope, global_scope
@@ -47,15 +47,15 @@ class Stages(NamedTuple):
 
     stages: tuple[Stage, ...]
     scope: Scope
-    contexts: frozenset[str]
+    options: RecipeOptions
 
     def find(self, name: str, where: Span) -> int | None:
         """The stage that ``--from`` means by name or number; None where it means something outside.
 
         Raises DefinitionError `recipe.unknown-stage` for a number that no stage has.
         """
-        if name in self.contexts:
-            return None
+        if self.options.replaces(name):
+            return self._alias(name, where)
         if name.isascii() and name.isdigit():
             index = int(name) if len(name) < 9 else len(self.stages)
             if index < len(self.stages):
@@ -72,6 +72,11 @@ class Stages(NamedTuple):
         """
         found = {self.target(name, file) for name in names}
         return tuple(sorted(found | {stage.number for stage in self.stages if marked and stage.is_validation}))
+
+    def _alias(self, name: str, where: Span) -> int | None:
+        """The stage that a build context's name stands for, None where it stands for something outside."""
+        stage = self.options.aliases.get(context_name(name))
+        return None if stage is None else aliased(name, stage, {it.name: it.number for it in self.stages}, where)
 
     def target(self, name: str, file: str) -> int:
         """The stage that ``--target`` means, without one the last that is no validation.
@@ -112,7 +117,7 @@ def find_stages(recipe: Recipe, file: str, options: RecipeOptions) -> Stages:
         stages.append(stage)
         if stage.name:
             by_name[stage.name] = index
-    return Stages(tuple(stages), scope, options.contexts)
+    return Stages(tuple(stages), scope, options)
 
 
 def _stage(
@@ -135,8 +140,25 @@ def _stage(
         message = f"this build is for {options.platform}, not {platform}"
         hint = "leave --platform out, or build on a machine of that platform"
         raise DefinitionError("recipe.platform", message, hint=hint, where=start.span)
-    parent = by_name.get(base.lower()) if base not in options.contexts else None
-    return Stage(index, name, base, parent, start, tuple(instructions[1:]))
+    if name and options.replaces(name):
+        return Stage(index, name, name, _parent(name, by_name, options, start.span), start, ())
+    return Stage(index, name, base, _parent(base, by_name, options, start.span), start, tuple(instructions[1:]))
+
+
+def _parent(base: str, by_name: Mapping[str, int], options: RecipeOptions, where: Span) -> int | None:
+    """The earlier stage that a base's name means."""
+    if not options.replaces(base):
+        return by_name.get(base.lower())
+    stage = options.aliases.get(context_name(base))
+    return None if stage is None else aliased(base, stage, by_name, where)
+
+
+def aliased(name: str, stage: str, by_name: Mapping[str, int], where: Span) -> int:
+    """The stage that ``--build-context NAME=target:STAGE`` means. Raises DefinitionError `recipe.unknown-stage`."""
+    if stage.lower() not in by_name:
+        message = f"--build-context {name}=target:{stage}: there is no such stage before this line"
+        raise DefinitionError("recipe.unknown-stage", message, hint=nearest(stage, by_name), where=where)
+    return by_name[stage.lower()]
 
 
 def references(instruction: Instruction) -> Iterable[str]:

@@ -17,7 +17,18 @@ from boxwright.frontends.recipe.state import DEFAULT_PATH
 from boxwright.model.graph import Graph, Node
 from boxwright.model.image import ImageConfig, Port
 from boxwright.model.span import Span
-from boxwright.model.step import Base, ContextSource, Copy, InlineSource, MakeDirectory, Run, Scratch, Source
+from boxwright.model.step import (
+    Base,
+    ContextSource,
+    Copy,
+    Fetch,
+    InlineSource,
+    MakeDirectory,
+    RemoteSource,
+    Run,
+    Scratch,
+    Source,
+)
 from boxwright.ports import ResolvedBase
 
 CASES = Path(__file__).parents[3] / "cases" / "recipe" / "build.yaml"
@@ -50,6 +61,8 @@ def shown_source(source: Source) -> str:
         return f"inline {source.name} '{source.text}'"
     if isinstance(source, ContextSource):
         return " ".join([f"context:{source.context}".rstrip(":"), *source.paths])
+    if isinstance(source, RemoteSource):
+        return f"{source.position} {source.path} as {source.name}"
     return " ".join([str(source.position), *source.paths])
 
 
@@ -58,6 +71,9 @@ def shown(node: Node) -> str:
     match node.step:
         case Base(name=name):
             return f"base {name}{inputs}"
+        case Fetch(kind=kind, location=location, checksum=checksum, ref=ref, keep_git_dir=keep):
+            words = [kind, location, *filter(None, (ref, checksum)), *(["keep"] if keep else [])]
+            return f"fetch {' '.join(words)}{inputs}"
         case Scratch():
             return f"scratch{inputs}"
         case MakeDirectory(path=path):
