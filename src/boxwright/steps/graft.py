@@ -6,8 +6,7 @@ Where the same place was filled before from nearly the same source, only what di
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from boxwright.errors import BoxwrightError
 from boxwright.model.change import Change
@@ -19,8 +18,7 @@ if TYPE_CHECKING:
     from boxwright.model.mode import ModeChange
 
 
-@dataclass(frozen=True, slots=True)
-class Ownership:
+class Ownership(NamedTuple):
     """How a COPY changes what it copies: None leaves it. `mtime` None keeps the times, but for those after `latest`."""
 
     owner: tuple[int, int] | None = None
@@ -45,8 +43,7 @@ class Ownership:
         return entry._replace(uid=owner[0], gid=owner[1], mode=mode, mtime=mtime)
 
 
-@dataclass(frozen=True, slots=True)
-class Write:
+class Write(NamedTuple):
     """One path to write: `source` is its path in `origin`; `entry` is as it lands at `target`, `before` as it was."""
 
     target: str
@@ -60,14 +57,14 @@ class NeedsAll(Exception):  # noqa: N818 - no error: the COPY is done anew
     """The earlier filling of this place can't be brought up to date: something is gone from the source."""
 
 
-@dataclass(slots=True)
 class Grafter:
     """Gathers the writes of one COPY."""
 
-    workspace: Workspace
-    ownership: Ownership
-    writes: list[Write] = field(default_factory=list)
-    size: int = 0
+    def __init__(self, workspace: Workspace, ownership: Ownership) -> None:
+        self.workspace = workspace
+        self.ownership = ownership
+        self.writes: list[Write] = []
+        self.size = 0
 
     def place(
         self, source: Entry, path: str, origin: Origin, name: str, target: str, old: Entry | None, last: Entry | None

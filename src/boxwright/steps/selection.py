@@ -6,7 +6,7 @@ import hashlib
 import posixpath
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from boxwright.errors import BoxwrightError
 from boxwright.model.glob import glob_to_regex
@@ -29,8 +29,7 @@ from boxwright.ports import Contexts, ContextTree, PathRules, StepInputs, Worksp
 WILD = frozenset("*?[")
 
 
-@dataclass(frozen=True, slots=True)
-class Origin:
+class Origin(NamedTuple):
     """Where the bytes of a selection lie: a context's directory, a snapshot, or the text itself.
 
     `remote`: the snapshot is of something that was fetched, with the times of where it came from.
@@ -42,8 +41,7 @@ class Origin:
     remote: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Selected:
+class Selected(NamedTuple):
     """One thing to copy: `path` in its tree, `name` under which it lands in a directory."""
 
     path: str
@@ -138,7 +136,7 @@ def _without(workspace: Workspace, found: list[Selected], unwanted: PathRules) -
                 kept.append(item)
             continue
         pruned = prune(workspace, item.entry, Choice(unwanted=unwanted))
-        kept.append(replace(item, entry=pruned or item.entry.holding(workspace.put(encode_directory(())))))
+        kept.append(item._replace(entry=pruned or item.entry.holding(workspace.put(encode_directory(())))))
     return tuple(kept)
 
 
