@@ -64,6 +64,7 @@ class CollectReport:
     after: int
     limit: int
     in_use: bool
+    caches: int = 0
 
 
 def collect(request: CollectRequest, environment: Mapping[str, str]) -> CollectReport:
@@ -80,7 +81,7 @@ def collect(request: CollectRequest, environment: Mapping[str, str]) -> CollectR
         if not request.dry_run:
             note_synced(store)
     return CollectReport(
-        len(done.keys), done.layers + done.strays, done.trees, done.before, done.after, limit, done.in_use
+        len(done.keys), done.layers + done.strays, done.trees, done.before, done.after, limit, done.in_use, done.caches
     )
 
 

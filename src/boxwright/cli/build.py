@@ -11,6 +11,7 @@ from collections.abc import Callable
 from boxwright.app.build import Build, BuildRequest, execute, layered, prepare
 from boxwright.app.names import image_name
 from boxwright.app.opening import open_store
+from boxwright.cli import conditions
 from boxwright.cli.console import human_size, note, say
 from boxwright.cli.progress import Display, display_for
 from boxwright.errors import UsageError
@@ -40,6 +41,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--layers", action="store_true", help="outputs get a layer for each instruction")
     add("--platform", default="", help="only the machine's own, such as linux/amd64")
     add("--network", default="default", choices=("none", "default", "host"))
+    conditions.configure_build(parser)
     add("--mirror", help="the package mirror for base systems")
     add("--no-cache", action="store_true", help="run every step again")
     add("--pull", action="store_true", help="fetch bases again")
@@ -96,6 +98,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _request(options: argparse.Namespace) -> BuildRequest:
+    given = conditions.given(options)
     return BuildRequest(
         directory=options.directory,
         file=None if options.file == "-" else options.file,
@@ -115,6 +118,10 @@ def _request(options: argparse.Namespace) -> BuildRequest:
         validate=tuple(options.validate),
         marked=not options.no_validate,
         layers=options.layers,
+        mounts=given.mounts,
+        conditions=given.conditions,
+        allowed=conditions.allowed(options),
+        no_cache_stages=frozenset(name.lower() for text in options.no_cache_filter for name in text.split(",")),
     )
 
 
