@@ -42,7 +42,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (root / "loop").symlink_to("loop")
     (root / "file").write_text("a file")
     archive = root.parent / "base.tar"
-    subprocess.run(["tar", "--owner=0", "--group=0", "-C", root, "-cf", archive, "."], check=True)
+    subprocess.run(["tar", "--owner=0", "--group=0", "--mtime=@1000000", "-C", root, "-cf", archive, "."], check=True)
     return archive
 
 
@@ -67,9 +67,7 @@ class Build:
         return directory
 
     def run(self, context: Path, *options: str | Path, status: int | None = 0) -> str:
-        result = self.program(
-            "build", context, "--network", "none", "--progress", "plain", *options, status=status
-        )
+        result = self.program("build", context, "--network", "none", "--progress", "plain", *options, status=status)
         return result.out + result.err
 
     def says(
@@ -116,7 +114,13 @@ def builder(who: str, request: pytest.FixtureRequest) -> Build:
 
 @both
 def test_bind_of_the_context(builder: Build) -> None:
-    files = {"src/a": "one\n", "src/deep/b": "two\n", "other": "three\n", ".dockerignore": "src/hidden\n", "src/hidden": "x"}
+    files = {
+        "src/a": "one\n",
+        "src/deep/b": "two\n",
+        "other": "three\n",
+        ".dockerignore": "src/hidden\n",
+        "src/hidden": "x",
+    }
     recipe = (
         "RUN --mount=target=/m cat /m/src/a /m/other; ls /m/src; touch /m/new || echo read-only\n"
         "WORKDIR /w\n"
@@ -125,9 +129,12 @@ def test_bind_of_the_context(builder: Build) -> None:
     )
     context = builder.context(recipe, files)
     said = builder.run(context)
-    assert "one" in said and "three" in said and "read-only" in said
+    assert "one" in said
+    assert "three" in said
+    assert "read-only" in said
     assert "hidden" not in said
-    assert "0:0" in said and "regular file" in said
+    assert "0:0" in said
+    assert "regular file" in said
     tree = builder.tree(context)
     assert {"seen", "w"} <= tree.keys()
     assert not {"m", "w/rel", "f"} & tree.keys()
@@ -143,7 +150,8 @@ def test_only_what_is_bound_counts(build: Build) -> None:
     assert "CACHED [stage-0] RUN" in build.run(context)
     (context / "src/a").write_text("new\n")
     said = build.run(context)
-    assert "CACHED [stage-0] RUN" not in said and "new" in said
+    assert "CACHED [stage-0] RUN" not in said
+    assert "new" in said
     (context / "src/a").chmod(0o755)
     assert "CACHED [stage-0] RUN" not in build.run(context)
 
@@ -159,7 +167,9 @@ def test_bind_from_a_stage(builder: Build) -> None:
         "RUN --mount=from=0,source=/out/link,target=/f cat /f\n"
     )
     said = builder.run(context)
-    assert "made" in said and "second" in said and "7:8" in said
+    assert "made" in said
+    assert "second" in said
+    assert "7:8" in said
     assert not {"o", "whole", "f", "x"} & builder.tree(context).keys()
 
 
@@ -176,8 +186,10 @@ def test_writes_to_a_bind_are_thrown_away(builder: Build) -> None:
     (context / "Recipe").write_text(f"FROM tar:{builder.base} AS base\n{text}")
     said = builder.run(context)
     assert said.index("changed") < said.index("#4 first")
-    assert "second" in said and "a file" in said
-    assert (context / "a").read_text() == "first\n" and not (context / "d").exists()
+    assert "second" in said
+    assert "a file" in said
+    assert (context / "a").read_text() == "first\n"
+    assert not (context / "d").exists()
 
 
 def test_bind_from_an_image_counts_by_content(build: Build) -> None:
@@ -202,26 +214,43 @@ def test_a_bind_stays_in_its_context(build: Build, source: str) -> None:
 
 
 def test_links_in_a_context_lead_inside_it(build: Build) -> None:
-    context = build.context("RUN --mount=source=l,target=/m cat /m/x; cat /m/out || echo nothing\n", {"a/x": "inside\n"})
+    context = build.context(
+        "RUN --mount=source=l,target=/m cat /m/x; cat /m/out || echo nothing\n", {"a/x": "inside\n"}
+    )
     (context / "l").symlink_to("/a")
     (context.parent / "secret").write_text(SECRET)
     (context / "a/out").symlink_to(context.parent / "secret")
     said = build.run(context)
-    assert "inside" in said and "nothing" in said and SECRET not in said
+    assert "inside" in said
+    assert "nothing" in said
+    assert SECRET not in said
 
 
 # Targets -------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", ["type=tmpfs", "type=cache", "type=bind", "type=secret,id=s"])
-@pytest.mark.parametrize("target", ["/astray/boxwright-was-here", "/fd/5/boxwright-was-here", "/into-proc/x", "/proc/x", "/loop/x"])
+KINDS = pytest.mark.parametrize("kind", ["type=tmpfs", "type=cache", "type=bind", "type=secret,id=s"])
+
+
+@KINDS
+@pytest.mark.parametrize(
+    "target", ["/astray/boxwright-was-here", "/fd/4/boxwright-was-here", "/fd/7/boxwright-was-here"]
+)
 def test_targets_never_lead_out(build: Build, kind: str, target: str) -> None:
-    """`/astray` is a link to /proc/self/cwd, which is the host's root while mounts are made."""
+    """`/astray` is a link to /proc/self/cwd, which is the host's root while mounts are made; `/fd` to descriptors."""
+    secret = build.place / "s"
+    secret.write_text(SECRET)
+    build.says(f"RUN --mount={kind},target={target} echo ran\n", "--secret", f"id=s,src={secret}", status=None)
+    assert not Path("/boxwright-was-here").exists()
+
+
+@KINDS
+@pytest.mark.parametrize("target", ["/into-proc/x", "/proc/x", "/proc", "/loop/x"])
+def test_nothing_is_mounted_in_proc(build: Build, kind: str, target: str) -> None:
     secret = build.place / "s"
     secret.write_text(SECRET)
     said = build.says(f"RUN --mount={kind},target={target} echo ran\n", "--secret", f"id=s,src={secret}", status=1)
     assert "[sandbox.mount-point]" in said
-    assert not Path("/boxwright-was-here").exists()
 
 
 def test_links_among_files_of_the_sandbox(build: Build) -> None:
@@ -262,7 +291,9 @@ def test_tmpfs_size(build: Build) -> None:
         "RUN --mount=type=tmpfs,target=/t,size=64k stat -f -c '%b %S' /t; stat -c %a /t; "
         "head -c 100000 /dev/zero > /t/x || echo full\n"
     )
-    assert "16 4096" in said and "1777" in said and "full" in said
+    assert "16 4096" in said
+    assert "1777" in said
+    assert "full" in said
 
 
 # Secrets -------------------------------------------------------------------------------------------------------------
@@ -290,8 +321,13 @@ def test_secret_is_nowhere_afterwards(builder: Build) -> None:
     builder.program = builder.program.with_environment(VARIABLE=f"{SECRET}-2")
     given = ["--secret", f"id=s,src={secret}", "--secret", "id=v,env=VARIABLE"]
     said = builder.run(context, *given)
-    assert "440 1000:1001" in said and f"{len(SECRET) + 1}" in said and "read-only" in said and "tmpfs" in said
-    assert "400" in said and f"{len(SECRET) + 2}" in said and "TOKEN=." in said
+    assert "440 1000:1001" in said
+    assert f"{len(SECRET) + 1}" in said
+    assert "read-only" in said
+    assert "tmpfs" in said
+    assert "400" in said
+    assert f"{len(SECRET) + 2}" in said
+    assert "TOKEN=." in said
     assert SECRET not in said
     assert "***" in said
     assert SECRET not in json.dumps([builder.program("why", context, "--all", "--json", *given[:2]).out])
@@ -305,7 +341,8 @@ def test_secret_that_is_not_given(build: Build) -> None:
     said = build.says("RUN --mount=type=secret,id=s test ! -e /run/secrets/s && echo without\n")
     assert "without" in said
     said = build.says("RUN --mount=type=secret,id=s,required true\n", status=1)
-    assert "[secret.missing]" in said and "--secret id=s" in said
+    assert "[secret.missing]" in said
+    assert "--secret id=s" in said
 
 
 def test_secret_in_the_key_where_asked(build: Build) -> None:
@@ -353,7 +390,7 @@ def ssh_base(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         shutil.copy(library, root / library.lstrip("/"))
     shutil.copy("/usr/bin/ssh-add", root / "bin/ssh-add")
     archive = root.parent / "base.tar"
-    subprocess.run(["tar", "--owner=0", "--group=0", "-C", root, "-cf", archive, "."], check=True)
+    subprocess.run(["tar", "--owner=0", "--group=0", "--mtime=@1000000", "-C", root, "-cf", archive, "."], check=True)
     return archive
 
 
@@ -379,8 +416,10 @@ def test_ssh_with_keys(builder: Build, ssh_base: Path) -> None:
     )
     context = builder.context(recipe)
     said = builder.run(context, "--ssh", f"default={keys[0]},{keys[1]}", "--ssh", f"other={keys[1]}")
-    assert "first (ED25519)" in said and "second (ED25519)" in said
-    assert "600 1000 socket" in said and "not mine" in said
+    assert "first (ED25519)" in said
+    assert "second (ED25519)" in said
+    assert "600 1000 socket" in said
+    assert "not mine" in said
     assert "at /run/buildkit/ssh_agent.0" in said
     assert not {"run/buildkit", "s"} & builder.tree(context).keys()
     assert grep_all(builder.program.home, keys[0].read_bytes().splitlines()[2]) == []
@@ -414,15 +453,16 @@ def test_ssh_that_is_not_given(build: Build) -> None:
 @both
 def test_cache_survives_and_belongs_to_its_user(builder: Build) -> None:
     recipe = (
-        "ARG n\nUSER app\n"
+        "ARG n=\nUSER app\n"
         "RUN --mount=type=cache,target=/c,uid=1000,gid=1001,mode=0700 "
         "cat /c/n; echo $n > /c/n; stat -c '%a %u:%g' /c /c/n\n"
     )
     context = builder.context(recipe)
     first = builder.run(context, "--build-arg", "n=one")
-    assert "700 1000:1001" in first and "644 1000:1001" in first
+    assert "700 1000:1001" in first
+    assert "644 1000:1001" in first
     second = builder.run(context, "--build-arg", "n=two")
-    assert "#3 one" in second
+    assert "#2 one" in second
     assert "c" not in builder.tree(context, "--build-arg", "n=two")
 
 
@@ -439,16 +479,23 @@ def test_caches_by_name_owner_and_seed(build: Build) -> None:
         "RUN --mount=from=0,source=/seed,target=/m cat /m/s\n"
     )
     said = build.says(recipe)
-    assert "5:6 2" in said and "more" in said and "ro" in said
+    assert "5:6 2" in said
+    assert "more" in said
+    assert "ro" in said
     assert said.count("seeded") >= 4
     listed = json.loads(build.program("cache", "list", "--json").out)
-    assert sorted((item["name"], item["uid"]) for item in listed) == [("a/../../b", 0), ("a/../../b", 7), ("k", 0), ("z", 0)]
+    assert sorted((item["name"], item["uid"]) for item in listed) == [
+        ("a/../../b", 0),
+        ("a/../../b", 7),
+        ("k", 0),
+        ("z", 0),
+    ]
     assert not (build.place / "b").exists()
     assert sorted(os.listdir(build.program.home / "caches")) == sorted(item["key"] for item in listed)
 
 
 RACE = (
-    "ARG n\nRUN --mount=type=cache,target=/c,id={id},sharing={sharing} "
+    "ARG n=\nRUN --mount=type=cache,target=/c,id={id},sharing={sharing} "
     "echo in-$n >> /c/log; sleep 0.7; echo out-$n >> /c/log; cat /c/log\n"
 )
 
@@ -462,7 +509,7 @@ def both_at_once(build: Build, sharing: str) -> list[str]:
     ]
     said = [process.communicate() for process in running]
     assert [process.returncode for process in running] == [0, 0], said
-    return [" ".join(word for word in err.split() if word.startswith(("in-", "out-"))) for _, err in said]
+    return [" ".join(word for word in err.split() if word in {"in-1", "in-2", "out-1", "out-2"}) for _, err in said]
 
 
 def test_locked_caches_wait(build: Build) -> None:
@@ -490,8 +537,11 @@ def test_cache_command(builder: Build) -> None:
     if program.user:
         subprocess.run(["chown", "-R", f"{program.user}:", seed], check=True)
     program("cache", "import", "tools", seed)
-    said = builder.says("RUN --mount=type=cache,id=tools,target=/c cat /c/given; stat -c %u:%g /c/given; echo new > /c/new\n")
-    assert "from outside" in said and "0:0" in said
+    said = builder.says(
+        "RUN --mount=type=cache,id=tools,target=/c cat /c/given; stat -c %u:%g /c/given; echo new > /c/new\n"
+    )
+    assert "from outside" in said
+    assert "0:0" in said
     assert "tools" in program("cache", "list").out
     program("cache", "export", "tools", place / "out")
     assert (place / "out/new").read_text() == "new\n"
@@ -511,7 +561,8 @@ def test_cache_command(builder: Build) -> None:
 def test_gc_counts_and_removes_caches(build: Build) -> None:
     build.says("RUN --mount=type=cache,id=big,target=/c head -c 5000000 /dev/zero > /c/zeros\n", "-t", "kept")
     before = json.loads(build.program("gc", "--dry-run", "--json").out)
-    assert before["before"] > 5_000_000 and before["caches"] == 0
+    assert before["before"] > 5_000_000
+    assert before["caches"] == 0
     assert json.loads(build.program("gc", "--max-size", "4MB", "--json").out)["caches"] == 1
     assert json.loads(build.program("cache", "list", "--json").out) == []
     assert os.listdir(build.program.home / "caches") == []
@@ -535,11 +586,18 @@ def test_gc_leaves_a_cache_in_use(build: Build) -> None:
 
 @both
 def test_conditions(builder: Build) -> None:
-    recipe = (
-        "RUN grep example /etc/hosts; ulimit -n; ulimit -Hn; stat -f -c '%b' /dev/shm; grep -c . /etc/hosts\n"
-    )
+    recipe = "RUN grep example /etc/hosts; ulimit -n; ulimit -Hn; stat -f -c '%b' /dev/shm; grep -c . /etc/hosts\n"
     context = builder.context(recipe)
-    given = ["--add-host", "example:192.0.2.7", "--add-host", "six=[2001:db8::1]", "--ulimit", "nofile=100:200", "--shm-size", "1m"]
+    given = [
+        "--add-host",
+        "example:192.0.2.7",
+        "--add-host",
+        "six=[2001:db8::1]",
+        "--ulimit",
+        "nofile=100:200",
+        "--shm-size",
+        "1m",
+    ]
     said = builder.run(context, *given)
     assert "192.0.2.7\texample" in said or "192.0.2.7 example" in said.replace("\t", " ")
     for text in ("#2 100", "#2 200", "#2 256"):
@@ -596,7 +654,9 @@ def test_cgroup_parent_of_others(ordinary_build: Build) -> None:
 def test_entitlements(build: Build) -> None:
     insecure = build.context("RUN --security=insecure mount -t tmpfs none /tmp && grep CapEff /proc/self/status\n")
     said = build.run(insecure, status=2)
-    assert "[build.not-allowed]" in said and "--allow security.insecure" in said and "Recipe:2" in said
+    assert "[build.not-allowed]" in said
+    assert "--allow security.insecure" in said
+    assert "Recipe:2" in said
     assert "CapEff" in build.run(insecure, "--allow", "security.insecure")
     assert "[build.not-allowed]" not in build.run(insecure, "--dry-run")
     host = build.context("RUN --network=host echo ran\n")

@@ -92,14 +92,18 @@ class _Walk:
 
     def end(self, *, is_directory: bool) -> Place:
         if not self._names or self._names[0] == "proc":
-            where = "/proc" if self._names else "the root directory"
-            raise SandboxError("sandbox.mount-point", f"nothing can be mounted on {self._path}: {where}", fault="step")
+            raise self._refused()
         if stat.S_ISDIR(os.fstat(self._fds[-1]).st_mode) != is_directory:
             kinds = ("a directory", "no directory") if is_directory else ("no directory", "a directory")
             message = f"{self._path} must be {kinds[0]} to be mounted on, but it is {kinds[1]}"
             raise SandboxError("sandbox.mount-point", message, fault="step")
         fd, parent = self._fds.pop(), self._fds.pop()
         return Place("/" + "/".join(self._names), parent, fd)
+
+    def _refused(self) -> SandboxError:
+        where = "it is in /proc" if self._names else "it is the root directory"
+        message = f"nothing can be mounted on {self._path}: {where}"
+        return SandboxError("sandbox.mount-point", message, fault="step")
 
     def close(self) -> None:
         for fd in self._fds:
@@ -114,6 +118,8 @@ class _Walk:
         try:
             return os.open(name, _PATH, dir_fd=self._fds[-1])
         except FileNotFoundError:
+            if self._names[:1] == ["proc"]:
+                raise self._refused() from None
             self._make(name, is_directory=is_directory)
             return os.open(name, _PATH, dir_fd=self._fds[-1])
 
