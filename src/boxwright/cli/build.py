@@ -18,6 +18,7 @@ from boxwright.errors import UsageError
 from boxwright.model.digest import short
 from boxwright.model.image import Image
 from boxwright.model.plan import Action
+from boxwright.model.step import Run
 from boxwright.ports import Emit
 from boxwright.solver.scheduler import Failed
 from boxwright.store.store import Store
@@ -82,7 +83,7 @@ def run(options: argparse.Namespace) -> int:
         _deliver(options, build, image, store)
         built = any(decision.action is Action.RUN for decision in build.plan.decisions)
     if built:
-        _keep_limit()
+        _keep_limit(build, store.home.root)
         if not options.quiet and options.progress != "json":
             _note_warnings(request)
     if options.iidfile:
@@ -171,14 +172,20 @@ def _deliver(options: argparse.Namespace, build: Build, image: Image, store: Sto
     deliver(image, store, name, options.output, options.load, history=history)
 
 
-def _keep_limit() -> None:
-    """Collect what was not used for longest, where the store grew over its limit."""
+def _keep_limit(build: Build, root: str) -> None:
+    """Collect what was not used for longest, where the store grew over its limit.
+
+    `root` is the store's: a user who became root of a namespace would be taken for the system's.
+    """
     from boxwright.app.upkeep import CollectRequest, collect, is_over_limit
 
-    with open_store(os.environ) as store:
-        crowded = is_over_limit(store, os.environ)
+    environment = {**os.environ, "BOXWRIGHT_HOME": root}
+    steps = (node.step for node in build.graph.nodes)
+    caches = any(mount.kind == "cache" for step in steps if isinstance(step, Run) for mount in step.mounts)
+    with open_store(environment) as store:
+        crowded = is_over_limit(store, environment, caches=caches)
     if crowded:
-        collect(CollectRequest(), os.environ)
+        collect(CollectRequest(), environment)
 
 
 def _note_warnings(request: BuildRequest) -> None:

@@ -51,6 +51,9 @@ def _reported(what: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        if error.errno == errno.EROFS:
+            message = f"{what} is not there, and what it lies in can't be written"
+            raise SandboxError("sandbox.mount-point", message, fault="step") from error
         raise SandboxError("sandbox.mount", f"can't mount {what}: {error.strerror}", hint=_hint(error)) from error
 
 

@@ -116,7 +116,8 @@ class RunMounts:
                     self._agent(mount, options, making)
             env = tuple(item for item in making.env.items() if item not in run.env)
             redactor = Redactor(making.secrets, control.output)
-            yield Mounted(tuple(making.mounts), env, redactor.write, redactor.flush)
+            ordered = sorted(making.mounts, key=lambda mount: mount.target)  # what lies below another comes after it
+            yield Mounted(tuple(ordered), env, redactor.write, redactor.flush)
 
     def _wanted(self, run: Run, inputs: StepInputs, control: StepControl) -> list[CacheWanted]:
         wanted: list[CacheWanted] = []
