@@ -185,8 +185,7 @@ def test_writes_to_a_bind_are_thrown_away(builder: Build) -> None:
     text = (context / "Recipe").read_text()
     (context / "Recipe").write_text(f"FROM tar:{builder.base} AS base\n{text}")
     said = builder.run(context)
-    assert said.index("changed") < said.index("#4 first")
-    assert "second" in said
+    assert said.index("changed\n") < said.index(" first\n") < said.index(" second\n") < said.index(" x\n")
     assert "a file" in said
     assert (context / "a").read_text() == "first\n"
     assert not (context / "d").exists()
