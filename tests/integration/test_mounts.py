@@ -8,7 +8,9 @@ import shutil
 import socket
 import subprocess
 import tarfile
+import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
@@ -149,6 +151,7 @@ def test_only_what_is_bound_counts(build: Build) -> None:
     os.utime(context / "src/a", (1, 1))
     assert "CACHED [stage-0] RUN" in build.run(context)
     (context / "src/a").write_text("new\n")
+    assert "what is mounted changed: /m\n" in build.program("why", context, "--network", "none").out
     said = build.run(context)
     assert "CACHED [stage-0] RUN" not in said
     assert "new" in said
@@ -366,6 +369,7 @@ def test_secret_in_the_key_where_asked(build: Build) -> None:
     reasons = build.program("why", context, "--network", "none", *given).out
     assert reasons.startswith("0 of")
     secret.write_text(f"{SECRET}!")
+    assert "secrets changed: s\n" in build.program("why", context, "--network", "none", *given).out
     assert "CACHED [stage-0] RUN" not in build.run(context, *given)
     assert grep_all(build.program.home, SECRET.encode()) == []
     other = build.program.at(build.place / "other-store")
@@ -434,6 +438,25 @@ def test_ssh_with_keys(builder: Build, ssh_base: Path) -> None:
     assert "at /run/buildkit/ssh_agent.0" in said
     assert not {"run/buildkit", "s"} & builder.tree(context).keys()
     assert grep_all(builder.program.home, keys[0].read_bytes().splitlines()[2]) == []
+
+
+def test_agents_end_with_a_killed_build(build: Build) -> None:
+    """The fixture that looks for processes afterwards sees to it."""
+    key = make_key(build.place, "key")
+    context = build.context("RUN --mount=type=ssh,target=/s test -S /s && echo there && sleep 30\n")
+    with build.program.start(
+        "build", context, "--network", "none", "--progress", "plain", "--ssh", f"default={key}"
+    ) as process:
+        assert process.stderr is not None
+        while (line := process.stderr.readline()) != "#2 there\n":
+            assert line, "it ended"
+        directories = set(Path(tempfile.gettempdir()).glob("boxwright-ssh-*"))
+        process.kill()
+    assert directories
+    deadline = time.monotonic() + 5
+    while any(directory.exists() for directory in directories):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
 
 
 def test_ssh_of_the_user(build: Build, ssh_base: Path) -> None:

@@ -26,8 +26,10 @@ _ALLOWED: Final = frozenset({11, 13})  # SSH_AGENTC_REQUEST_IDENTITIES, SSH_AGEN
 _FAILURE: Final = struct.pack(">IB", 1, 5)
 _LONGEST: Final = 1 << 18
 _PATIENCE: Final = 10.0
-# The shell ends the agent when its standard input does, that is when the build's process closes it or dies.
-_SCRIPT: Final = 'ssh-agent -D -a "$1" >/dev/null 2>&1 & read -r line; kill $!; wait'
+# The shell ends the agent when it reads a line, or its input ends: then the build was killed, and it cleans up as well.
+_SCRIPT: Final = (
+    'ssh-agent -D -a "$1" >/dev/null 2>&1 & read -r line; said=$?; kill $!; wait; [ $said = 0 ] || rm -rf "$2"'
+)
 
 
 def parse_agents(given: tuple[str, ...], environment: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
@@ -128,7 +130,7 @@ def _start(path: str) -> subprocess.Popen[bytes]:
     if not shutil.which("ssh-agent"):
         hint = "as root: apt-get install openssh-client; or give a socket: --ssh ID=SOCKET"
         raise MachineError("machine.no-ssh-agent", "ssh-agent, which holds keys for a build, is not there", hint=hint)
-    process = subprocess.Popen(["sh", "-c", _SCRIPT, "sh", path], stdin=subprocess.PIPE)
+    process = subprocess.Popen(["sh", "-c", _SCRIPT, "sh", path, os.path.dirname(path)], stdin=subprocess.PIPE)
     deadline = time.monotonic() + _PATIENCE
     while not os.path.exists(path):
         if time.monotonic() > deadline or process.poll() is not None:
@@ -140,7 +142,9 @@ def _start(path: str) -> subprocess.Popen[bytes]:
 
 def _end(process: subprocess.Popen[bytes]) -> None:
     if process.stdin is not None:
-        process.stdin.close()
+        with suppress(BrokenPipeError):  # it has ended by itself
+            process.stdin.write(b"\n")
+            process.stdin.close()
     process.wait()
 
 

@@ -78,9 +78,9 @@ class RunMounts:
 
     def fields(self, mounts: Sequence[Mount], inputs: StepInputs) -> Fields | None:
         """Trees by their content, and secrets where they count; None while a tree has not been built."""
-        trees: list[tuple[int, str, int, str, str]] = []
+        trees: list[tuple[str, str, int, str, str]] = []
         secrets: list[tuple[str, str]] = []
-        for number, mount in enumerate(mounts):
+        for mount in mounts:
             options = dict(mount.options)
             if _has_tree(mount.kind, options):
                 found = self._find(options, inputs)
@@ -88,7 +88,7 @@ class RunMounts:
                     return None
                 entry = found.entry
                 content = entry.content if entry.kind == DIRECTORY else entry.data
-                trees.append((number, entry.kind, entry.mode, content, entry.xattrs))
+                trees.append((mount.target, entry.kind, entry.mode, content, entry.xattrs))
             elif mount.kind == "secret" and (hashed := self._secrets.counted(options["id"])) is not None:
                 secrets.append((options["id"], hashed))
         fields: Fields = (("trees", tuple(trees)), ("secrets", tuple(secrets)))

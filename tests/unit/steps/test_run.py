@@ -18,9 +18,9 @@ class Mounts:
 
 
 def fields_of(conditions: RunConditions, *mounts: Mount) -> Any:
-    kind = RunKind(
-        cast("Any", None), cast("Any", None), layers_directory="", conditions=conditions, mounts=lambda: cast("Any", Mounts())
-    )
+    mounted = cast("Any", Mounts())
+    nothing = cast("Any", None)
+    kind = RunKind(nothing, nothing, layers_directory="", conditions=conditions, mounts=lambda: mounted)
     return kind.fields(Run(("true",), (), mounts=mounts), INPUTS)
 
 
