@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple, Protocol
@@ -94,13 +94,41 @@ class Tmpfs(NamedTuple):
     mode: int = 0o1777
 
 
+class TreeMount(NamedTuple):
+    """A directory or file of a recorded tree at `target`. `source` is its path in the tree, free of symbolic links.
+
+    `lowers` as in SandboxSpec. It can be written where `upper` and `work` (absolute) are given.
+    """
+
+    lowers: tuple[str, ...]
+    source: str
+    target: str
+    is_directory: bool = True
+    upper: str = ""
+    work: str = ""
+
+
+class SecretFile(NamedTuple):
+    """A file at `target` that lies in memory alone and can only be read."""
+
+    target: str
+    data: bytes
+    mode: int = 0o400
+    uid: int = 0
+    gid: int = 0
+
+
+SandboxMount = Bind | Tmpfs | TreeMount | SecretFile
+
+
 class SandboxSpec(NamedTuple):
     """Everything a sandboxed process is given.
 
     `layers_directory` is the working directory of the overlay mount and `lowers` names relative to it, the topmost
     first; `upper` and `work` are absolute, or empty for a read-only tree. `network`: none, default, host, or
     ``netns:PATH``. `user` as in an image's configuration, looked up inside the tree. `stdin` is given to the process;
-    `terminal` makes a pseudo-terminal of standard input, output and error.
+    `terminal` makes a pseudo-terminal of standard input, output and error. `cgroup_parent` is a control group below
+    which the processes get one of their own.
     """
 
     layers_directory: str
@@ -117,11 +145,12 @@ class SandboxSpec(NamedTuple):
     stdin: bytes = b""
     terminal: bool = False
     init: bool = False
-    mounts: tuple[Bind | Tmpfs, ...] = ()
+    mounts: tuple[SandboxMount, ...] = ()
     hosts: tuple[tuple[str, str], ...] = ()
     limits: tuple[tuple[str, int, int], ...] = ()
     shm_size: int = 64 << 20
     time_limit: float = 0.0
+    cgroup_parent: str = ""
 
 
 class Detached(NamedTuple):
@@ -250,6 +279,50 @@ class Contexts(Protocol):
 
     def matcher(self, patterns: tuple[str, ...]) -> PathRules:
         """What tells which paths patterns match that are written as in .dockerignore. Raises DefinitionError."""
+        ...
+
+
+class CacheWanted(NamedTuple):
+    """A cache mount's directory: `sharing` is shared, private or locked; a new one gets `mode`, `uid` and `gid`.
+
+    `seed` is what a new one holds: a path, free of symbolic links, in a snapshot.
+    """
+
+    name: str
+    sharing: str = "shared"
+    mode: int = 0o755
+    uid: int = 0
+    gid: int = 0
+    seed: tuple[Snapshot, str] | None = None
+
+
+class Caches(Protocol):
+    """The directories of cache mounts, kept between builds."""
+
+    def held(
+        self, wanted: Sequence[CacheWanted], cancelled: Callable[[], bool]
+    ) -> AbstractContextManager[tuple[str, ...]]:
+        """Their directories, locked as their sharing says. Raises KeyboardInterrupt when cancelled while waiting."""
+        ...
+
+
+class Secrets(Protocol):
+    """The secrets of this build."""
+
+    def value(self, name: str) -> bytes | None:
+        """The secret, None where it was not given."""
+        ...
+
+    def counted(self, name: str) -> str | None:
+        """What stands for the secret in a key: a keyed hash; None where secrets don't count."""
+        ...
+
+
+class Agents(Protocol):
+    """The SSH agents of this build."""
+
+    def socket(self, name: str, mode: int, uid: int, gid: int) -> AbstractContextManager[str | None]:
+        """The path of a socket to the agent, as long as the context lasts; None where there is no such agent."""
         ...
 
 

@@ -5,14 +5,16 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import BinaryIO, NamedTuple
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
+from boxwright.app.allowed import check_allowed
 from boxwright.app.bases import BaseFetcher, BaseResolver
 from boxwright.app.configuration import configuration_for
 from boxwright.app.contexts import LocalContexts
 from boxwright.app.definitions import find_definition, read_definition
 from boxwright.app.givens import KEEP_GIT_DIR, Given, Named
 from boxwright.app.moment import Moment, build_moment
+from boxwright.app.mounts import LateMounts, MountOptions
 from boxwright.app.privileges import ensure_privileges
 from boxwright.app.sandboxes import LateSandbox
 from boxwright.errors import UsageError
@@ -32,6 +34,9 @@ from boxwright.store.history import History, StepRecord, field_records
 from boxwright.store.home import unusable
 from boxwright.store.images import Images
 from boxwright.store.store import Store
+
+if TYPE_CHECKING:
+    from boxwright.steps.run import RunConditions
 
 PROXIES = ("http_proxy", "https_proxy", "ftp_proxy", "no_proxy", "all_proxy")
 JOBS_PER_CPU = 8
@@ -64,6 +69,10 @@ class BuildRequest(NamedTuple):
     validate: tuple[str, ...] = ()
     marked: bool = True
     layers: bool = False
+    mounts: MountOptions | None = None
+    conditions: RunConditions | None = None
+    allowed: frozenset[str] = frozenset()
+    no_cache_stages: frozenset[str] = frozenset()
 
 
 class Build(NamedTuple):
@@ -77,6 +86,7 @@ class Build(NamedTuple):
     sandbox: LateSandbox
     moment: Moment
     contexts: LocalContexts
+    mounts: LateMounts
     unused_arguments: tuple[str, ...] = ()
 
 
@@ -118,13 +128,13 @@ def prepare(request: BuildRequest, store: Store, environment: Mapping[str, str])
     contexts = _contexts(given, named.trees, file, graph, store, moment)
     sandbox = LateSandbox(store.home.cache)
     fetcher = BaseFetcher(store, mirror=request.mirror, mirrors=configuration.mirrors, environment=environment)
-    kinds = _kinds(request, store, graph, contexts, sandbox, moment, environment, fetcher)
+    kinds, mounts = _kinds(request, store, graph, contexts, sandbox, moment, environment, fetcher)
     pull = _unpinned_bases(graph) if request.pull else frozenset()
     keys = Keys(graph, kinds, _finder(store), pull)
-    refuse = pull | _steps(graph) if request.no_cache else pull
+    refuse = pull | _again(graph, request)
     keep = [item.node for item in graph.history if item.node is not None] if request.layers else ()
     plan = make_plan(graph, keys, refuse=refuse, keep=keep)
-    return Build(file, graph, plan, keys, refuse, sandbox, moment, contexts, unused)
+    return Build(file, graph, plan, keys, refuse, sandbox, moment, contexts, mounts, unused)
 
 
 def _given(request: BuildRequest, store: Store) -> tuple[Given, str, str]:
@@ -219,9 +229,16 @@ def _unpinned_bases(graph: Graph) -> frozenset[int]:
     )
 
 
-def _steps(graph: Graph) -> frozenset[int]:
-    """Everything but what comes from outside, which is asked for anyway."""
-    return frozenset(position for position, node in enumerate(graph.nodes) if not isinstance(node.step, Base | Fetch))
+def _again(graph: Graph, request: BuildRequest) -> frozenset[int]:
+    """The steps that are run whatever is recorded. What stands on a stage that is run again is run again too."""
+    if not request.no_cache and not request.no_cache_stages:
+        return frozenset()
+    again: set[int] = set()
+    for position, node in enumerate(graph.nodes):
+        named = request.no_cache or node.stage in request.no_cache_stages
+        if not isinstance(node.step, Base | Fetch) and (named or not again.isdisjoint(node.inputs)):
+            again.add(position)
+    return frozenset(again)
 
 
 def _kinds(
@@ -233,10 +250,10 @@ def _kinds(
     moment: Moment,
     environment: Mapping[str, str],
     fetcher: BaseFetcher,
-) -> Kinds:
+) -> tuple[Kinds, LateMounts]:
     from boxwright.steps.base import BaseKind
     from boxwright.steps.copy import CopyKind
-    from boxwright.steps.run import RunKind
+    from boxwright.steps.run import RunConditions, RunKind
     from boxwright.steps.simple import MakeDirectoryKind, ScratchKind
 
     given = proxy_args(request.build_args)
@@ -247,13 +264,6 @@ def _kinds(
         Base: BaseKind(store, fetcher),
         MakeDirectory: MakeDirectoryKind(store),
         Copy: CopyKind(store, contexts, unpack=fetcher.unpack, is_archive=fetcher.is_archive),
-        Run: RunKind(
-            store,
-            sandbox,
-            layers_directory=store.home.layers,
-            proxies=proxies,
-            epoch_in_key=moment.epoch if moment.given else None,
-        ),
     }
     fetches = [node.step for node in graph.nodes if isinstance(node.step, Fetch)]
     if fetches:
@@ -263,12 +273,21 @@ def _kinds(
         remotes = Remotes(store)
         remotes.identify_all(fetches)
         kinds[Fetch] = FetchKind(store, remotes)
-    return kinds
+    mounts = LateMounts(store, contexts, request.mounts or MountOptions(), kinds)
+    conditions = (request.conditions or RunConditions())._replace(
+        proxies=proxies, time_in_key=moment.epoch if moment.given else None
+    )
+    kinds[Run] = RunKind(store, sandbox, layers_directory=store.home.layers, conditions=conditions, mounts=mounts)
+    return kinds, mounts
 
 
 def execute(build: Build, request: BuildRequest, store: Store, emit: Emit) -> Image:
     """Run the plan and record the image."""
+    check_allowed(build.graph, request.allowed)
     emit(Planned(build.plan))
+    stages = {node.stage for node in build.graph.nodes}
+    for name in sorted(request.no_cache_stages - stages):
+        emit(Message("warning", f"--no-cache-filter {name}: this build has no such stage"))
     for name in build.unused_arguments:
         emit(Message("warning", f"--build-arg {name}: no ARG of the recipe declares it"))
     store.touch([decision.key for decision in build.plan.decisions if decision.action is Action.REUSE and decision.key])
@@ -285,6 +304,7 @@ def execute(build: Build, request: BuildRequest, store: Store, emit: Emit) -> Im
         raise
     finally:
         build.sandbox.close()
+        build.mounts.close()
     History(store).keep(history_name(build, request), step_records(build))
     return Images(store).keep(build.graph.config, snapshot, request.tags)
 

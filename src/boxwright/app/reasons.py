@@ -90,6 +90,8 @@ def differences(before: StepRecord, now: StepRecord) -> list[str]:
 
 STATE_CHANGED = "the step before it changed"
 SOURCES_CHANGED = "sources changed"
+MOUNTED = {"trees": "what is mounted", "secrets": "secrets"}
+"""Fields of RUN whose items begin with a name; the rest of them tells a person nothing."""
 
 
 def _difference(name: str, before: str | None, now: str | None) -> str:
@@ -97,6 +99,8 @@ def _difference(name: str, before: str | None, now: str | None) -> str:
         return STATE_CHANGED
     if name == "sources":
         return _sources(before, now)
+    if name in MOUNTED:
+        return f"{MOUNTED[name]} changed{_changed_items(before, now)}"
     shown = (_shown(before), _shown(now))
     if None in shown:
         return f"{name} changed"
@@ -133,6 +137,15 @@ def _sources(before: str | None, now: str | None) -> str:
     names = [name for name in dict.fromkeys((*later, *earlier)) if earlier.get(name) != later.get(name)]
     named = [name for name in names if name]
     return _named(named)
+
+
+def _changed_items(before: str | None, now: str | None) -> str:
+    earlier, later = (
+        {str(item[0]): item for item in data if isinstance(item, list) and item} if isinstance(data, list) else {}
+        for data in (_decoded(before or ""), _decoded(now or ""))
+    )
+    names = [name for name in dict.fromkeys((*later, *earlier)) if earlier.get(name) != later.get(name)]
+    return f": {', '.join(names[:MOST_NAMES])}" if names else ""
 
 
 def _named(names: Sequence[str]) -> str:

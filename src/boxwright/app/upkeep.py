@@ -37,11 +37,21 @@ def limit_of(environment: Mapping[str, str], root: str) -> int:
     return parse_size(environment.get(LIMIT_VARIABLE) or DEFAULT_LIMIT, root)
 
 
-def is_over_limit(store: Store, environment: Mapping[str, str]) -> bool:
-    """Whether the layers hold more than the limit, by what was written; costs one query."""
+def is_over_limit(store: Store, environment: Mapping[str, str], *, caches: bool = False) -> bool:
+    """Whether the layers hold more than the limit, by what was written; costs one query.
+
+    With `caches` the directories of cache mounts are measured too: for builds that used some.
+    """
     row = store.index.one("SELECT sum(size) FROM layers")
-    written = row[0] if row else 0
-    return (written or 0) > limit_of(environment, store.home.root)
+    written = (row[0] if row else 0) or 0
+    limit = limit_of(environment, store.home.root)
+    if caches and written <= limit:
+        from boxwright.store.measure import usage_of
+
+        ensure_privileges()
+        usage = usage_of(store.home.caches)
+        written += usage.private + sum(usage.shared.values())
+    return bool(written > limit)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +74,7 @@ class CollectReport:
     after: int
     limit: int
     in_use: bool
+    caches: int = 0
 
 
 def collect(request: CollectRequest, environment: Mapping[str, str]) -> CollectReport:
@@ -80,7 +91,7 @@ def collect(request: CollectRequest, environment: Mapping[str, str]) -> CollectR
         if not request.dry_run:
             note_synced(store)
     return CollectReport(
-        len(done.keys), done.layers + done.strays, done.trees, done.before, done.after, limit, done.in_use
+        len(done.keys), done.layers + done.strays, done.trees, done.before, done.after, limit, done.in_use, done.caches
     )
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from boxwright.app.build import Build, BuildRequest, execute, layered, prepare
 from boxwright.app.names import image_name
 from boxwright.app.opening import open_store
+from boxwright.cli import conditions
 from boxwright.cli.arguments import build_args, named, pair
 from boxwright.cli.console import human_size, note, say
 from boxwright.cli.progress import Display, display_for
@@ -19,6 +20,7 @@ from boxwright.errors import UsageError
 from boxwright.model.digest import short
 from boxwright.model.image import Image
 from boxwright.model.plan import Action
+from boxwright.model.step import Run
 from boxwright.ports import Emit
 from boxwright.solver.scheduler import Failed
 from boxwright.store.store import Store
@@ -54,6 +56,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--layers", action="store_true", help="outputs get a layer for each instruction")
     add("--platform", default="", help="only the machine's own, such as linux/amd64")
     add("--network", default="default", choices=("none", "default", "host"))
+    conditions.configure_build(parser)
     add("--mirror", help="the package mirror for base systems")
     add("--no-cache", action="store_true", help="run every step again")
     add("--pull", action="store_true", help="fetch bases again")
@@ -109,7 +112,7 @@ def run(options: argparse.Namespace) -> int:
         delivered = _deliver(options, build, image, store)
         built = any(decision.action is Action.RUN for decision in build.plan.decisions)
     if built:
-        _keep_limit()
+        _keep_limit(build, store.home.root)
         if not options.quiet and options.progress != "json":
             _note_warnings(request)
     if options.iidfile:
@@ -133,6 +136,7 @@ def _request(options: argparse.Namespace) -> BuildRequest:
     if options.file == options.directory == "-":
         hint = "give the definition inside the tar, or the context as a directory"
         raise UsageError("usage.stdin", "standard input can't be both context and definition", hint=hint)
+    given = conditions.given(options)
     return BuildRequest(
         directory=options.directory,
         file=None if options.file == "-" else options.file,
@@ -153,6 +157,10 @@ def _request(options: argparse.Namespace) -> BuildRequest:
         validate=tuple(options.validate),
         marked=not options.no_validate,
         layers=options.layers,
+        mounts=given.mounts,
+        conditions=given.conditions,
+        allowed=conditions.allowed(options),
+        no_cache_stages=frozenset(name.lower() for text in options.no_cache_filter for name in text.split(",")),
     )
 
 
@@ -184,14 +192,20 @@ def _deliver(options: argparse.Namespace, build: Build, image: Image, store: Sto
     return deliver(image, store, name, options.output, options.load, history=history)
 
 
-def _keep_limit() -> None:
-    """Collect what was not used for longest, where the store grew over its limit."""
+def _keep_limit(build: Build, root: str) -> None:
+    """Collect what was not used for longest, where the store grew over its limit.
+
+    `root` is the store's: a user who became root of a namespace would be taken for the system's.
+    """
     from boxwright.app.upkeep import CollectRequest, collect, is_over_limit
 
-    with open_store(os.environ) as store:
-        crowded = is_over_limit(store, os.environ)
+    environment = {**os.environ, "BOXWRIGHT_HOME": root}
+    steps = (node.step for node in build.graph.nodes)
+    caches = any(mount.kind == "cache" for step in steps if isinstance(step, Run) for mount in step.mounts)
+    with open_store(environment) as store:
+        crowded = is_over_limit(store, environment, caches=caches)
     if crowded:
-        collect(CollectRequest(), os.environ)
+        collect(CollectRequest(), environment)
 
 
 def _note_warnings(request: BuildRequest) -> None:

@@ -29,8 +29,9 @@ def run(options: argparse.Namespace) -> int:
         say(json.dumps(dataclasses.asdict(report)))
         return 0
     verb = "would be removed" if options.dry_run else "removed"
+    caches = f", {report.caches} caches" if report.caches else ""
     say(
-        f"{report.snapshots} states and {report.layers} layers {verb}: "
+        f"{report.snapshots} states and {report.layers} layers{caches} {verb}: "
         f"{human_size(report.before)} before, {human_size(report.after)} after"
     )
     if report.in_use:

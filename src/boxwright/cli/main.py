@@ -29,6 +29,7 @@ COMMANDS = {
     "export": "write an image in some format",
     "why": "say for each step which input changed since the last build",
     "shell": "open a shell in a state, such as the one before a failed step",
+    "cache": "list, export, seed and clear cache mounts",
     "gc": "remove what was not used for longest",
     "fsck": "verify the store",
     "doctor": "say what this machine can do, and how to mend what it can't",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 
+from boxwright.cli import conditions
 from boxwright.cli.console import say
 
 
@@ -18,6 +19,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--build-context", action="append", default=[], metavar="NAME=CONTEXT")
     add("--platform", default="", help="only the machine's own, such as linux/amd64")
     add("--network", default="default", choices=("none", "default", "host"))
+    conditions.configure(parser)
     add("--all", action="store_true", help="also the steps that are cached")
     add("--json", action="store_true", help="print a JSON array")
 
@@ -30,6 +32,7 @@ def run(options: argparse.Namespace) -> int:
     from boxwright.cli.arguments import build_args, named
     from boxwright.cli.steptext import clean
 
+    given = conditions.given(options)
     request = BuildRequest(
         directory=options.directory,
         file=options.file,
@@ -38,6 +41,8 @@ def run(options: argparse.Namespace) -> int:
         platform=options.platform,
         network=options.network,
         contexts=named(options.build_context),
+        mounts=given.mounts,
+        conditions=given.conditions,
     )
     with open_store(os.environ) as store:
         reasons = reasons_of(prepare(request, store, os.environ), request, store)

@@ -14,7 +14,7 @@ from typing import Final, NoReturn
 
 from boxwright.errors import StoreError
 from boxwright.ports import Bind, Detached, ExitStatus, SandboxSpec
-from boxwright.sandbox import capabilities, channel, network, process, seccomp, skeleton, terminal
+from boxwright.sandbox import capabilities, cgroups, channel, network, process, seccomp, skeleton, terminal
 from boxwright.sandbox.attached import Attached, remove_made
 from boxwright.sandbox.pool import NetworkPool
 from boxwright.sandbox.request import EnterRequest, Exited, Failed, Made, Ready, RunRequest, Terminal
@@ -74,11 +74,12 @@ class Launcher:
 
     def run(self, spec: SandboxSpec, output: Callable[[bytes], None], cancelled: Callable[[], bool]) -> ExitStatus:
         """Run a process to its end. `output` and `cancelled` are called in the calling thread."""
-        with self._network(spec) as network_fds:
+        with self._network(spec) as network_fds, cgroups.below(spec.cgroup_parent) as groups:
+            request = dataclasses.replace(self._request(spec), cgroups=groups) if groups else self._request(spec)
             readable, writable = os.pipe()
             null = os.open(os.devnull, os.O_RDONLY)
             try:
-                session = channel.send(self._control, self._request(spec), [null, writable, writable, *network_fds])
+                session = channel.send(self._control, request, [null, writable, writable, *network_fds])
             except BaseException:
                 os.close(readable)
                 raise

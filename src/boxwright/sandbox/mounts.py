@@ -14,8 +14,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Final
 
-from boxwright.ports import Bind, Tmpfs
+from boxwright.files import write_all
+from boxwright.ports import SandboxMount, SecretFile, Tmpfs, TreeMount
 from boxwright.sandbox import syscalls
+from boxwright.sandbox.place import Place, find_place
 from boxwright.sandbox.request import RunRequest, SandboxError
 from boxwright.sandbox.syscalls import MS_BIND, MS_NODEV, MS_NOEXEC, MS_NOSUID, MS_RDONLY, MS_REC, MS_REMOUNT, mount
 
@@ -40,6 +42,7 @@ _READ_ONLY: Final = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/s
 # Flags that a user namespace may not clear from a mount it inherited (mount_namespaces(7)), by statvfs(3)'s bits.
 _LOCKED: Final = os.ST_RDONLY | os.ST_NOSUID | os.ST_NODEV | os.ST_NOEXEC | os.ST_NOATIME | os.ST_NODIRATIME | 4096
 _SHM_SIZE: Final = 64 << 20
+_TEMPORARY: Final = "/dev/.boxwright"
 _ABSENT: Final = (errno.ENOENT, errno.ENOTDIR)
 
 
@@ -48,6 +51,9 @@ def _reported(what: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        if error.errno == errno.EROFS:
+            message = f"{what} is not there, and what it lies in can't be written"
+            raise SandboxError("sandbox.mount-point", message, fault="step") from error
         raise SandboxError("sandbox.mount", f"can't mount {what}: {error.strerror}", hint=_hint(error)) from error
 
 
@@ -109,7 +115,7 @@ def populate(request: RunRequest) -> tuple[tuple[str, bool], ...]:
     staged = request.stage.lstrip("/")
     with _reported("/proc, /sys and /dev"):
         for target in ("/proc", "/sys", "/dev"):
-            _target(target, made, is_directory=True)
+            _make_top(target, made)
         if insecure:
             mount("proc", "/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC)
         else:
@@ -124,7 +130,7 @@ def populate(request: RunRequest) -> tuple[tuple[str, bool], ...]:
     _mount_files(request, made)
     for entry in spec.mounts:
         with _reported(entry.target):
-            _mount_entry(entry, made, insecure=insecure)
+            _mount_entry(request, entry, made)
     return tuple(made)
 
 
@@ -145,7 +151,7 @@ def _mount_sys(request: RunRequest) -> None:
             return
     # A user namespace that doesn't own the network namespace may not mount sysfs (sysfs(5)).
     mount("sys", "/sys", "", MS_BIND | MS_REC)
-    _remount("/sys", MS_RDONLY)
+    _remount_at("/sys", MS_RDONLY)
 
 
 def _mount_dev(dev: str) -> None:
@@ -176,36 +182,82 @@ def _mount_files(request: RunRequest, made: list[tuple[str, bool]]) -> None:
     for target, text in files:
         with _reported(target):
             try:
-                _target(target, made, is_directory=False)
+                _mount_file(SecretFile(target, text.encode(), 0o644), made, flags=0)
             except OSError as error:
-                if error.errno == errno.EROFS:
-                    continue
-                raise
-            # A file of the tmpfs that no name leads to but this mount.
-            temporary = "/dev/.boxwright"
-            fd = os.open(temporary, os.O_CREAT | os.O_WRONLY | os.O_EXCL, 0o644)
-            os.write(fd, text.encode())
-            os.close(fd)
-            mount(temporary, os.path.realpath(target), "", MS_BIND)
-            os.unlink(temporary)
+                if error.errno != errno.EROFS:
+                    raise
 
 
-def _mount_entry(entry: Bind | Tmpfs, made: list[tuple[str, bool]], *, insecure: bool) -> None:
-    if isinstance(entry, Tmpfs):
-        _target(entry.target, made, is_directory=True)
+def _mount_file(file: SecretFile, made: list[tuple[str, bool]], flags: int) -> None:
+    """A file of the tmpfs at /dev that no name leads to but this mount."""
+    place = find_place(file.target, made, is_directory=False)
+    fd = os.open(_TEMPORARY, os.O_CREAT | os.O_RDWR | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    write_all(fd, file.data)
+    os.fchown(fd, file.uid, file.gid)
+    os.fchmod(fd, file.mode)
+    os.close(fd)
+    mount(_TEMPORARY, place.target, "", MS_BIND)
+    os.unlink(_TEMPORARY)
+    _remount(place, flags)
+    place.close()
+
+
+def _mount_entry(request: RunRequest, entry: SandboxMount, made: list[tuple[str, bool]]) -> None:
+    insecure = request.spec.security == "insecure"
+    if isinstance(entry, SecretFile):
+        _mount_file(entry, made, MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC)
+    elif isinstance(entry, Tmpfs):
+        place = find_place(entry.target, made, is_directory=True)
         size = f",size={entry.size}" if entry.size else ""
-        mount("tmpfs", entry.target, "tmpfs", MS_NOSUID | MS_NODEV, f"mode={entry.mode:o}{size}")
-        return
-    source = entry.source.lstrip("/") or "."
+        mount("tmpfs", place.target, "tmpfs", MS_NOSUID | MS_NODEV, f"mode={entry.mode:o}{size}")
+        place.close()
+    elif isinstance(entry, TreeMount):
+        _mount_tree(request, entry, made)
+    else:
+        _bind(entry.source.lstrip("/") or ".", entry.target, made, read_only=entry.read_only, insecure=insecure)
+
+
+def _bind(source: str, target: str, made: list[tuple[str, bool]], *, read_only: bool, insecure: bool) -> None:
     mode = os.stat(source).st_mode
-    _target(entry.target, made, is_directory=stat.S_ISDIR(mode))
-    mount(source, entry.target, "", MS_BIND | MS_REC)
-    wanted = (MS_RDONLY if entry.read_only else 0) | (0 if insecure or stat.S_ISCHR(mode) else MS_NODEV)
-    if wanted:
-        _remount(entry.target, wanted)
+    place = find_place(target, made, is_directory=stat.S_ISDIR(mode))
+    mount(source, place.target, "", MS_BIND | MS_REC)
+    _remount(place, (MS_RDONLY if read_only else 0) | (0 if insecure or stat.S_ISCHR(mode) else MS_NODEV))
+    place.close()
 
 
-def _remount(target: str, flags: int) -> None:
+def _mount_tree(request: RunRequest, entry: TreeMount, made: list[tuple[str, bool]]) -> None:
+    """Mount the whole tree aside, and its part where it belongs."""
+    insecure = request.spec.security == "insecure"
+    layers = request.spec.layers_directory.lstrip("/")
+    if len(entry.lowers) == 1 and not entry.upper:
+        _bind(f"{layers}/{entry.lowers[0]}/{entry.source}", entry.target, made, read_only=True, insecure=insecure)
+        return
+    old_root = os.open(".", os.O_PATH | os.O_DIRECTORY)
+    options = f"lowerdir={':'.join(entry.lowers)},index=off"
+    options += ",userxattr" if request.user_namespace else ",metacopy=off,redirect_dir=off"
+    if entry.upper:
+        upper = os.open(entry.upper.lstrip("/"), os.O_PATH | os.O_DIRECTORY)
+        work = os.open(entry.work.lstrip("/"), os.O_PATH | os.O_DIRECTORY)
+        options += f",upperdir=/proc/self/fd/{upper},workdir=/proc/self/fd/{work},volatile"
+    os.mkdir(_TEMPORARY, 0o700)
+    os.chdir(layers)
+    mount("overlay", _TEMPORARY, "overlay", (0 if insecure else MS_NODEV) | (0 if entry.upper else MS_RDONLY), options)
+    os.fchdir(old_root)
+    os.close(old_root)
+    _bind(f"{_TEMPORARY}/{entry.source}", entry.target, made, read_only=not entry.upper, insecure=insecure)
+    syscalls.umount(_TEMPORARY, syscalls.MNT_DETACH)
+    os.rmdir(_TEMPORARY)
+
+
+def _remount(place: Place, flags: int) -> None:
+    if not flags:
+        return
+    fd = place.mounted()
+    _remount_at(f"/proc/self/fd/{fd}", flags)
+    os.close(fd)
+
+
+def _remount_at(target: str, flags: int) -> None:
     kept = os.statvfs(target).f_flag & _LOCKED
     # statvfs and mount number these alike, but for relatime: 4096 there, 1 << 21 here.
     kept = kept & ~4096 | (1 << 21 if kept & 4096 else 0)
@@ -236,26 +288,13 @@ def _try_mount(source: str, target: str, kind: str, flags: int, options: str = "
     return True
 
 
-def _target(path: str, made: list[tuple[str, bool]], *, is_directory: bool) -> None:
-    """Make a mount point where it is missing. The parent's time stays: a copied-up parent must look as it did."""
+def _make_top(path: str, made: list[tuple[str, bool]]) -> None:
+    """A mount point right below the root, before /proc is there; a symbolic link in its place would lead elsewhere."""
     try:
-        found = os.stat(path)
-    except OSError as error:
-        if error.errno not in _ABSENT:
-            raise
-    else:
-        if stat.S_ISDIR(found.st_mode) != is_directory:
-            kinds = ("a directory", "no directory") if is_directory else ("no directory", "a directory")
-            message = f"{path} must be {kinds[0]} to be mounted on, but it is {kinds[1]}"
-            raise SandboxError("sandbox.mount-point", message, fault="step")
+        found = os.lstat(path)
+    except FileNotFoundError:
+        os.mkdir(path, 0o755)
+        made.append((path, True))
         return
-    real = os.path.realpath(path)
-    parent = os.path.dirname(real)
-    _target(parent, made, is_directory=True)
-    before = os.stat(parent)
-    if is_directory:
-        os.mkdir(real, 0o755)
-    else:
-        os.close(os.open(real, os.O_CREAT | os.O_WRONLY | os.O_EXCL, 0o644))
-    made.append((real, is_directory))
-    os.utime(parent, ns=(before.st_atime_ns, before.st_mtime_ns))
+    if not stat.S_ISDIR(found.st_mode):
+        raise SandboxError("sandbox.mount-point", f"the tree's {path} is no directory", fault="step")

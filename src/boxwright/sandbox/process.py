@@ -123,6 +123,8 @@ def _report(session: socket.socket, report: Report, fds: tuple[int, ...] = ()) -
 
 def _start(request: RunRequest, session: socket.socket, fds: list[int], machine: Machine) -> None:
     spec = request.spec
+    if request.cgroups:
+        _join_cgroups(request.cgroups)
     if len(fds) > 3:
         syscalls.setns(fds[3], syscalls.CLONE_NEWNET)
     elif spec.network != "host":
@@ -143,6 +145,16 @@ def _start(request: RunRequest, session: socket.socket, fds: list[int], machine:
     if spec.init:
         _be_init()
     _become_and_execute(spec.argv, spec.env, spec.cwd, spec.user, spec.security, machine)
+
+
+def _join_cgroups(directories: tuple[str, ...]) -> None:
+    for directory in directories:
+        try:
+            with open(f"{directory}/cgroup.procs", "w", encoding="ascii") as file:
+                file.write("0")
+        except OSError as error:
+            message = f"the control group {directory} can't be joined: {error.strerror}"
+            raise SandboxError("sandbox.cgroup", message, hint="leave --cgroup-parent out, or run as root") from error
 
 
 def _set_limits(spec: SandboxSpec) -> None:

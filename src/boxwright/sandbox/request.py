@@ -27,6 +27,7 @@ class RunRequest:
 
     `skeleton` is the lowest layer, which holds the mount points; `root` a directory to mount the tree on; `stage` where
     /proc and /dev were prepared; `resolver` the text of /etc/resolv.conf. Binds of `spec` have real paths as sources.
+    `cgroups` are directories of control groups that the process moves into.
     """
 
     spec: SandboxSpec
@@ -36,6 +37,7 @@ class RunRequest:
     resolver: str
     user_namespace: bool
     detached: bool = False
+    cgroups: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,17 +10,17 @@ from pathlib import Path
 from typing import Final
 
 from boxwright.errors import StoreError
-from boxwright.ports import Bind, Tmpfs
+from boxwright.ports import Bind, SandboxMount, SecretFile, TreeMount
 
 _DIRECTORIES: Final = ("proc", "sys", "dev")
 _FILES: Final = ("etc/resolv.conf", "etc/hosts", "etc/hostname")
 
 
-def ensure(cache: Path, mounts: Iterable[Bind | Tmpfs]) -> str:
+def ensure(cache: Path, mounts: Iterable[SandboxMount]) -> str:
     """The path of the skeleton for these mounts, made where it is missing; safe for many processes at once."""
     targets = dict.fromkeys(_DIRECTORIES, True) | dict.fromkeys(_FILES, False)
     for entry in mounts:
-        is_directory = not isinstance(entry, Bind) or os.path.isdir(entry.source)
+        is_directory = _is_directory(entry)
         name = os.path.normpath(entry.target).lstrip("/")
         if name not in ("", ".") and ".." not in name.split("/"):
             targets[name] = is_directory
@@ -34,6 +34,12 @@ def ensure(cache: Path, mounts: Iterable[Bind | Tmpfs]) -> str:
             message = f"mount points can't be prepared in {cache}: {error.strerror}"
             raise StoreError("sandbox.skeleton", message) from error
     return str(path)
+
+
+def _is_directory(entry: SandboxMount) -> bool:
+    if isinstance(entry, Bind):
+        return os.path.isdir(entry.source)
+    return entry.is_directory if isinstance(entry, TreeMount) else not isinstance(entry, SecretFile)
 
 
 def _make(cache: Path, path: Path, ordered: list[tuple[str, bool]]) -> None:

@@ -13,12 +13,13 @@ import os
 import shutil
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 from boxwright.errors import StoreError
 from boxwright.model.digest import Digest, hex_of
+from boxwright.store.caches import Cache, StoredCaches
 from boxwright.store.choose import Choice, Kept, choose
 from boxwright.store.layers import layer_name
 from boxwright.store.locks import hold, is_held
@@ -41,7 +42,7 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class Collected:
-    """What went (or would): keys of snapshots, layers, stray directories, tree objects; bytes before and after.
+    """What went (or would): keys of snapshots, layers, stray directories, tree objects, caches; bytes before and after.
 
     `in_use`: other processes were at work, so what was used lately stayed.
     """
@@ -53,6 +54,7 @@ class Collected:
     before: int
     after: int
     in_use: bool
+    caches: int = 0
 
 
 def collect(store: Store, wanted: Wanted, *, now: int | None = None) -> Collected:
@@ -61,6 +63,9 @@ def collect(store: Store, wanted: Wanted, *, now: int | None = None) -> Collecte
     with upkeep(store.home), alone(store.home) as nobody, _trash(store) as trash:
         usages = {name: usage_of(f"{store.home.layers}/{name}") for name in os.listdir(store.home.layers)}
         beside = beside_layers(store.home)
+        caches = StoredCaches(store)
+        cached = {f"cache {cache.key}": cache for cache in caches.all()}
+        usages |= {name: usage_of(f"{store.home.caches}/{cache.key}") for name, cache in cached.items()}
         with store.index.writing() as db:
             known = {layer_name(row[0]): row[0] for row in db.execute("SELECT id FROM layers")}
             present = set(os.listdir(store.home.layers))
@@ -68,7 +73,12 @@ def collect(store: Store, wanted: Wanted, *, now: int | None = None) -> Collecte
             account = Account(usages)
             before = account.total + beside
             account.drop(strays)
-            choice = _choose(store, db, known, account, _room(wanted, beside), moment, nobody=nobody)
+            kept = _kept(store, db, moment, nobody=nobody) + _kept_caches(caches, cached)
+            held = _held(store, known, moment, nobody=nobody)
+            choice = choose(kept, known, held, account, _room(wanted, beside))
+            emptied = [cached[name] for name in choice.keys if name in cached]
+            choice.keys = [key for key in choice.keys if key not in cached]
+            choice.layers = [name for name in choice.layers if name not in cached]
             if not wanted.dry_run:
                 _forget(db, choice, known)
                 prune_rows(db, moment, everything=wanted.everything)
@@ -77,10 +87,12 @@ def collect(store: Store, wanted: Wanted, *, now: int | None = None) -> Collecte
         trees = 0
         if not wanted.dry_run:
             _move(store, choice.layers, trash)
+            emptied = [cache for cache in emptied if caches.remove(cache, trash)]
             trees = sweep_trees(store.index, store.trees) if nobody else 0
             _compact(store, nobody=nobody)
         gone = sum(name in present for name in choice.layers)
-        return Collected(tuple(choice.keys), gone, len(strays), trees, before, account.total + beside, not nobody)
+        after = account.total + beside
+        return Collected(tuple(choice.keys), gone, len(strays), trees, before, after, not nobody, len(emptied))
 
 
 def _room(wanted: Wanted, beside: int) -> int | None:
@@ -89,18 +101,9 @@ def _room(wanted: Wanted, beside: int) -> int | None:
     return None if wanted.limit is None else max(0, wanted.limit - beside)
 
 
-def _choose(
-    store: Store,
-    db: sqlite3.Connection,
-    known: dict[str, int],
-    account: Account,
-    room: int | None,
-    now: int,
-    *,
-    nobody: bool,
-) -> Choice:
+def _kept(store: Store, db: sqlite3.Connection, now: int, *, nobody: bool) -> list[Kept]:
     named = {row[0] for row in db.execute("SELECT images.key FROM images JOIN tags USING (identity)")}
-    snapshots = [
+    return [
         Kept(
             key,
             tuple(layers.split()),
@@ -109,10 +112,18 @@ def _choose(
         )
         for key, layers, used in db.execute("SELECT key, layers, used FROM snapshots")
     ]
+
+
+def _kept_caches(caches: StoredCaches, cached: Mapping[str, Cache]) -> list[Kept]:
+    """Caches go by their last use like snapshots; each is the one layer that holds its bytes."""
+    return [Kept(name, (name,), cache.used, caches.is_used(cache)) for name, cache in cached.items()]
+
+
+def _held(store: Store, known: Mapping[str, int], now: int, *, nobody: bool) -> set[str]:
     held = container_layers(store.home.containers)
     if not nobody:
         held |= {name for name in known if _is_fresh(f"{store.home.layers}/{name}", now)}
-    return choose(snapshots, known, held, account, room)
+    return held
 
 
 def _is_locked(store: Store, key: str) -> bool:

@@ -7,6 +7,8 @@
 - ``contexts/``: what is remembered of build contexts, to see quickly what changed
 - ``cache/``: what can be made again at any time
 - ``containers/``: natively run containers
+- ``caches/``: the directories of cache mounts; made when there is the first one
+- ``secret.key``: with what secrets are hashed for keys that they count in; made when first needed
 """
 
 from __future__ import annotations
@@ -54,6 +56,16 @@ class Home(NamedTuple):
     def cache(self) -> str:
         """What can be made again."""
         return f"{self.root}/cache"
+
+    @property
+    def caches(self) -> str:
+        """The directories of cache mounts."""
+        return f"{self.root}/caches"
+
+    @property
+    def secret_key(self) -> str:
+        """The key of the hashes that stand for secrets."""
+        return f"{self.root}/secret.key"
 
     @property
     def containers(self) -> str:
