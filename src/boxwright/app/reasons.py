@@ -7,8 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 
-from boxwright.app.build import Build, BuildRequest, history_name, step_records
+from boxwright.app.build import Build
 from boxwright.app.changes import SourceChanges
+from boxwright.app.execution import history_name, step_records
+from boxwright.app.request import BuildRequest
 from boxwright.model.plan import Action, Decision
 from boxwright.store.history import History, StepRecord
 from boxwright.store.store import Store

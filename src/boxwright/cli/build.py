@@ -9,9 +9,11 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from boxwright.app.build import Build, BuildRequest, execute, layered, prepare
+from boxwright.app.build import Build, prepare
+from boxwright.app.execution import execute, layered
 from boxwright.app.names import image_name
 from boxwright.app.opening import open_store
+from boxwright.app.request import BuildRequest
 from boxwright.cli import conditions
 from boxwright.cli.arguments import build_args, named, pair
 from boxwright.cli.console import human_size, note, say

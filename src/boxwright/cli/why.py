@@ -26,9 +26,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Compare."""
-    from boxwright.app.build import BuildRequest, prepare
+    from boxwright.app.build import prepare
     from boxwright.app.opening import open_store
     from boxwright.app.reasons import reasons_of
+    from boxwright.app.request import BuildRequest
     from boxwright.cli.arguments import build_args, named
     from boxwright.cli.steptext import clean
 

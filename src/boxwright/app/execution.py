@@ -1,0 +1,81 @@
+"""Runs a planned build, and says what went into it."""
+
+from __future__ import annotations
+
+import os
+
+from boxwright.app.allowed import check_allowed
+from boxwright.app.build import Build
+from boxwright.app.privileges import ensure_privileges
+from boxwright.app.request import BuildRequest
+from boxwright.events import Message, Planned
+from boxwright.model.image import HistoryEntry, Image
+from boxwright.model.plan import Action
+from boxwright.model.step import Run
+from boxwright.ports import Emit
+from boxwright.solver.scheduler import Conditions, Failed, Scheduler
+from boxwright.store.history import History, StepRecord, field_records
+from boxwright.store.home import unusable
+from boxwright.store.images import Images
+from boxwright.store.store import Store
+
+JOBS_PER_CPU = 8
+
+
+def execute(build: Build, request: BuildRequest, store: Store, emit: Emit) -> Image:
+    """Run the plan and record the image."""
+    check_allowed(build.graph, request.allowed)
+    emit(Planned(build.plan))
+    stages = {node.stage for node in build.graph.nodes}
+    for name in sorted(request.no_cache_stages - stages):
+        emit(Message("warning", f"--no-cache-filter {name}: this build has no such stage"))
+    for name in build.unused_arguments:
+        emit(Message("warning", f"--build-arg {name}: no ARG of the recipe declares it"))
+    store.touch([decision.key for decision in build.plan.decisions if decision.action is Action.REUSE and decision.key])
+    if any(decision.action is Action.RUN for decision in build.plan.decisions):
+        ensure_privileges()
+    _start_sandbox(build)
+    jobs = request.jobs or (os.cpu_count() or 1) * JOBS_PER_CPU
+    conditions = Conditions(jobs, build.moment.epoch, request.keep_times, build.refuse)
+    try:
+        snapshot = Scheduler(build.graph, build.plan, build.keys, store, emit, conditions).run()
+    except Failed as failure:
+        if isinstance(failure.error, OSError):
+            failure.error = unusable(store.home.root, failure.error)
+        raise
+    finally:
+        build.sandbox.close()
+        build.mounts.close()
+    History(store).keep(history_name(build, request), step_records(build))
+    return Images(store).keep(build.graph.config, snapshot, request.tags)
+
+
+def _start_sandbox(build: Build) -> None:
+    """Fork the launcher where there is something to run, as long as this process has one thread."""
+    decided = zip(build.graph.nodes, build.plan.decisions, strict=True)
+    runs = [node.step for node, decision in decided if decision.action is Action.RUN and isinstance(node.step, Run)]
+    if runs:
+        launcher = build.sandbox.start()
+        if any(run.network == "default" for run in runs):
+            launcher.prepare_network()
+
+
+def layered(build: Build) -> tuple[HistoryEntry, ...]:
+    """The way to a built image, one entry for each instruction; the plan was made with `layers`."""
+    entries = [
+        (item.text, None if item.node is None else build.keys.snapshot(item.node)) for item in build.graph.history
+    ]
+    return tuple(HistoryEntry(" ".join(text.split()), snapshot) for text, snapshot in entries)
+
+
+def history_name(build: Build, request: BuildRequest) -> str:
+    """Under which name the builds of this definition are remembered."""
+    if not os.path.isdir(request.directory):
+        return f"{request.directory}#{request.file or ''}#{request.target}"
+    return f"{os.path.realpath(build.definition)}#{request.target}"
+
+
+def step_records(build: Build) -> tuple[StepRecord, ...]:
+    """What went into each step of a build."""
+    known = [(node, build.keys.of(position)) for position, node in enumerate(build.graph.nodes)]
+    return tuple(StepRecord(node.title, item.key or "", field_records(item.fields or ())) for node, item in known)
