@@ -64,14 +64,13 @@ def replace(pattern: str, value: str, replacement: str, *, everywhere: bool) -> 
     An empty match counts, but not directly behind another one (as Go's regexp has it, which BuildKit uses).
     """
     wanted = tokens(pattern)
+    if STAR in wanted:
+        return _replace_one(wanted, value, replacement)
     parts: list[str] = []
     position = start = 0
     last_end = -1
     while position <= len(value):
         ends = _ends(wanted, value, position)
-        if not ends and wanted[:1] == [STAR]:
-            # What begins with any text and matches nothing here matches nothing further on.
-            break
         if not ends or ends[-1] == last_end:
             position += 1
             continue
@@ -81,3 +80,16 @@ def replace(pattern: str, value: str, replacement: str, *, everywhere: bool) -> 
             break
         position = max(start, position + 1)
     return "".join(parts) + value[start:]
+
+
+def _replace_one(wanted: list[tuple[str, bool]], value: str, replacement: str) -> str:
+    """With a ``*`` there is one match at most: what follows the star matches as late as it can, or nowhere.
+
+    So the first place where the pattern's part before its first star matches decides.
+    """
+    head = wanted[: wanted.index(STAR)]
+    for position in range(len(value) - len(head) + 1):
+        if _ends(head, value, position):
+            ends = _ends(wanted, value, position)
+            return value[:position] + replacement + value[ends[-1] :] if ends else value
+    return value

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 from boxwright.frontends.recipe.problem import wrong
 from boxwright.model.image import Port
@@ -22,7 +23,12 @@ def exposed(text: str, where: Span) -> tuple[Port, ...]:
     last = int(match[2] or first)
     if not 0 < first <= last <= HIGHEST:
         raise wrong(f"{text!r} is no port or range of ports", where, hint=f"ports are 1 to {HIGHEST}")
-    return tuple(Port(number, match[3] or "tcp") for number in range(first, last + 1))
+    return _range(first, last, match[3] or "tcp")
+
+
+@lru_cache(maxsize=4)
+def _range(first: int, last: int, protocol: str) -> tuple[Port, ...]:
+    return tuple(Port(number, protocol) for number in range(first, last + 1))
 
 
 def published(text: str, where: Span) -> Port:

@@ -83,8 +83,8 @@ def expose(state: StageState, instruction: Instruction) -> None:
     from boxwright.frontends.recipe.ports import exposed
 
     words = state.expand_words(instruction.rest, instruction.span)
-    found = [port for word in words for port in exposed(word, instruction.span)]
-    state.config = state.config._replace(exposed=tuple(dict.fromkeys((*state.config.exposed, *found))))
+    for word in words:
+        state.exposed.update(dict.fromkeys(exposed(word, instruction.span)))
 
 
 def port(state: StageState, instruction: Instruction) -> None:
@@ -92,8 +92,7 @@ def port(state: StageState, instruction: Instruction) -> None:
     from boxwright.frontends.recipe.ports import published
 
     words = state.expand_words(instruction.rest, instruction.span)
-    found = [published(word, instruction.span) for word in words]
-    state.config = state.config._replace(published=tuple(dict.fromkeys((*state.config.published, *found))))
+    state.published.update(dict.fromkeys(published(word, instruction.span) for word in words))
 
 
 def volume(state: StageState, instruction: Instruction) -> None:
@@ -101,7 +100,7 @@ def volume(state: StageState, instruction: Instruction) -> None:
     paths = [state.expand(word, instruction.span) for word in words_or_list(instruction.rest)]
     if not paths or not all(paths):
         raise wrong("VOLUME: a path is empty", instruction.span)
-    state.config = state.config._replace(volumes=tuple(dict.fromkeys((*state.config.volumes, *paths))))
+    state.volumes.update(dict.fromkeys(paths))
 
 
 def user(state: StageState, instruction: Instruction) -> None:

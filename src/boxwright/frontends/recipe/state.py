@@ -22,11 +22,15 @@ class StageState:
         self.node = node
         self.scope = scope
         self.cmd_given = False
-        self.config = config._replace(env=(), labels=(), onbuild=())
+        self.config = config._replace(env=(), labels=(), onbuild=(), exposed=(), published=(), volumes=())
         self.onbuild = config.onbuild
         self.history: list[Instructed] = []
         self._env = dict(config.env)
         self._labels = dict(config.labels)
+        # Dictionaries for their order; each instruction costs what it adds.
+        self.exposed = dict.fromkeys(config.exposed)
+        self.published = dict.fromkeys(config.published)
+        self.volumes = dict.fromkeys(config.volumes)
         self._args = args
         self._hidden = hidden
         self._environment: tuple[tuple[str, str], ...] | None = None
@@ -43,7 +47,12 @@ class StageState:
     def image_config(self) -> ImageConfig:
         """The configuration reached so far."""
         return self.config._replace(
-            env=tuple(self._env.items()), labels=tuple(self._labels.items()), onbuild=self.onbuild
+            env=tuple(self._env.items()),
+            labels=tuple(self._labels.items()),
+            onbuild=self.onbuild,
+            exposed=tuple(self.exposed),
+            published=tuple(self.published),
+            volumes=tuple(self.volumes),
         )
 
     def environment(self) -> tuple[tuple[str, str], ...]:
