@@ -9,7 +9,6 @@ from types import MappingProxyType
 
 from boxwright.app.names import image_name
 from boxwright.errors import BoxwrightError
-from boxwright.files import hash_file
 from boxwright.model.digest import Digest, digest_from_hex
 from boxwright.model.image import ImageConfig
 from boxwright.model.span import Span
@@ -64,7 +63,9 @@ class BaseResolver:
 
     def _file_digest(self, path: str) -> Digest:
         try:
-            return digest_from_hex(hash_file(path))
+            from boxwright.store.filedigests import file_digest
+
+            return digest_from_hex(file_digest(self._store.index, path))
         except OSError as error:
             raise BoxwrightError("base.not-found", f"{path} can't be read: {error.strerror}") from error
 
