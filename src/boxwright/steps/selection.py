@@ -115,13 +115,13 @@ def _with_parents(workspace: Workspace, contexts: Contexts, manifest: Manifest, 
     pattern = posixpath.normpath("/" + pattern).lstrip("/")
     located = workspace.locate(manifest, posixpath.normpath("/" + place).lstrip("/"))
     if located.entry is None or located.entry.kind != DIRECTORY:
-        raise _missing(path)
+        raise _missing(path, origin)
     if not pattern:
         return Selected(located.path, "", located.entry, origin)
     choice = Choice(wanted=contexts.matcher((pattern,)), fixed=fixed_part(pattern))
     pruned = prune(workspace, located.entry, choice)
     if pruned is None:
-        raise _missing(path)
+        raise _missing(path, origin)
     return Selected(located.path, "", pruned, origin)
 
 
@@ -150,7 +150,7 @@ def _matches(workspace: Workspace, manifest: Manifest, path: str, origin: Origin
     if WILD.isdisjoint(clean):
         located = workspace.locate(manifest, clean)
         if located.entry is None:
-            raise _missing(path)
+            raise _missing(path, origin)
         entry = _content_of(workspace, manifest, located.entry)
         return [Selected(located.path, posixpath.basename(clean), entry, origin)]
     matches: list[Selected] = []
@@ -185,7 +185,7 @@ def _followed(workspace: Workspace, manifest: Manifest, path: str, entry: Entry,
         return Selected(path, entry.name, _content_of(workspace, manifest, entry), origin)
     located = workspace.locate(manifest, path)
     if located.entry is None:
-        raise _missing(path)
+        raise _missing(path, origin)
     return Selected(located.path, entry.name, _content_of(workspace, manifest, located.entry), origin)
 
 
@@ -199,9 +199,8 @@ def _content_of(workspace: Workspace, manifest: Manifest, entry: Entry) -> Entry
     return first._replace(name=entry.name)
 
 
-def _missing(path: str) -> BoxwrightError:
-    return BoxwrightError(
-        "copy.not-found",
-        f"{path!r} is not there",
-        hint="see that the path is relative to the build context and that no .dockerignore rule leaves it out",
-    )
+def _missing(path: str, origin: Origin) -> BoxwrightError:
+    if origin.context is None:
+        return BoxwrightError("copy.not-found", f"{path!r} is not in the tree that it is taken from")
+    hint = "see that the path is relative to the build context and that no .dockerignore rule leaves it out"
+    return BoxwrightError("copy.not-found", f"{path!r} is not in the build context", hint=hint)
