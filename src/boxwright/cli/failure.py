@@ -5,20 +5,16 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Callable
-from pathlib import Path
 
 from boxwright.app.build import Build
 from boxwright.app.shells import ShellRequest, open_shell, request_for
 from boxwright.cli.console import complain, note
+from boxwright.cli.excerpt import source_lines
 from boxwright.cli.progress import step_name
 from boxwright.cli.steptext import clean
 from boxwright.errors import BoxwrightError, StepError
-from boxwright.model.span import Span
 from boxwright.solver.scheduler import Failed
 from boxwright.store.store import Store
-
-AROUND = 2
-LONGEST = 16
 
 
 def explain_failure(
@@ -58,31 +54,6 @@ def _explain(error: BoxwrightError, name: str, source: list[str], output: list[s
             note(f"  {line}")
     note("")
     complain(error)
-
-
-def source_lines(where: Span, definition: str) -> list[str]:
-    """The lines around `where`, those of the step marked; nothing where the text can't be read again."""
-    if where.file == "-" or definition == "-":
-        return []
-    # That of a fetched context is named as it is there.
-    place = definition if definition.endswith(f"/{where.file}") else where.file
-    try:
-        text = Path(place).read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return []
-    last = max(where.line, where.end_line)
-    if where.line > len(text):
-        return []
-    shown: list[str] = []
-    width = len(str(min(last + AROUND, len(text))))
-    for number in range(max(1, where.line - AROUND), min(last + AROUND, len(text)) + 1):
-        inside = where.line <= number <= last
-        if inside and last - where.line >= LONGEST and where.line + LONGEST // 2 <= number <= last - LONGEST // 2:
-            if number == where.line + LONGEST // 2:
-                shown.append(f"> {'':>{width}} | ...")
-            continue
-        shown.append(f"{'>' if inside else ' '} {number:>{width}} | {clean(text[number - 1])}".rstrip())
-    return shown
 
 
 def shell_command(request: ShellRequest) -> str:

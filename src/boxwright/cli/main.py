@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from functools import cache
 
 from boxwright import __version__
-from boxwright.cli.console import complain
+from boxwright.cli.console import complain, note
 from boxwright.errors import BoxwrightError
 
 COMMANDS = {
@@ -94,6 +94,7 @@ def _run(name: str, given: list[str]) -> int:
     except BoxwrightError as error:
         if options.traceback:
             raise
+        _show_place(error)
         complain(error)
         return error.exit_status
     except KeyboardInterrupt:
@@ -110,6 +111,14 @@ def _run(name: str, given: list[str]) -> int:
         complain(BoxwrightError("system", f"{error.strerror or error}: {error.filename or ''}".rstrip(": ")))
         return 1
     return status
+
+
+def _show_place(error: BoxwrightError) -> None:
+    if error.where is not None:
+        from boxwright.cli.excerpt import source_lines
+
+        for line in source_lines(error.where):
+            note(line)
 
 
 def _usage() -> str:

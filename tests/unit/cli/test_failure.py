@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from boxwright.app.shells import ShellRequest
-from boxwright.cli.failure import shell_command, source_lines
+from boxwright.cli.excerpt import source_lines
+from boxwright.cli.failure import shell_command
 from boxwright.model.digest import digest_of
 from boxwright.model.span import Span
 
