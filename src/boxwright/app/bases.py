@@ -123,7 +123,9 @@ class BaseFetcher:
         if base.source == "bootstrap":
             return self._bootstrap(base, directory, output, cancelled)
         if base.source == "tar":
-            self.unpack(base.name, directory)
+            from boxwright.sources.unpack import unpack_tar
+
+            unpack_tar(base.name, directory)
             return None
         from boxwright.app.imports import fetch_image
 
@@ -156,10 +158,10 @@ class BaseFetcher:
         return result.epoch
 
     def unpack(self, path: str, directory: str) -> None:
-        """Unpack a local archive."""
+        """Unpack an archive that ADD names."""
         from boxwright.sources.unpack import unpack_tar
 
-        unpack_tar(path, directory)
+        unpack_tar(path, directory, mark_implied=True)
 
     def is_archive(self, path: str) -> bool:
         """Whether ADD unpacks this file."""

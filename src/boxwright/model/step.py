@@ -112,9 +112,13 @@ class Copy(NamedTuple):
 
 
 class MakeDirectory(NamedTuple):
-    """Make a directory and its parents (WORKDIR), mode 0755, owned by root; nothing where it exists."""
+    """Make a directory and its parents (WORKDIR), mode 0755; nothing where it exists.
+
+    `owner` is ``USER[:GROUP]``, empty for root.
+    """
 
     path: str
+    owner: str = ""
 
 
 Step: TypeAlias = Scratch | Base | Fetch | Run | Copy | MakeDirectory

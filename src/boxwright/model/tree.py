@@ -15,6 +15,9 @@ from boxwright.model.digest import Digest, digest_from_hex
 
 DIRECTORY, FILE, SYMLINK, HARDLINK, CHAR, BLOCK, FIFO = "d", "f", "l", "h", "c", "b", "p"
 
+IMPLIED = "user.boxwright.implied"
+"""The attribute of a directory that an archive implies and doesn't list: ADD gives it no owner or mode of its own."""
+
 
 class Entry(NamedTuple):
     """One path. `name` holds undecodable bytes as surrogates (PEP 383).

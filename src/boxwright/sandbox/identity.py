@@ -28,7 +28,7 @@ class Identity:
 
 
 def look_up(user: str, passwd: str, group: str) -> Identity:
-    """`user` is empty (root), a name, a number, or either with `:` and a group."""
+    """`user` is empty (root), a name, a number, or either with `:` and a group. Digits are a number, never a name."""
     name, _, group_name = user.partition(":")
     name = name or "0"
     accounts = _fields(passwd, 6)
@@ -50,7 +50,7 @@ def in_tree(user: str) -> Identity:
 
 def _account(name: str, accounts: list[list[str]]) -> tuple[int, int, str]:
     for fields in accounts:
-        if fields[0] == name or (name.isdecimal() and fields[2] == str(int(name))):
+        if fields[2] == str(int(name)) if name.isdecimal() else fields[0] == name:
             return int(fields[2]), int(fields[3]) if fields[3].isdecimal() else 0, fields[5] or "/"
     if name.isdecimal() and int(name) <= _HIGHEST:
         return int(name), 0, "/root" if int(name) == 0 else "/"

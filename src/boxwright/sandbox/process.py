@@ -226,6 +226,16 @@ def exit_code(status: int) -> int:
     return code if code >= 0 else 128 - code
 
 
+def _enter(directory: str) -> None:
+    """Go there; what an earlier step removed of it is made again, as other engines do."""
+    try:
+        os.chdir(directory)
+    except FileNotFoundError:
+        os.umask(0o022)
+        os.makedirs(directory, 0o755, exist_ok=True)
+        os.chdir(directory)
+
+
 def _become_and_execute(
     argv: tuple[str, ...],
     env: tuple[tuple[str, str], ...],
@@ -239,7 +249,7 @@ def _become_and_execute(
     except identity.UnknownUserError as error:
         raise SandboxError("sandbox.user-unknown", str(error), fault="step") from error
     try:
-        os.chdir(cwd or "/")
+        _enter(cwd or "/")
     except OSError as error:
         message = f"the working directory {cwd} can't be entered: {error.strerror}"
         raise SandboxError("sandbox.cwd", message, fault="step") from error

@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 from boxwright.errors import BoxwrightError, FetchError, MachineError, StoreError
+from boxwright.model.tree import IMPLIED
 from boxwright.sources import tarmembers as tar
 from boxwright.sources.compressed import compression_of, damaged, plain_reader
 from boxwright.sources.confined import Confined, Parts, parts_of, show
@@ -60,10 +61,12 @@ def unpack_tar(
     overlay_whiteouts: bool = False,
     limits: Limits | None = None,
     adapt: Callable[[tar.Member], tar.Member | None] | None = None,
+    mark_implied: bool = False,
 ) -> None:
     """Unpack a tar (plain, gzip, bzip2, xz or zstd) below a directory that is there.
 
-    `adapt` sees each member before it is unpacked and may give another owner or mode, or None to leave it out.
+    With `mark_implied` directories that no member lists carry the attribute `model.tree.IMPLIED`. `adapt` sees each
+    member before it is unpacked and may give another owner or mode, or None to leave it out.
 
     With `overlay_whiteouts` it is a layer on top of what is in the directory: whiteouts are applied, and a symbolic
     link of an earlier layer, where this one has a directory, is replaced by it. Owners and modes are as in the
@@ -71,7 +74,14 @@ def unpack_tar(
     """
     if isinstance(source, str | os.PathLike):
         with open(source, "rb", buffering=0) as file:
-            unpack_tar(file, destination_directory, overlay_whiteouts=overlay_whiteouts, limits=limits, adapt=adapt)
+            unpack_tar(
+                file,
+                destination_directory,
+                overlay_whiteouts=overlay_whiteouts,
+                limits=limits,
+                adapt=adapt,
+                mark_implied=mark_implied,
+            )
         return
     with plain_reader(source) as stream, _telling():
         unpacking = _Unpacking(stream, destination_directory, limits or Limits(), layer=overlay_whiteouts)
@@ -83,7 +93,7 @@ def unpack_tar(
                 else:
                     unpacking.add(adapted)
             tar.drain(stream)
-            unpacking.finish()
+            unpacking.finish(mark_implied=mark_implied)
         finally:
             unpacking.close()
 
@@ -324,7 +334,7 @@ class _Unpacking:
         finally:
             os.close(directory)
 
-    def finish(self) -> None:
+    def finish(self, *, mark_implied: bool = False) -> None:
         """Give the directories what they were promised, now that nothing changes them any more; the deepest first."""
         for path in sorted(self._directories, reverse=True):
             attributes = self._directories[path]
@@ -336,6 +346,8 @@ class _Unpacking:
                     _own_as(directory, attributes.owner, b"/".join(path))
                     os.fchmod(directory, attributes.mode)
                     _set_xattrs(directory, attributes.xattrs, b"/".join(path))
+                elif mark_implied and path:
+                    os.setxattr(directory, IMPLIED, b"")
                 os.utime(directory, (attributes.mtime, attributes.mtime))
             finally:
                 os.close(directory)

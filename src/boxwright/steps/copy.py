@@ -13,7 +13,7 @@ from boxwright.model.digest import Digest
 from boxwright.model.image import Snapshot
 from boxwright.model.keys import key_of
 from boxwright.model.step import Copy, Step
-from boxwright.model.tree import DIRECTORY, FILE, Entry, Manifest
+from boxwright.model.tree import DIRECTORY, EMPTY, FILE, Entry, Manifest, directory_entry
 from boxwright.ports import Contexts, Fields, StepControl, StepInputs, Workspace
 from boxwright.steps.expect import expect, parent_of
 from boxwright.steps.graft import Grafter, NeedsAll, Ownership, Write
@@ -85,7 +85,7 @@ class CopyKind:
         path = self._path(item.origin, item.path) if item.entry.kind == FILE else None
         if path is None or not self._is_archive(path):
             return item
-        key = key_of("unpack", (("archive", item.entry.data),))
+        key = key_of("unpack", (("archive", item.entry.data), ("implied", True)))
         snapshot = self._workspace.snapshot(key)
         if snapshot is None:
             with self._workspace.draft(None) as draft:
@@ -156,34 +156,44 @@ class _Fill:
         self._copy = copy
         self._control = control
         self._owner = parse_owner(copy.owner, workspace, parent) if copy.owner else None
+        self._several = sum(len(getattr(source, "paths", ("",))) for source in copy.sources) > 1
+        self._holds_directory = any(item.entry.kind == DIRECTORY for item in selected)
 
-    def run(self, key: Digest, start: Snapshot, last: Sequence[Entry]) -> Snapshot:
-        """Fill a layer on top of `start`, which holds `last` already."""
+    def run(self, key: Digest, start: Snapshot, last: Sequence[Entry], *, links: bool = True) -> Snapshot:
+        """Fill a layer on top of `start`, which holds `last` already. With `links`, hard links of snapshots stay."""
         changes: dict[str, Change] = {}
         size = 0
         writes: list[Write] = []
         for number, item in enumerate(self.selected):
-            grafter = Grafter(self._workspace, self._ownership(item))
+            grafter = Grafter(self._workspace, self._ownership(item), {} if links and item.origin.snapshot else None)
             place, change = self._graft(grafter, item, start.manifest, last[number] if last else None)
             changes = _joined(changes, place, change)
             writes += grafter.writes
             size += grafter.size
+        if links and len({write.target for write in writes}) < len(writes):
+            # A later source overwrites what an earlier one wrote: a link could lead to another's content.
+            return self.run(key, start, last, links=False)
         if last and size * 2 > sum(item.entry.size for item in self.selected):
             raise NeedsAll  # a layer on top would hide most of the one below, and keep it alive
         with self._workspace.draft(start) as draft:
             placed: Mapping[str, Change] = place_directories(
-                self._workspace, start, draft.upper, changes, self._control.epoch, self._owner or (0, 0)
+                self._workspace, start, draft.upper, changes, self._new_directory()
             )
             write_files(self._workspace, draft.upper, _last_of_each(writes), self._control.cancelled)
             _set_times(draft.upper, "", placed)
             difference = Difference(placed, size=size)
             return self._workspace.commit(key, start, draft, newest=self._control.newest, difference=difference)
 
+    def _new_directory(self) -> Entry:
+        """A directory that the COPY makes on its way: --chown and --chmod hold for it."""
+        mode = _mode_change(self._copy.mode)(0o755, True) & 0o777 if self._copy.mode else 0o755
+        return directory_entry("", mode, self._control.epoch, EMPTY.link, owner=self._owner or (0, 0))
+
     def _ownership(self, item: Selected) -> Ownership:
         copy = self._copy
         owner = self._owner
         unpacked = copy.unpack and item.origin.snapshot is not None
-        if owner is None and item.origin.snapshot is not None and not unpacked:
+        if owner is None and item.origin.remote and not unpacked:
             owner = (0, 0)
         mtime = None if item.origin.snapshot is not None or self._control.keep_times else self._control.epoch
         latest = self._control.newest if item.origin.remote else None
@@ -198,6 +208,10 @@ class _Fill:
                 raise BoxwrightError("copy.not-a-directory", f"{destination} is there and not a directory")
             return path, Change(None, grafter.merge(item.entry, item.path, item.origin, path, there, last))
         is_directory = destination.endswith("/") or (there is not None and there.kind == DIRECTORY)
+        if not is_directory and self._several and not (is_directory := self._holds_directory):
+            hint = f"write {destination}/"
+            message = f"several files can't become one: {destination} is no directory"
+            raise BoxwrightError("copy.needs-directory", message, hint=hint)
         if is_directory:
             path = f"{path}/{item.name}" if path else item.name
             there = self._workspace.locate(manifest, path, follow=False).entry

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from boxwright.errors import BoxwrightError
 from boxwright.model.change import Change
-from boxwright.model.tree import DIRECTORY, EMPTY, FILE, HARDLINK, SYMLINK, Entry
+from boxwright.model.tree import DIRECTORY, EMPTY, FILE, HARDLINK, IMPLIED, SYMLINK, Entry
 from boxwright.ports import Workspace
 from boxwright.steps.selection import Origin
 
@@ -58,11 +58,15 @@ class NeedsAll(Exception):  # noqa: N818 - no error: the COPY is done anew
 
 
 class Grafter:
-    """Gathers the writes of one COPY."""
+    """Gathers the writes of one COPY.
 
-    def __init__(self, workspace: Workspace, ownership: Ownership) -> None:
+    `linked`, where hard links are to stay: where the first name of each file landed, by its path in the source.
+    """
+
+    def __init__(self, workspace: Workspace, ownership: Ownership, linked: dict[str, str] | None = None) -> None:
         self.workspace = workspace
         self.ownership = ownership
+        self.linked = linked
         self.writes: list[Write] = []
         self.size = 0
 
@@ -80,12 +84,12 @@ class Grafter:
             self.writes.append(Write(target, landed, path, origin, source))
             self.size += source.size if source.kind == FILE else 0
             return Change(landed)
-        exists = old is not None and old.kind == DIRECTORY
+        if old is not None and old.kind != DIRECTORY:
+            raise BoxwrightError("copy.not-a-directory", f"/{target} is there and not a directory")
         # A directory that is there keeps its own owner and mode only at the top of a COPY (see `merge`).
         landed = self.ownership.applied(source)._replace(name=name, data=EMPTY.link)
-        below = old if exists else None
-        children = self.merge(source, path, origin, target, below, last)
-        return Change(landed, children)
+        children = self.merge(source, path, origin, target, old, last)
+        return Change(None if IMPLIED in source.xattrs else landed, children)
 
     def merge(
         self, source: Entry, path: str, origin: Origin, target: str, old: Entry | None, last: Entry | None
@@ -101,17 +105,31 @@ class Grafter:
             earlier = before.get(name)
             if earlier == entry:
                 continue
-            same_kind = earlier if earlier and earlier.kind == entry.kind == DIRECTORY else None
+            if earlier is not None and DIRECTORY in {earlier.kind, entry.kind} and earlier.kind != entry.kind:
+                raise NeedsAll
+            same_kind = earlier if entry.kind == DIRECTORY else None
             child_path = f"{path}/{name}" if path else name
             child_target = f"{target}/{name}" if target else name
             changes[name] = self.place(
-                self._resolved(entry, origin), child_path, origin, name, child_target, there.get(name), same_kind
+                self._resolved(entry, child_path, child_target, origin),
+                child_path,
+                origin,
+                name,
+                child_target,
+                there.get(name),
+                same_kind,
             )
         return changes
 
-    def _resolved(self, entry: Entry, origin: Origin) -> Entry:
+    def _resolved(self, entry: Entry, path: str, target: str, origin: Origin) -> Entry:
+        """The entry that lands at `target`: the first of a group that is copied is a file, others link to it."""
+        if entry.kind == FILE and self.linked is not None:
+            self.linked.setdefault(path, target)
         if entry.kind != HARDLINK or origin.snapshot is None:
             return entry
+        leader = self.linked.setdefault(entry.data, target) if self.linked is not None else target
+        if leader != target:
+            return entry._replace(data=leader)
         first = self.workspace.locate(origin.snapshot.manifest, entry.data, follow=False).entry
         if first is None:
             raise BoxwrightError("store.tree-damaged", f"the hard link {entry.data} leads nowhere")

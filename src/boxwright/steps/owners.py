@@ -10,12 +10,15 @@ MAX_ID = 2**32 - 2
 
 
 def parse_owner(text: str, workspace: Workspace, parent: Snapshot) -> tuple[int, int]:
-    """``USER[:GROUP]``, each a name or a number; without a group the group has the user's number, or its own."""
+    """``USER[:GROUP]``, each a name or a number; without a group the group has the user's number, or its own.
+
+    Empty parts are root's.
+    """
     user, colon, group = text.partition(":")
-    uid, own_group = _look_up(user, "etc/passwd", workspace, parent)
+    uid, own_group = _look_up(user, "etc/passwd", workspace, parent) if user else (0, 0)
     if not colon:
         return uid, own_group
-    return uid, _look_up(group, "etc/group", workspace, parent)[0]
+    return uid, _look_up(group, "etc/group", workspace, parent)[0] if group else 0
 
 
 def _look_up(name: str, file: str, workspace: Workspace, parent: Snapshot) -> tuple[int, int]:

@@ -9,7 +9,7 @@ from boxwright.errors import BoxwrightError
 from boxwright.files import give_attributes
 from boxwright.model.change import Change
 from boxwright.model.image import Snapshot
-from boxwright.model.tree import DIRECTORY, EMPTY, Entry, directory_entry
+from boxwright.model.tree import DIRECTORY, Entry
 from boxwright.ports import Workspace
 
 
@@ -18,22 +18,14 @@ def place_directories(
     parent: Snapshot,
     upper: str,
     changes: Mapping[str, Change],
-    mtime: int,
-    owner: tuple[int, int] = (0, 0),
+    new: Entry,
 ) -> dict[str, Change]:
     """Make in `upper` each directory that `changes` names; returns the changes with the entries of new parents.
 
-    Those are `owner`'s. No path of `changes` may lead through a symbolic link of the parent's tree (see
+    Those are as `new`. No path of `changes` may lead through a symbolic link of the parent's tree (see
     `Workspace.locate`).
     """
-    return _place(
-        workspace,
-        workspace.root(parent.manifest),
-        upper,
-        "",
-        changes,
-        directory_entry("", 0o755, mtime, EMPTY.link, owner=owner),
-    )
+    return _place(workspace, workspace.root(parent.manifest), upper, "", changes, new)
 
 
 def _place(

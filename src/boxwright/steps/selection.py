@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from boxwright.errors import BoxwrightError
+from boxwright.model.canonical import Value
 from boxwright.model.glob import glob_to_regex
 from boxwright.model.image import Snapshot
 from boxwright.model.step import ContextSource, Copy, InlineSource, RemoteSource, SnapshotSource
@@ -50,11 +51,16 @@ class Selected(NamedTuple):
     origin: Origin
 
     @property
-    def identity(self) -> tuple[str, str, int, str, str]:
-        """What counts of it towards a key: not its time and, for a directory, not its own attributes."""
+    def identity(self) -> tuple[Value, ...]:
+        """What counts of it towards a key: not its time and, for a directory, not its own attributes.
+
+        An owner other than root counts, which only files of snapshots have.
+        """
         data = self.entry.content if self.entry.kind == DIRECTORY else self.entry.data
         name = self.name if self.entry.kind != DIRECTORY else ""
-        return (self.entry.kind, name, self.entry.mode, data, self.entry.xattrs)
+        found: tuple[Value, ...] = (self.entry.kind, name, self.entry.mode, data, self.entry.xattrs)
+        owner = (self.entry.uid, self.entry.gid)
+        return found if self.entry.kind == DIRECTORY or owner == (0, 0) else (*found, owner)
 
 
 def select(workspace: Workspace, contexts: Contexts, step: Copy, inputs: StepInputs) -> tuple[Selected, ...] | None:

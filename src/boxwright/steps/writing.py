@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from boxwright.errors import BoxwrightError
 from boxwright.files import CHUNK, give_attributes, write_all
 from boxwright.model.image import Snapshot
-from boxwright.model.tree import BLOCK, FIFO, FILE, SYMLINK, Entry
+from boxwright.model.tree import BLOCK, FIFO, FILE, HARDLINK, SYMLINK, Entry
 from boxwright.ports import ContextTree, Workspace
 from boxwright.steps.graft import Write
 
@@ -22,6 +22,14 @@ FEW = 64
 
 def write_files(workspace: Workspace, upper: str, writes: Sequence[Write], cancelled: Callable[[], bool]) -> None:
     """Write every path below `upper`, whose directories are there. Raises BoxwrightError `context.changed`."""
+    files = [item for item in writes if item.entry.kind != HARDLINK]
+    _write_all(workspace, upper, files, cancelled)
+    for item in writes:
+        if item.entry.kind == HARDLINK:
+            os.link(f"{upper}/{item.entry.data}", f"{upper}/{item.target}", follow_symlinks=False)
+
+
+def _write_all(workspace: Workspace, upper: str, writes: Sequence[Write], cancelled: Callable[[], bool]) -> None:
     if len(writes) <= FEW:
         _some(workspace, upper, writes, cancelled)
         return

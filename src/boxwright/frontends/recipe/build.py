@@ -123,7 +123,7 @@ class GraphBuilder:
             self._copy(stage, state, instruction)
             return
         elif instruction.keyword == "WORKDIR" and state.directory != "/":
-            step = MakeDirectory(state.directory)
+            step = MakeDirectory(state.directory, state.config.user)
         elif instruction.keyword in SETTINGS:
             state.history.append(Instructed(instruction.text, None))
             return

@@ -67,9 +67,6 @@ def copy_words(state: StageState, instruction: Instruction) -> CopyWords:
     if not destination:
         raise wrong(f"{keyword}: the destination is empty", where)
     destination = state.absolute(destination)
-    if len(words) > 2 and not destination.endswith("/"):
-        hint = f"write {destination}/"
-        raise wrong(f"{keyword} of several sources needs a directory, which ends with /", where, hint=hint)
     return CopyWords(tuple(paths), tuple(inline), destination, _remote(instruction, paths))
 
 

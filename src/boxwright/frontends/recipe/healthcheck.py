@@ -17,7 +17,7 @@ def healthcheck(instruction: Instruction) -> Healthcheck:
     kind, _, command = instruction.rest.partition(" ")
     kind, command = kind.strip().upper(), command.strip()
     if kind == "NONE":
-        if command or instruction.flags:
+        if command:
             raise wrong("HEALTHCHECK NONE takes nothing else", where)
         return Healthcheck(("NONE",))
     if kind != "CMD":

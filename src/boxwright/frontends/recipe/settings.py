@@ -27,8 +27,8 @@ SIGNALS = frozenset(_NAMES.split()) | {f"RTMIN+{n}" for n in range(1, 16)} | {f"
 
 
 def arg(state: StageState, instruction: Instruction) -> None:
-    """ARG: in effect from the next instruction on, where it has a value."""
-    for name, value, hidden in tuple(declared(instruction, state.variables, state.scope)):
+    """ARG: in effect from here on, where it has a value; those beside it see it too."""
+    for name, value, hidden in declared(instruction, state.variables, state.scope):
         if value is not None:
             state.set_arg(name, value, hidden=hidden)
 
