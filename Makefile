@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-test demo check lint unit test integration crash fuzz engines bench clean
+.PHONY: help setup setup-test demo check lint unit test integration conformance crash fuzz engines bench clean
 
 python := .venv/bin/python
 demo_port ?= 8080
@@ -40,6 +40,9 @@ crash: setup-test ## kill builds at a hundred random moments (`make test` takes 
 
 fuzz: setup-test ## fuzz the parser, word expansion and ignore matching; FUZZ_SECONDS each (600)
 	@for target in parser words ignore; do $(python) -m tests.fuzz $$target --seconds $(FUZZ_SECONDS); done
+
+conformance: setup-test ## build every case here and with a real BuildKit and compare (CONFORMANCE="--only copy/")
+	@$(python) -m tests.conformance --write $(CONFORMANCE)
 
 engines: ## install and start the engines that the tests talk to
 	@scripts/engines.sh
