@@ -260,8 +260,9 @@ def test_read_only_tree(box: Box) -> None:
 
 def test_working_directory(box: Box) -> None:
     assert box.says("pwd", cwd="/usr/bin") == "/usr/bin\n"
+    assert box.says("pwd; stat -c %a:%u .", cwd="/made/anew") == "/made/anew\n755:0\n"
     with pytest.raises(StepError) as caught:
-        box.run("pwd", cwd="/nowhere")
+        box.run("pwd", cwd="/etc/passwd")
     assert caught.value.code == "sandbox.cwd"
 
 
