@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pwd
 import shutil
+import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -57,7 +58,11 @@ def has_ordinary_user() -> bool:
 
 
 def pytest_configure() -> None:
-    """Podman and buildah read what scripts/engines.sh wrote for this machine, not the user's own configuration."""
+    """Podman and buildah read what scripts/engines.sh wrote for this machine, not the user's own configuration.
+
+    A shell's background jobs ignore SIGINT, and what they start does too: the tests of Ctrl-C need it.
+    """
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     configuration = ENGINES / "containers.conf"
     if configuration.exists():
         os.environ.setdefault("CONTAINERS_CONF", str(configuration))

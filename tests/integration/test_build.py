@@ -212,3 +212,16 @@ def test_a_thousand_steps(boxwright: Program, context: Context, busybox_base: Pa
     out = tmp_path / "out.tar"
     boxwright("build", place, "-q", "--network", "none", "-o", f"tar:{out}")
     assert content(out, "log").decode().split() == [str(number) for number in range(1000)]
+
+
+@pytest.mark.parametrize("progress", ["plain", "json"])
+def test_nobody_reads_the_progress(boxwright: Program, context: Context, busybox_base: Path, progress: str) -> None:
+    """As with `boxwright build | head -1`: the build ends."""
+    steps = "".join(f"RUN echo {time.time_ns()} {number}\n" for number in range(20))
+    place = context(f"FROM tar:{busybox_base}\n{steps}")
+    with boxwright.start("build", place, "--progress", progress, "--network", "none") as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        process.stderr.close()
+        assert process.wait(60) == 1

@@ -40,7 +40,7 @@ def execute(build: Build, request: BuildRequest, store: Store, emit: Emit) -> Im
     try:
         snapshot = Scheduler(build.graph, build.plan, build.keys, store, emit, conditions).run()
     except Failed as failure:
-        if isinstance(failure.error, OSError):
+        if isinstance(failure.error, OSError) and not isinstance(failure.error, BrokenPipeError):
             failure.error = unusable(store.home.root, failure.error)
         raise
     finally:

@@ -103,7 +103,10 @@ def _run(name: str, given: list[str]) -> int:
         complain(BoxwrightError("interrupted", "interrupted"))
         return INTERRUPTED
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        # Nobody reads one of them any more; Python would complain about what is left in its buffers.
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, 1)
+        os.dup2(null, 2)
         return 1
     except OSError as error:
         if options.traceback:

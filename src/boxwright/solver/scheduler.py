@@ -6,7 +6,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Collection
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from typing import NamedTuple, Protocol
 
 from boxwright.errors import BoxwrightError
@@ -119,8 +119,9 @@ class Scheduler:
             try:
                 self._do(position, started)
             except BaseException as error:  # noqa: BLE001 - handed to the thread that waits
-                self._emit(StepFailed(position, time.monotonic() - started))
                 self._fail(position, error)
+                with suppress(OSError):  # who looked on may be gone: that may be the very failure
+                    self._emit(StepFailed(position, time.monotonic() - started))
                 return
             self._done(position)
 
