@@ -295,7 +295,7 @@ class Records:
             return None
         status = _read_json(f"{directory}/status.json")
         try:
-            return Container(directory, _config(config), _status(status) if status else None)
+            return Container(directory, _config(config), None if status is None else _status(status))
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise _damaged(directory, repr(error)) from error
 
@@ -345,9 +345,11 @@ def _damaged(directory: str, why: str) -> StoreError:
 def _read_json(path: str) -> dict[str, Any] | None:
     try:
         with open(path, encoding="utf-8", errors="surrogateescape") as file:
-            content: dict[str, Any] = json.load(file)
+            content = json.load(file)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except ValueError as error:
         raise _damaged(os.path.dirname(path), f"{os.path.basename(path)}: {error}") from error
+    if not isinstance(content, dict):
+        raise _damaged(os.path.dirname(path), f"{os.path.basename(path)} holds no object")
     return content
