@@ -36,14 +36,35 @@ while True:
 END
 }
 
+# Before the build: nobody should wait for it to hear this.
+port_is_free() {
+    .venv/bin/python -I - "$1" <<'END'
+import socket
+import sys
+
+try:
+    port = int(sys.argv[1])
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.bind(("", port))
+        probe.listen(1)
+except (ValueError, OverflowError):
+    sys.exit(f"demo: {sys.argv[1]!r} is no port")
+except OSError as error:
+    sys.exit(f"demo: port {port} of this machine can't be used: {error.strerror}; try: make demo demo_port={port % 50000 + 1000}")
+END
+}
+
 milliseconds() { echo $(($(date +%s%N) / 1000000)); }
+
+# One left over from a run that was killed.
+./boxwright rm -f "$name" >/dev/null 2>&1 || true
+port_is_free "$port"
 
 started=$(milliseconds)
 ./boxwright build examples/hello -t "$image"
 built=$(($(milliseconds) - started))
 
-# One left over from a run that was killed.
-./boxwright rm -f "$name" >/dev/null 2>&1 || true
 ./boxwright run -d --name "$name" -p "$port:80" "$image" >/dev/null
 if ! fetch "http://127.0.0.1:$port/" >"$page"; then
     echo "demo: the container's log:" >&2

@@ -8,6 +8,7 @@ import os
 from boxwright.model.tree import SYMLINK, Entry, decode_xattrs
 
 CHUNK = 1 << 20
+HIGHEST_FD = 1 << 16
 
 
 def give_attributes(path: str, entry: Entry) -> None:
@@ -33,6 +34,15 @@ def hash_file(path: str) -> str:
         return digest.hexdigest()
     finally:
         os.close(descriptor)
+
+
+def close_others(*kept: int) -> None:
+    """Close every descriptor from 3 up but `kept`: a forked child that stays would keep others' pipes open."""
+    lowest = 3
+    for fd in sorted(fd for fd in kept if fd >= lowest):
+        os.closerange(lowest, fd)
+        lowest = fd + 1
+    os.closerange(lowest, HIGHEST_FD)
 
 
 def write_all(descriptor: int, data: bytes) -> None:

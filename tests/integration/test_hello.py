@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import socket
 import subprocess
 import time
 import urllib.error
@@ -105,3 +106,23 @@ def _address(name: str) -> str:
                 return str(address["address"])
         time.sleep(0.2)
     raise AssertionError(f"{name} got no address within {SECONDS} s")
+
+
+def test_demo(hello: Program) -> None:
+    """Everything of `make demo` but its setup."""
+    with socket.socket() as taken:
+        taken.bind(("", 0))
+        taken.listen(1)
+        port = str(taken.getsockname()[1])
+        command = [str(ROOT / "scripts/demo.sh"), port]
+        environment = hello.whole_environment()
+        refused = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    assert refused.returncode == 1
+    assert f"port {port}" in refused.stderr
+    assert "demo_port=" in refused.stderr
+    shown = subprocess.run(command, capture_output=True, text=True, check=True, env=environment, timeout=120).stdout
+    image = json.loads(hello("inspect", "hello").out)[0]
+    assert all(line in shown for line in page().splitlines())
+    assert image["identity"] in shown
+    assert f"{image['size'] / 1e6:.1f} MB" in shown
+    assert hello("ps", "-aq").out == ""

@@ -2,49 +2,26 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import pty
 import select
 import signal
 import socket
+import struct
 import subprocess
+import termios
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import PROGRAM, Program, Result, remove_tree
+from tests.conftest import PROGRAM, Program
+from tests.integration.conftest import Run, free_port, until
 
 pytestmark = pytest.mark.integration
-
-RECIPE = """\
-FROM tar:{base}
-RUN mkdir -p /srv/data /empty && echo one > /srv/data/a && ln /srv/data/a /srv/data/b && chmod 4755 /bin/busybox
-RUN ln -s busybox /bin/httpd && ln -s busybox /bin/kill  && ln -s busybox /bin/ps \
-    && ln -s busybox /bin/sync && ln -s busybox /bin/hostname && ln -s busybox /bin/tty && ln -s busybox /bin/wc
-RUN echo page > /srv/index.html
-ENV COLOUR=blue
-LABEL purpose=test
-PORT {port}:80
-"""
-
-Run = Callable[..., Result]
-
-
-def free_port(kind: socket.SocketKind = socket.SOCK_STREAM) -> int:
-    with socket.socket(socket.AF_INET, kind) as probe:
-        probe.bind(("", 0))
-        return int(probe.getsockname()[1])
-
-
-def until(condition: Callable[[], object], seconds: float = 10) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"not so after {seconds} s"
-        time.sleep(0.02)
 
 
 def page(port: int) -> str:
@@ -58,38 +35,6 @@ def page(port: int) -> str:
 
     until(fetched)
     return fetched()
-
-
-@pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A store for these tests alone."""
-    home = tmp_path_factory.mktemp("run") / "store"
-    yield home
-    remove_tree(home.parent)
-
-
-@pytest.fixture
-def boxes(home: Path, busybox_base: Path) -> Iterator[Program]:
-    """The program with the image `tool`; its containers are removed at the end."""
-    program = Program(home)
-    place = home.parent / "recipe"
-    place.mkdir(exist_ok=True)
-    if not (place / "Recipe").exists():
-        (place / "Recipe").write_text(RECIPE.format(base=busybox_base, port=free_port()))
-    program("build", place, "-q", "-t", "tool", "--network", "none")
-    yield program
-    for name in program("ps", "-aq").out.split():
-        program("rm", "-f", name)
-
-
-@pytest.fixture
-def run(boxes: Program) -> Run:
-    """`boxwright run --rm --network none` with these words."""
-
-    def call(*words: str | Path, status: int | None = 0, stdin: str | None = None) -> Result:
-        return boxes("run", "--rm", "--network", "none", *words, status=status, stdin=stdin)
-
-    return call
 
 
 # In the foreground ---------------------------------------------------------------------------------------------------
@@ -195,40 +140,62 @@ def test_killed_in_the_foreground(boxes: Program) -> None:
     until(lambda: boxes("ps", "-aq").out == "")
 
 
-def test_on_a_terminal(boxes: Program) -> None:
+def on_terminal(
+    program: Program, *arguments: str, answer: tuple[bytes, bytes] = (b"", b""), typed: bytes = b""
+) -> bytes:
+    """What a person sees who types `answer[1]` when `answer[0]` is seen; `typed` was typed before it was started."""
     control, terminal = pty.openpty()
-    words: list[str | Path] = [
-        PROGRAM,
-        "run",
-        "--rm",
-        "-it",
-        "--network",
-        "none",
-        "tool",
-        "sh",
-        "-c",
-        "tty; read x; echo got $x",
-    ]
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 33, 77, 0, 0))
+    os.write(control, typed)
+    words: list[str] = [str(PROGRAM), *arguments]
+    seen = b""
     with subprocess.Popen(
-        words, stdin=terminal, stdout=terminal, stderr=terminal, env=boxes.whole_environment(), start_new_session=True
+        words, stdin=terminal, stdout=terminal, stderr=terminal, env=program.whole_environment(), start_new_session=True
     ) as process:
         os.close(terminal)
-        seen = b""
-        answered = False
+        wanted, reply = answer
         deadline = time.monotonic() + 15
-        while process.poll() is None and time.monotonic() < deadline:
-            if select.select([control], [], [], 0.1)[0]:
-                try:
-                    seen += os.read(control, 4096)
-                except OSError:
-                    break
-            if b"/dev/pts/" in seen and not answered:
-                os.write(control, b"word\n")
-                answered = True
+        while time.monotonic() < deadline:
+            if not select.select([control], [], [], 0.1)[0]:
+                continue
+            try:
+                seen += os.read(control, 4096)
+            except OSError:  # nobody has the terminal any more (pty(7))
+                break
+            if reply and wanted in seen:
+                os.write(control, reply)
+                reply = b""
         process.kill()
     os.close(control)
+    return seen
+
+
+def test_on_a_terminal(boxes: Program) -> None:
+    script = "tty; stty size; read x; echo got $x"
+    words = ("run", "--rm", "-it", "--network", "none", "tool", "sh", "-c", script)
+    seen = on_terminal(boxes, *words, answer=(b"33 77", b"word\n"))
     assert b"/dev/pts/0" in seen
     assert b"got word" in seen
+
+
+def test_what_was_typed_ahead_counts(boxes: Program) -> None:
+    words = ("run", "--rm", "-it", "--network", "none", "tool", "sh", "-c", "read x; echo got $x")
+    assert b"got early" in on_terminal(boxes, *words, typed=b"early\n")
+
+
+def test_ctrl_c_on_a_terminal(boxes: Program) -> None:
+    """The container's own terminal makes a signal of it."""
+    script = "trap 'echo caught' INT; echo ready; sleep 30; echo after"
+    words = ("run", "--rm", "-it", "--network", "none", "tool", "sh", "-c", script)
+    assert b"caught" in on_terminal(boxes, *words, answer=(b"ready", b"\x03"))
+
+
+def test_exec_on_a_terminal(boxes: Program) -> None:
+    boxes("run", "-d", "--name", "c", "--network=none", "tool", "sleep", "60")
+    seen = on_terminal(boxes, "exec", "-it", "c", "sh", "-c", "tty; stty size; read x; echo got $x", typed=b"early\n")
+    assert b"/dev/pts/0" in seen
+    assert b"33 77" in seen
+    assert b"got early" in seen
 
 
 # The layer -----------------------------------------------------------------------------------------------------------
@@ -462,23 +429,13 @@ def test_an_image_in_use_stays(boxes: Program) -> None:
 
 
 @pytest.mark.ordinary_user
-def test_an_ordinary_user(ordinary_boxwright: Program, busybox_base: Path) -> None:
-    program = ordinary_boxwright
-    place = program.home.parent / "run"
-    place.mkdir(exist_ok=True)
-    (place / "base.tar").write_bytes(busybox_base.read_bytes())
-    (place / "Recipe").write_text(RECIPE.format(base=place / "base.tar", port=free_port()))
-    program("build", place, "-q", "-t", "tool", "--network", "none")
-    try:
-        program("run", "-d", "--name", "web", "--network=none", "-v", "data:/srv/data", "tool", "sleep", "60")
-        assert program("exec", "web", "sh", "-c", "id -u; echo new > /srv/data/c; chown 7:8 /srv/data/c").out == "0\n"
-        assert program("exec", "-u", "app", "web", "id", "-u").out == "1000\n"
-        program("stop", "-t", "0", "web")
-        assert program("run", "--rm", "--network=none", "-v", "data:/d", "tool", "stat", "-c", "%u:%g", "/d/c").out == (
-            "7:8\n"
-        )
-        program("commit", "web", "kept")
-        assert program("run", "--rm", "--network=none", "kept", "cat", "/srv/index.html").out == "page\n"
-    finally:
-        for name in program("ps", "-aq").out.split():
-            program("rm", "-f", name)
+def test_an_ordinary_users_owners(ordinary_boxes: Program) -> None:
+    program = ordinary_boxes
+    program("run", "-d", "--name", "web", "--network=none", "-v", "data:/srv/data", "tool", "sleep", "60")
+    assert program("exec", "web", "sh", "-c", "id -u; echo new > /srv/data/c; chown 7:8 /srv/data/c").out == "0\n"
+    assert program("exec", "-u", "app", "web", "id", "-u").out == "1000\n"
+    program("stop", "-t", "0", "web")
+    kept = program("run", "--rm", "--network=none", "-v", "data:/d", "tool", "stat", "-c", "%u:%g", "/d/c")
+    assert kept.out == "7:8\n"
+    program("commit", "web", "kept")
+    assert program("run", "--rm", "--network=none", "kept", "cat", "/srv/index.html").out == "page\n"

@@ -15,7 +15,10 @@ if TYPE_CHECKING:
 
 
 def commit(environment: Mapping[str, str], name: str, tag: str) -> Image:
-    """Keep a stopped container's layer as a new image. Raises `container.running`, `container.read-only`."""
+    """Keep a stopped container's layer as a new image. Raises `container.running`.
+
+    A read-only one has no layer: the new name is one of its image's.
+    """
     from boxwright.engines.layers import copy_layer
     from boxwright.model.digest import Digest
     from boxwright.model.keys import key_of

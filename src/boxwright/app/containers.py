@@ -13,6 +13,7 @@ from boxwright.app.privileges import ensure_privileges
 from boxwright.engines.native import NativeEngine, Streams
 from boxwright.engines.options import RunOptions, check, invocation
 from boxwright.engines.records import Container, ContainerConfig, Records
+from boxwright.errors import StoreError
 from boxwright.files import give_attributes
 from boxwright.store.home import Home, default_root
 
@@ -47,6 +48,7 @@ def start(
     check(options)
     with open_store(environment) as store:
         image = find_image(store, options.image)
+        _require_layers(store, image, options.image)
         ensure_privileges()
         engine = engine_of(store.home)
         _sweep(engine)
@@ -76,7 +78,14 @@ def run_attached(environment: Mapping[str, str], options: RunOptions, guard: Gua
     def begin(streams: Streams) -> tuple[NativeEngine, Container, int]:
         return start(environment, options, streams)
 
-    return run_in_foreground(begin, guard, connect, stdin=options.interactive)
+    return run_in_foreground(begin, guard, connect, stdin=options.interactive or options.terminal)
+
+
+def _require_layers(store: Store, image: Image, name: str) -> None:
+    for layer in image.snapshot.layers:
+        if not os.path.isdir(f"{store.home.layers}/{layer}"):
+            hint = "run 'boxwright fsck --repair', then build it again"
+            raise StoreError("store.layer-missing", f"the layer {layer} of the image {name} is gone", hint=hint)
 
 
 def _sweep(engine: NativeEngine) -> None:

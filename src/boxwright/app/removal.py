@@ -9,13 +9,21 @@ from boxwright.app.lookup import find_image
 from boxwright.app.opening import open_store
 from boxwright.app.privileges import ensure_privileges
 from boxwright.engines.native import NativeEngine
-from boxwright.errors import BoxwrightError
+from boxwright.errors import BoxwrightError, StoreError
 
 
 def remove(environment: Mapping[str, str], name: str, *, force: bool = False) -> str:
     """Remove a container, else an image, of this name; says which. Raises `container.running`, `image.unknown`."""
     engine = open_engine(environment)
-    container = engine.records.find(name)
+    try:
+        container = engine.records.find(name)
+    except StoreError as error:
+        if error.code != "container.damaged" or not force:
+            raise
+        engine.kill_damaged(name)
+        ensure_privileges()
+        engine.records.discard(name)
+        return f"container {name}"
     if container is None:
         return _remove_image(environment, engine, name, force=force)
     if force:

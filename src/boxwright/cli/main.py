@@ -80,39 +80,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(name: str, given: list[str]) -> int:
-    parser = parser_for(name)
-    module = importlib.import_module(f"boxwright.cli.{name}")
     try:
+        parser = parser_for(name)
+        module = importlib.import_module(f"boxwright.cli.{name}")
         own_words = getattr(module, "own_words", None)
         options = parser.parse_args(given if own_words is None else own_words(given, parser))
-    except BoxwrightError as error:
-        complain(error)
-        return error.exit_status
+    except (BoxwrightError, KeyboardInterrupt) as error:
+        return _report(error)
     try:
         status: int = module.run(options)
         sys.stdout.flush()
-    except BoxwrightError as error:
-        if options.traceback:
-            raise
-        _show_place(error)
-        complain(error)
-        return error.exit_status
-    except KeyboardInterrupt:
-        if options.traceback:
-            raise
-        complain(BoxwrightError("interrupted", "interrupted"))
-        return INTERRUPTED
     except BrokenPipeError:
         # Nobody reads one of them any more; Python would complain about what is left in its buffers.
         null = os.open(os.devnull, os.O_WRONLY)
         os.dup2(null, 1)
         os.dup2(null, 2)
         return 1
-    except OSError as error:
+    except (BoxwrightError, KeyboardInterrupt, OSError) as error:
         if options.traceback:
             raise
-        complain(BoxwrightError("system", f"{error.strerror or error}: {error.filename or ''}".rstrip(": ")))
-        return 1
+        return _report(error)
     return status
 
 
@@ -122,6 +109,19 @@ def _show_place(error: BoxwrightError) -> None:
 
         for line in source_lines(error.where):
             note(line)
+
+
+def _report(error: BoxwrightError | KeyboardInterrupt | OSError) -> int:
+    """Say it in words; returns the exit status."""
+    if isinstance(error, BoxwrightError):
+        _show_place(error)
+        complain(error)
+        return error.exit_status
+    if isinstance(error, KeyboardInterrupt):
+        complain(BoxwrightError("interrupted", "interrupted"))
+        return INTERRUPTED
+    complain(BoxwrightError("system", f"{error.strerror or error}: {error.filename or ''}".rstrip(": ")))
+    return 1
 
 
 def _usage() -> str:

@@ -7,7 +7,7 @@ import os
 import time
 from typing import TYPE_CHECKING
 
-from boxwright.cli.console import say
+from boxwright.cli.console import complain, say
 
 if TYPE_CHECKING:
     from boxwright.engines.records import Container
@@ -25,7 +25,8 @@ def run(options: argparse.Namespace) -> int:
     """Print the list."""
     from boxwright.app.containers import open_engine
 
-    listed = [(container, container.is_running()) for container in open_engine(os.environ).records.all()]
+    containers, damaged = open_engine(os.environ).records.survey()
+    listed = [(container, container.is_running()) for container in containers]
     shown = [(container, runs) for container, runs in listed if runs or options.all]
     if options.json:
         import json
@@ -36,6 +37,8 @@ def run(options: argparse.Namespace) -> int:
             say(container.name)
     else:
         _table(shown)
+    for error in damaged:
+        complain(error)
     return 0
 
 

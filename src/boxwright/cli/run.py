@@ -110,6 +110,7 @@ def _guard(engine: NativeEngine, container: Container, lifeline: int) -> int:
 
 def _be_guard(engine: NativeEngine, container: Container, lifeline: int) -> NoReturn:
     from boxwright.engines.guard import attend_until_end
+    from boxwright.files import close_others
 
     try:
         os.setsid()
@@ -117,15 +118,7 @@ def _be_guard(engine: NativeEngine, container: Container, lifeline: int) -> NoRe
         null = os.open(os.devnull, os.O_RDWR)
         for fd in (0, 1, 2):
             os.dup2(null, fd)
-        for fd in set(range(3, 256)) - {lifeline}:
-            _close_quietly(fd)
+        close_others(lifeline)
         attend_until_end(engine, container, lifeline)
     finally:
         os._exit(0)
-
-
-def _close_quietly(fd: int) -> None:
-    try:
-        os.close(fd)
-    except OSError:
-        return  # was not open

@@ -6,7 +6,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Protocol
 
@@ -53,7 +53,8 @@ def run_in_foreground(begin: Begin, guard: Guard, bridge: TerminalBridge, *, std
             code = engine.wait(container)
     finally:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, FORWARDED)
-    os.write(ours, DONE)
+    with suppress(BrokenPipeError):  # the guard was killed
+        os.write(ours, DONE)
     os.close(ours)
     os.waitpid(guard_pid, 0)
     if container.config.auto_remove:

@@ -15,6 +15,7 @@ from typing import NamedTuple, Protocol
 
 from boxwright.engines import processes
 from boxwright.engines.forward import claim, pasta_options
+from boxwright.engines.processes import ProcessMark
 from boxwright.engines.records import Container, ContainerConfig, ContainerStatus, Records
 from boxwright.engines.signals import signal_number
 from boxwright.errors import BoxwrightError, MachineError
@@ -106,7 +107,7 @@ class NativeEngine:
             ends = number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
             if ends and not processes.heeds(process, number):
                 number = signal.SIGKILL
-            _send(container, number)
+            _send(container.name, process, number)
 
     def wait(self, container: Container) -> int:
         """Until it has ended; returns its exit status."""
@@ -123,20 +124,20 @@ class NativeEngine:
         process = container.status.process
         number = signal_number(container.config.stop_signal)
         if seconds > 0 and processes.heeds(process, number):
-            _send(container, number)
+            _send(container.name, process, number)
             if processes.await_end(process, seconds):
                 return
         self.kill(container)
 
     def kill(self, container: Container) -> None:
         """Kill it and wait until it is gone. Raises MachineError `container.stuck`."""
-        if container.status is None or not container.is_running():
-            return
-        process = container.status.process
-        _send(container, signal.SIGKILL)
-        if not processes.await_end(process, _KILL_SECONDS):
-            message = f"the container {container.name} can't be killed: the kernel holds process {process.pid}"
-            raise MachineError("container.stuck", message, hint="look for a hanging file system")
+        if container.status is not None:
+            _kill(container.name, container.status.process)
+
+    def kill_damaged(self, name: str) -> None:
+        """The same for a container whose record can't be read. Raises StoreError `container.damaged`."""
+        if process := self.records.process_of(name):
+            _kill(name, process)
 
     @staticmethod
     def _exit_code(container: Container) -> int:
@@ -156,11 +157,15 @@ class NativeEngine:
         return (processes.first_child(pid) or pid) if container.config.init else pid
 
 
-def _send(container: Container, number: int) -> None:
-    if container.status is None:
-        return
+def _kill(name: str, process: ProcessMark) -> None:
+    _send(name, process, signal.SIGKILL)
+    if not processes.await_end(process, _KILL_SECONDS):
+        message = f"the container {name} can't be killed: the kernel holds process {process.pid}"
+        raise MachineError("container.stuck", message, hint="look for a hanging file system")
+
+
+def _send(name: str, process: ProcessMark, number: int) -> None:
     try:
-        processes.send(container.status.process, number)
+        processes.send(process, number)
     except PermissionError as error:
-        message = f"the container {container.name} belongs to another user"
-        raise BoxwrightError("container.denied", message) from error
+        raise BoxwrightError("container.denied", f"the container {name} belongs to another user") from error

@@ -229,13 +229,47 @@ class Records:
         return matching[0] if len(matching) == 1 else None
 
     def all(self) -> list[Container]:
-        """Every container, the newest first."""
+        """Every container that can be read, the newest first: a damaged one does not hinder the others."""
+        return self.survey()[0]
+
+    def survey(self) -> tuple[list[Container], list[StoreError]]:
+        """Every container, the newest first, and what is wrong with those that can't be read."""
         try:
-            names = os.listdir(self._directory)
+            names = sorted(name for name in os.listdir(self._directory) if not name.startswith("."))
+        except (FileNotFoundError, NotADirectoryError):
+            names = []
+        found: list[Container] = []
+        damaged: list[StoreError] = []
+        for name in names:
+            try:
+                container = self._read(name)
+            except StoreError as error:
+                damaged.append(error)
+            else:
+                found += [container] if container else []
+        return sorted(found, key=lambda container: (-container.config.created, container.name)), damaged
+
+    def process_of(self, name: str) -> ProcessMark | None:
+        """Which process a container is, also where the rest of its record is damaged. Raises `container.damaged`.
+
+        None where it doesn't run; the error where it runs and nobody can tell as which process.
+        """
+        try:
+            status = _read_json(f"{self.place(name)}/status.json")
+            if status is not None:
+                return _status(status).process
+        except (StoreError, KeyError, TypeError, ValueError, AttributeError):
+            pass  # the lock on the exit status tells
+        try:
+            with open(f"{self.place(name)}/exit", encoding="ascii") as file:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except FileNotFoundError:
-            return []
-        found = [container for name in names if not name.startswith(".") and (container := self._read(name))]
-        return sorted(found, key=lambda container: (-container.config.created, container.name))
+            return None
+        except BlockingIOError as error:
+            message = f"the container {name} still runs, and its damaged record does not say as which process"
+            hint = "end its processes by hand; ps(1) shows them"
+            raise StoreError("container.damaged", message, hint=hint) from error
+        return None
 
     def discard(self, name: str) -> bool:
         """Remove a container's directory; False where it is gone already. It must not run."""
@@ -261,10 +295,9 @@ class Records:
             return None
         status = _read_json(f"{directory}/status.json")
         try:
-            return Container(directory, _config(config), _status(status) if status else None)
-        except (KeyError, TypeError, ValueError) as error:
-            message = f"the record of the container {name} is damaged: {error}"
-            raise StoreError("container.damaged", message, hint=f"remove {directory}") from error
+            return Container(directory, _config(config), None if status is None else _status(status))
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise _damaged(directory, repr(error)) from error
 
 
 def _config(raw: dict[str, Any]) -> ContainerConfig:
@@ -303,13 +336,20 @@ def _write(path: str, content: object) -> None:
     os.rename(temporary, path)
 
 
+def _damaged(directory: str, why: str) -> StoreError:
+    name = os.path.basename(directory)
+    message = f"the record of the container {name} is damaged: {why}"
+    return StoreError("container.damaged", message, hint=f"'boxwright rm -f {name}' removes it")
+
+
 def _read_json(path: str) -> dict[str, Any] | None:
     try:
         with open(path, encoding="utf-8", errors="surrogateescape") as file:
-            content: dict[str, Any] = json.load(file)
+            content = json.load(file)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except ValueError as error:
-        message = f"{path} is damaged: {error}"
-        raise StoreError("container.damaged", message, hint=f"remove {os.path.dirname(path)}") from error
+        raise _damaged(os.path.dirname(path), f"{os.path.basename(path)}: {error}") from error
+    if not isinstance(content, dict):
+        raise _damaged(os.path.dirname(path), f"{os.path.basename(path)} holds no object")
     return content

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Final, NoReturn
 
 from boxwright.errors import StoreError
+from boxwright.files import close_others
 from boxwright.ports import Bind, Detached, ExitStatus, SandboxSpec
 from boxwright.sandbox import capabilities, cgroups, channel, network, process, seccomp, skeleton, terminal
 from boxwright.sandbox.attached import Attached, remove_made
@@ -22,7 +23,6 @@ from boxwright.sandbox.server import Server
 
 _RESOLVER: Final = Path("/etc/resolv.conf")
 _NAMED_NETWORK: Final = "netns:"
-_HIGHEST_FD: Final = 1 << 16
 
 
 class Launcher:
@@ -225,8 +225,7 @@ def _become_server(control: socket.socket, machine: process.Machine, stage: str)
     gc.disable()
     gc.freeze()
     os.setsid()
-    os.closerange(3, control.fileno())
-    os.closerange(control.fileno() + 1, _HIGHEST_FD)
+    close_others(control.fileno())
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGCHLD, signal.SIGHUP):
         signal.signal(number, signal.SIG_DFL)
     os.chdir("/")

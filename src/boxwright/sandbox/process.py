@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, NoReturn
 
+from boxwright.files import close_others
 from boxwright.ports import SandboxSpec
 from boxwright.sandbox import capabilities, descriptors, identity, mounts, syscalls
 from boxwright.sandbox.interfaces import bring_up
@@ -104,7 +105,7 @@ def enter(request: EnterRequest, session: socket.socket, fds: list[int], machine
         syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)
         os.setsid()
         if request.terminal:
-            fds = _terminal(session)
+            fds = _terminal(session, fds[0])
         _attach(fds)
         _become_and_execute(request.argv, request.env, request.cwd, request.user, request.security, machine)
     except SandboxError as failure:
@@ -138,7 +139,7 @@ def _start(request: RunRequest, session: socket.socket, fds: list[int], machine:
     if made:
         _report(session, Made(made))
     _set_limits(spec)
-    standard = _terminal(session) if spec.terminal else fds[:3]
+    standard = _terminal(session, fds[0]) if spec.terminal else fds[:3]
     if spec.stdin:
         standard = [_memory_file(spec.stdin), *standard[1:]]
     _attach(standard)
@@ -166,13 +167,18 @@ def _set_limits(spec: SandboxSpec) -> None:
             raise SandboxError("sandbox.limit", message, fault="step") from error
 
 
-def _terminal(session: socket.socket) -> list[int]:
-    """A pseudo-terminal of the sandbox's own devpts, the controlling one of this session (pty(7))."""
+def _terminal(session: socket.socket, user: int) -> list[int]:
+    """A pseudo-terminal of the sandbox's own devpts, the controlling one of this session (pty(7)).
+
+    It has the size of `user` from the start, where that is a terminal.
+    """
     control = os.open("/dev/pts/ptmx", os.O_RDWR | os.O_NOCTTY)
     fcntl.ioctl(control, _TIOCSPTLCK, struct.pack("i", 0))
     number = struct.unpack("i", fcntl.ioctl(control, _TIOCGPTN, struct.pack("i", 0)))[0]
     terminal = os.open(f"/dev/pts/{number}", os.O_RDWR | os.O_NOCTTY)
     fcntl.ioctl(terminal, termios.TIOCSCTTY, 0)
+    if os.isatty(user):
+        fcntl.ioctl(terminal, termios.TIOCSWINSZ, fcntl.ioctl(user, termios.TIOCGWINSZ, bytes(8)))
     _report(session, Terminal(), (control,))
     os.close(control)
     return [terminal, terminal, terminal]
@@ -203,7 +209,8 @@ def _be_init() -> None:
     child = os.fork()
     if child == 0:
         return
-    os.closerange(0, 256)
+    os.closerange(0, 3)
+    close_others()
     while True:
         received = signal.sigwaitinfo([*forwarded, signal.SIGCHLD]).si_signo
         if received != signal.SIGCHLD:

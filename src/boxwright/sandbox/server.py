@@ -17,6 +17,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final, NoReturn
 
+from boxwright.files import close_others
 from boxwright.sandbox import descriptors, network, process, syscalls
 from boxwright.sandbox.request import (
     ATTACHED_RUN,
@@ -255,16 +256,10 @@ def _keep(
     for fd in fds:
         os.close(fd)
     # The lifeline stays open until here: the network's processes end when this one does.
-    for fd in set(range(3, 256)) - {status_fd, lifeline if isinstance(request, RunRequest) else -1}:
-        _close_quietly(fd)
+    close_others(status_fd, lifeline if isinstance(request, RunRequest) else -1)
     _, status = os.waitpid(pid, 0)
     os.write(status_fd, f"{process.exit_code(status)}\n".encode())
     os._exit(0)
-
-
-def _close_quietly(fd: int) -> None:
-    with suppress(OSError):  # was not open
-        os.close(fd)
 
 
 def _enter(request: EnterRequest, session: socket.socket, fds: list[int], machine: process.Machine) -> NoReturn:
@@ -294,8 +289,7 @@ def _relay(change: Callable[[], None], body: Callable[[], NoReturn]) -> NoReturn
     if pid == 0:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, watched)
         body()
-    for fd in range(3, 256):
-        _close_quietly(fd)
+    close_others()
     while True:
         if signal.sigwait(watched) == signal.SIGTERM:
             os.kill(pid, signal.SIGKILL)

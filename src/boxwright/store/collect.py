@@ -150,7 +150,7 @@ def container_layers(containers: str) -> set[str]:
             continue
         except (ValueError, KeyError, TypeError) as error:
             raise StoreError(
-                "store.container-damaged", f"{path} does not say which layers it needs", hint=f"boxwright rm {name}"
+                "store.container-damaged", f"{path} does not say which layers it needs", hint=f"boxwright rm -f {name}"
             ) from error
     return layers
 

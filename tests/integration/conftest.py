@@ -1,0 +1,88 @@
+"""What tests of containers share."""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import Program, Result, remove_tree
+
+TOOL_RECIPE = """\
+FROM tar:{base}
+RUN mkdir -p /srv/data /empty && echo one > /srv/data/a && ln /srv/data/a /srv/data/b && chmod 4755 /bin/busybox
+RUN ln -s busybox /bin/httpd && ln -s busybox /bin/kill  && ln -s busybox /bin/ps \
+    && ln -s busybox /bin/sync && ln -s busybox /bin/hostname && ln -s busybox /bin/tty && ln -s busybox /bin/wc \
+    && ln -s busybox /bin/stty
+RUN echo page > /srv/index.html
+ENV COLOUR=blue
+LABEL purpose=test
+PORT {port}:80
+"""
+
+Run = Callable[..., Result]
+
+
+def free_port(kind: socket.SocketKind = socket.SOCK_STREAM) -> int:
+    with socket.socket(socket.AF_INET, kind) as probe:
+        probe.bind(("", 0))
+        return int(probe.getsockname()[1])
+
+
+def until(condition: Callable[[], object], seconds: float = 10) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"not so after {seconds} s"
+        time.sleep(0.02)
+
+
+def tool(program: Program, place: Path, base: Path) -> Iterator[Program]:
+    """The program with the image `tool`; its containers are removed at the end."""
+    place.mkdir(exist_ok=True)
+    if not (place / "Recipe").exists():
+        (place / "base.tar").write_bytes(base.read_bytes())
+        (place / "Recipe").write_text(TOOL_RECIPE.format(base=place / "base.tar", port=free_port()))
+    program("build", place, "-q", "-t", "tool", "--network", "none")
+    yield program
+    for name in program("ps", "-aq").out.split():
+        program("rm", "-f", name)
+
+
+@pytest.fixture(scope="session")
+def tool_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A store for tests of containers alone."""
+    home = tmp_path_factory.mktemp("run") / "store"
+    yield home
+    remove_tree(home.parent)
+
+
+@pytest.fixture
+def boxes(tool_home: Path, busybox_base: Path) -> Iterator[Program]:
+    yield from tool(Program(tool_home), tool_home.parent / "recipe", busybox_base)
+
+
+@pytest.fixture
+def ordinary_boxes(ordinary_boxwright: Program, busybox_base: Path) -> Iterator[Program]:
+    yield from tool(ordinary_boxwright, ordinary_boxwright.home.parent / "tool", busybox_base)
+
+
+@pytest.fixture(
+    params=["boxes", pytest.param("ordinary_boxes", marks=pytest.mark.ordinary_user)], ids=["root", "ordinary"]
+)
+def either(request: pytest.FixtureRequest) -> Program:
+    """As root, and as an ordinary user."""
+    program: Program = request.getfixturevalue(request.param)
+    return program
+
+
+@pytest.fixture
+def run(boxes: Program) -> Run:
+    """`boxwright run --rm --network none` with these words."""
+
+    def call(*words: str | Path, status: int | None = 0, stdin: str | None = None) -> Result:
+        return boxes("run", "--rm", "--network", "none", *words, status=status, stdin=stdin)
+
+    return call
