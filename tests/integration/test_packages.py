@@ -248,6 +248,8 @@ def test_comments_rebuild_nothing_and_equal_bytes_stop_the_rebuild(pkg: Program,
     tree(low=low.replace("echo 1", "echo  1"), top=top)
     third = pkg("build", directory / "top")
     assert third.err.count("Defaulting to local build") == 1, "the same bytes: nothing above is built again"
+    assert third.out.split()[1] != first.out.split()[1], "its HASH is another one, and stands for the same package"
+    assert pkg("why-rebuild", third.out.split()[1], first.out.split()[1]).out == "the same identity\n"
 
     tree(low=low.replace("echo 1", "echo 2"), top=top)
     assert pkg("build", directory / "top").err.count("Defaulting to local build") == 2

@@ -192,11 +192,23 @@ def execute_package(build: PackageBuild, request: PackageRequest, store: Store, 
         if isinstance(failure.error, OSError):
             failure.error = unusable(store.home.root, failure.error)
         raise
+    packages = Packages(store)
+    _note_definitions(build, packages, store)
     key = build.keys.of(build.package).key
-    record = Packages(store).by_key(key) if key else None
+    record = packages.by_key(key) if key else None
     if record is None:
         raise BoxwrightError("store.gone", "the package was removed while it was being built", hint="build again")
     return record
+
+
+def _note_definitions(build: PackageBuild, packages: Packages, store: Store) -> None:
+    """Where the same bytes stopped the rebuilding, a new definition key stands for a package that was there."""
+    with store.index.writing():
+        for position, (node, decision) in enumerate(zip(build.graph.nodes, build.plan.decisions, strict=True)):
+            if isinstance(node.step, BuildPackage) and decision.action is Action.RUN:
+                definition, key = build.keys.definition(position), build.keys.of(position).key
+                if definition and key:
+                    packages.note_definition(definition, key)
 
 
 def snapshot_of(store: Store, key: Digest) -> Snapshot:

@@ -11,7 +11,7 @@ from boxwright.app.opening import open_store
 from boxwright.app.packages import PackageBuild, PackageRequest, execute_package, prepare_package
 from boxwright.cli.console import human_size, say
 from boxwright.cli.packageprogress import package_display
-from boxwright.model.digest import hex_of, short
+from boxwright.model.digest import Digest, hex_of, short
 from boxwright.model.package import PackageRecord
 from boxwright.model.plan import Action
 from boxwright.solver.scheduler import Failed
@@ -39,10 +39,11 @@ def build_package(options: argparse.Namespace, file: str) -> int:
     if options.iidfile:
         with open(options.iidfile, "w", encoding="ascii") as out:
             out.write(record.key)
+    definition = build.keys.definition(build.package) or record.definition
     if options.quiet:
-        say(record.definition)
+        say(definition)
     elif options.progress != "json":
-        _summary(record, time.monotonic() - started)
+        _summary(record, definition, time.monotonic() - started)
     return 0
 
 
@@ -78,5 +79,5 @@ def print_plan(build: PackageBuild) -> None:
         say(f"{shown:<7} {short(key) if key else '-' * 12}  {node.title}  ({decision.reason})")
 
 
-def _summary(record: PackageRecord, seconds: float) -> None:
-    say(f"{record.name}  {hex_of(record.definition)}  {human_size(record.record['size'])}  {seconds:.2f} s")
+def _summary(record: PackageRecord, definition: Digest, seconds: float) -> None:
+    say(f"{record.name}  {hex_of(definition)}  {human_size(record.record['size'])}  {seconds:.2f} s")

@@ -27,7 +27,7 @@ REMEMBERED_SECONDS = 90 * 24 * 3600
 TABLES = (
     """CREATE TABLE IF NOT EXISTS packages (key TEXT PRIMARY KEY, definition TEXT NOT NULL, name TEXT NOT NULL,
       archive TEXT NOT NULL, record TEXT NOT NULL, used INTEGER NOT NULL) WITHOUT ROWID""",
-    "CREATE INDEX IF NOT EXISTS packages_by_definition ON packages (definition)",
+    "CREATE TABLE IF NOT EXISTS definitions (definition TEXT PRIMARY KEY, key TEXT NOT NULL) WITHOUT ROWID",
     "CREATE INDEX IF NOT EXISTS packages_by_name ON packages (name)",
     "CREATE TABLE IF NOT EXISTS pins (name TEXT PRIMARY KEY, value TEXT NOT NULL, used INTEGER NOT NULL) WITHOUT ROWID",
 )
@@ -39,7 +39,7 @@ class Packages:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._blobs = f"{store.home.root}/blobs"
-        if store.index.one("SELECT 1 FROM sqlite_master WHERE name='pins'") is None:
+        if store.index.one("SELECT 1 FROM sqlite_master WHERE name='definitions'") is None:
             with store.index.writing() as db:
                 for statement in TABLES:
                     db.execute(statement)
@@ -52,6 +52,12 @@ class Packages:
                 "INSERT OR REPLACE INTO packages VALUES (?, ?, ?, ?, ?, ?)",
                 (package.key, package.definition, package.name, package.archive, text, int(time.time())),
             )
+            self.note_definition(package.definition, package.key)
+
+    def note_definition(self, definition: Digest, key: Digest) -> None:
+        """Record what a definition key turned out to be: several may be the same package (early cut-off)."""
+        with self._store.index.writing() as db:
+            db.execute("INSERT OR REPLACE INTO definitions VALUES (?, ?)", (definition, key))
 
     def by_key(self, key: Digest) -> PackageRecord | None:
         """The package of a content key."""
@@ -59,9 +65,7 @@ class Packages:
 
     def by_definition(self, definition: Digest) -> Snapshot | None:
         """The newest package of a definition key, as it lies in the store."""
-        row = self._store.index.one(
-            "SELECT key FROM packages WHERE definition=? ORDER BY used DESC LIMIT 1", (definition,)
-        )
+        row = self._store.index.one("SELECT key FROM definitions WHERE definition=?", (definition,))
         return self._store.snapshot(Digest(row[0])) if row else None
 
     def find(self, given: str) -> PackageRecord:
@@ -71,9 +75,9 @@ class Packages:
             return found
         wanted = given if given.startswith("sha256:") else f"sha256:{given}"
         if len(wanted) >= len("sha256:") + 6:
-            for column in ("definition", "key"):
+            for table, column in (("definitions", "definition"), ("packages", "key")):
                 rows = self._store.index.all(
-                    f"SELECT key FROM packages WHERE {column}>=? AND {column}<? ORDER BY used DESC",  # noqa: S608
+                    f"SELECT key FROM {table} WHERE {column}>=? AND {column}<?",  # noqa: S608
                     (wanted, wanted + "g"),
                 )
                 if rows and (package := self.by_key(Digest(rows[0][0]))):
@@ -139,6 +143,7 @@ class Packages:
         """
         with self._store.index.writing() as db:
             db.execute("DELETE FROM packages WHERE key NOT IN (SELECT key FROM snapshots)")
+            db.execute("DELETE FROM definitions WHERE key NOT IN (SELECT key FROM packages)")
             kept = {f"{hex_of(Digest(row[0]))}.tar.zst" for row in db.execute("SELECT archive FROM packages")}
         gone = 0
         for name in os.listdir(self._blobs) if os.path.isdir(self._blobs) else ():
