@@ -31,8 +31,10 @@ curl                              tests: to fetch pages
 umoci                             tests: an independent judge of OCI images
 END
     cat <<'END'
+bubblewrap                        the sandbox of package builds
 ca-certificates                   to fetch over HTTPS
 debian-archive-keyring            to check the signatures of Debian's archive
+dpkg-dev                          source packages of the distribution
 git                               the time of a build is that of the context's last commit
 golang-github-containers-common   the seccomp profile that container builders share
 libseccomp2                       to turn that profile into a kernel filter

@@ -179,6 +179,25 @@ class Sandbox(Protocol):
         ...
 
 
+class ActionSpec(NamedTuple):
+    """What the sandbox of a package build is given: a read-only tree, no network, a user of its own.
+
+    `layers_directory` and `lowers` as in SandboxSpec. `work` becomes /build, empty where there is none; `mount` is an
+    empty directory for the tree. `read_only` are paths of the host and where they are seen.
+    """
+
+    layers_directory: str
+    lowers: tuple[str, ...]
+    work: str
+    mount: str
+    argv: tuple[str, ...]
+    env: tuple[tuple[str, str], ...]
+    read_only: tuple[tuple[str, str], ...] = ()
+    cwd: str = "/build"
+    interactive: bool = False
+    new_root: bool = False
+
+
 class WriteRequest(NamedTuple):
     """An output: `kind` of format, `destination` path, and what names it."""
 
@@ -217,6 +236,10 @@ class Workspace(Protocol):
 
     def snapshot(self, key: Digest) -> Snapshot | None:
         """What is recorded under `key`."""
+        ...
+
+    def by_content(self, content: Digest) -> Snapshot | None:
+        """Some snapshot of this very content."""
         ...
 
     def draft(self, parent: Snapshot | None) -> AbstractContextManager[Draft]:
@@ -331,10 +354,14 @@ Fields = tuple[tuple[str, Value], ...]
 
 
 class StepInputs(NamedTuple):
-    """What a node stands on. `states` identify the inputs, `snapshots` are what they left; None while not known."""
+    """What a node stands on. `states` identify the inputs, `snapshots` are what they left; None while not known.
+
+    `definition` is the node's own definition key, of kinds that have one.
+    """
 
     states: tuple[Digest | None, ...]
     snapshots: tuple[Snapshot | None, ...]
+    definition: Digest | None = None
 
 
 class StepControl(NamedTuple):

@@ -127,6 +127,12 @@ class BaseFetcher:
 
             unpack_tar(base.name, directory)
             return None
+        if base.source in ("toolchain", "debian-package"):
+            from boxwright.app.toolchains import fetch_debian, fetch_toolchain
+
+            if base.source == "debian-package":
+                return fetch_debian(base, directory, self._store, output)
+            return fetch_toolchain(base, directory, self._store, self._mirror, output)
         from boxwright.app.imports import fetch_image
 
         fetch_image(base, directory, self._store.home.cache, output)

@@ -7,6 +7,8 @@ import os
 from boxwright.errors import DefinitionError, UsageError
 
 RECIPES = ("Recipe", "Dockerfile", "Containerfile")
+PACKAGE = "pkg.yaml"
+DEFINITIONS = (*RECIPES, PACKAGE)
 
 
 def find_definition(directory: str, given: str | None, *, called: str = "") -> str:
@@ -23,11 +25,11 @@ def find_definition(directory: str, given: str | None, *, called: str = "") -> s
         return found
     if not os.path.isdir(directory):
         raise UsageError("definition.not-found", f"there is no directory {called}")
-    present = [name for name in RECIPES if os.path.isfile(os.path.join(directory, name))]
+    present = [name for name in DEFINITIONS if os.path.isfile(os.path.join(directory, name))]
     if not present:
         raise DefinitionError(
             "definition.none",
-            f"{called} holds no definition ({', '.join(RECIPES)})",
+            f"{called} holds no definition ({', '.join(DEFINITIONS)})",
             hint="name one with -f FILE",
         )
     if len(present) > 1:
@@ -54,6 +56,11 @@ def is_inside(directory: str, path: str) -> bool:
     """Whether `path`, with all symbolic links followed, lies below `directory`."""
     place = os.path.realpath(directory)
     return os.path.commonpath((place, os.path.realpath(path))) == place
+
+
+def is_package(file: str) -> bool:
+    """Whether a definition is a package's."""
+    return os.path.basename(file) == PACKAGE
 
 
 def read_definition(file: str) -> str:

@@ -49,6 +49,7 @@ def examine(environment: Mapping[str, str]) -> Iterator[Check]:
     yield _seccomp()
     yield _one_of("build network", ("pasta", "slirp4netns"), "apt-get install passt (or slirp4netns)")
     yield _program("mmdebstrap", "debian: and ubuntu: bases")
+    yield _program("bwrap", "builds of packages", package="bubblewrap")
     yield _ubuntu_keyring()
     yield _program("openssl", "alpine: bases: their signatures")
     yield _program("skopeo", "bases from registries")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -82,6 +83,7 @@ def collect(request: CollectRequest, environment: Mapping[str, str]) -> CollectR
     from boxwright.store.afterboot import note_synced
     from boxwright.store.collect import Wanted
     from boxwright.store.collect import collect as collect_store
+    from boxwright.store.packages import Packages
 
     with open_store(environment, shared=False) as store:
         ensure_privileges()
@@ -89,6 +91,7 @@ def collect(request: CollectRequest, environment: Mapping[str, str]) -> CollectR
         limit = parse_size(request.limit, root) if request.limit else limit_of(environment, root)
         done = collect_store(store, Wanted(limit, request.everything, request.dry_run))
         if not request.dry_run:
+            Packages(store).prune(int(time.time()), everything=request.everything)
             note_synced(store)
     return CollectReport(
         len(done.keys), done.layers + done.strays, done.trees, done.before, done.after, limit, done.in_use, done.caches

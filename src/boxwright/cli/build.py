@@ -1,4 +1,4 @@
-"""Build an image from a recipe (Recipe, Dockerfile, Containerfile)."""
+"""Build an image from a recipe (Recipe, Dockerfile, Containerfile), or a package (pkg.yaml)."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from boxwright.app.build import Build, prepare
+from boxwright.app.definitions import find_definition, is_package
 from boxwright.app.execution import execute, layered
 from boxwright.app.names import image_name
 from boxwright.app.opening import open_store
@@ -63,6 +64,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--no-cache", action="store_true", help="run every step again")
     add("--pull", action="store_true", help="fetch bases again")
     add("--jobs", type=int, default=0, help="steps at once")
+    add("--keep-going", action="store_true", help="packages: after a failure build what doesn't need it")
+    add("--no-test", action="store_true", help="packages: leave the package's tests out")
     add("--timestamps", choices=("clamp", "keep"), default="clamp", help="keep: leave times as steps make them")
     add("--progress", choices=("auto", "live", "plain", "json"), default="auto")
     add("-q", "--quiet", action="store_true", help="print the image's digest alone")
@@ -87,7 +90,17 @@ def own_words(given: list[str], parser: argparse.ArgumentParser) -> list[str]:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Build."""
+    """Build what the definition is of."""
+    if options.file != "-" and os.path.isdir(options.directory):
+        definition = find_definition(options.directory, options.file)
+        if is_package(definition):
+            from boxwright.cli.packagebuild import build_package
+
+            return build_package(options, definition)
+    return _build_image(options)
+
+
+def _build_image(options: argparse.Namespace) -> int:
     started = time.monotonic()
     request = _request(options)
     if options.output or options.load:

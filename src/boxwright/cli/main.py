@@ -30,6 +30,9 @@ COMMANDS = {
     "why": "say for each step which input changed since the last build",
     "shell": "open a shell in a state, such as the one before a failed step",
     "cache": "list, export, seed and clear cache mounts",
+    "why-rebuild": "say in which fields the identities of two packages differ",
+    "lock": "pin what a package takes from outside, in boxwright.lock",
+    "schema": "print the JSON Schema of a kind of definition",
     "gc": "remove what was not used for longest",
     "fsck": "verify the store",
     "doctor": "say what this machine can do, and how to mend what it can't",
@@ -39,9 +42,14 @@ COMMANDS = {
 INTERRUPTED = 130
 
 
+def module_of(name: str) -> str:
+    """The module of a subcommand."""
+    return f"boxwright.cli.{name.replace('-', '_')}"
+
+
 def parser_for(name: str) -> argparse.ArgumentParser:
     """The parser of one subcommand."""
-    module = importlib.import_module(f"boxwright.cli.{name}")
+    module = importlib.import_module(module_of(name))
     parser = argparse.ArgumentParser(prog=f"boxwright {name}", description=module.__doc__, formatter_class=_Formatter)
     parser.add_argument("--traceback", action="store_true", help="show a Python traceback with an error")
     module.configure(parser)
@@ -82,7 +90,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(name: str, given: list[str]) -> int:
     try:
         parser = parser_for(name)
-        module = importlib.import_module(f"boxwright.cli.{name}")
+        module = importlib.import_module(module_of(name))
         own_words = getattr(module, "own_words", None)
         options = parser.parse_args(given if own_words is None else own_words(given, parser))
     except (BoxwrightError, KeyboardInterrupt) as error:

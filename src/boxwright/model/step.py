@@ -121,4 +121,83 @@ class MakeDirectory(NamedTuple):
     owner: str = ""
 
 
-Step: TypeAlias = Scratch | Base | Fetch | Run | Copy | MakeDirectory
+class PackageSource(NamedTuple):
+    """What a package build reads: one or more files, by content, and what is done with them.
+
+    `kind`: ``archive`` (unpacked into `into`, without its `strip` leading directories), ``file`` (laid there),
+    ``debian`` (a distribution's source package: the files of a .dsc), ``patch``, ``install`` (a file of the package).
+    Each of `files` is a name and what identifies its bytes: ``sha256:HEX``, or ``git:COMMIT``. `origins` say where
+    they can be fetched and are no part of a key.
+    """
+
+    kind: str
+    files: tuple[tuple[str, str], ...]
+    into: str = "."
+    strip: int = 1
+    options: tuple[tuple[str, str], ...] = ()
+    origins: tuple[str, ...] = ()
+
+
+class PackageOwner(NamedTuple):
+    """Owner and mode that a plain build can't make. `path` is a glob from the root; `mode` None leaves it."""
+
+    path: str
+    uid: int
+    gid: int
+    mode: int | None = None
+
+
+class PackageUser(NamedTuple):
+    """A user that the package's files or programs need, for passwd(5) and group(5) of what it is composed into."""
+
+    name: str
+    uid: int
+    gid: int
+    group: str
+    home: str = "/"
+    shell: str = "/usr/sbin/nologin"
+
+
+class BuildPackage(NamedTuple):
+    """Build a package. Inputs of its node: the toolchain, then each of `dependencies` in that order.
+
+    `dependencies` name packages as ``CATEGORY/NAME-VERSION`` or ``debian/NAME=VERSION``; `runtime` are those of them
+    that are needed when it runs. `phases` are shell scripts in their order, each with its arguments; `parts` are globs
+    by the part's name, the first that matches takes a file. `epoch` is SOURCE_DATE_EPOCH, and every file's time.
+    """
+
+    name: str
+    version: str
+    platform: str
+    sources: tuple[PackageSource, ...] = ()
+    options: tuple[tuple[str, str], ...] = ()
+    phases: tuple[tuple[str, str, tuple[str, ...]], ...] = ()
+    environment: tuple[tuple[str, str], ...] = ()
+    dependencies: tuple[str, ...] = ()
+    runtime: tuple[str, ...] = ()
+    parts: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    owners: tuple[PackageOwner, ...] = ()
+    users: tuple[PackageUser, ...] = ()
+    replaces: tuple[str, ...] = ()
+    strip: bool = True
+    jobs: int = 4
+    epoch: int = 315532800
+    summary: str = ""
+    license: str = ""
+    author: str = ""
+    homepage: str = ""
+    category: str = ""
+
+
+class TestPackage(NamedTuple):
+    """Run a package's tests where only it and its run-time closure are.
+
+    Inputs: the package, its closure, and last the toolchain, of which the distribution's libraries are taken.
+    """
+
+    name: str
+    commands: tuple[tuple[str, ...], ...]
+    environment: tuple[tuple[str, str], ...] = ()
+
+
+Step: TypeAlias = Scratch | Base | Fetch | Run | Copy | MakeDirectory | BuildPackage | TestPackage

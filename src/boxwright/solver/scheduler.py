@@ -15,6 +15,7 @@ from boxwright.model.digest import Digest
 from boxwright.model.graph import Graph
 from boxwright.model.image import Snapshot
 from boxwright.model.plan import Action, Plan
+from boxwright.model.step import BuildPackage
 from boxwright.ports import Emit, StepControl, StepInputs
 from boxwright.solver.keys import Keys
 
@@ -34,12 +35,16 @@ class Records(Protocol):
 
 
 class Conditions(NamedTuple):
-    """`jobs` steps at once; `epoch` and `keep_times` as in StepControl; `refuse` are built whatever is recorded."""
+    """`jobs` steps at once; `epoch` and `keep_times` as in StepControl; `refuse` are built whatever is recorded.
+
+    With `keep_going` a failure stops only what needs the step that failed.
+    """
 
     jobs: int
     epoch: int
     keep_times: bool = False
     refuse: Collection[int] = ()
+    keep_going: bool = False
 
 
 class Failed(Exception):  # noqa: N818 - it carries the error, it is none itself
@@ -80,7 +85,7 @@ class Scheduler:
             with self._changed:
                 self._start_threads()
             with self._changed:
-                while self._left and self._failure is None:
+                while self._left and not self._stop.is_set():
                     self._changed.wait(WAKE_SECONDS)
         finally:
             self._stop.set()
@@ -119,16 +124,18 @@ class Scheduler:
             try:
                 self._do(position, started)
             except BaseException as error:  # noqa: BLE001 - handed to the thread that waits
-                self._fail(position, error)
+                goes_on = self._fail(position, error)
                 with suppress(OSError):  # who looked on may be gone: that may be the very failure
                     self._emit(StepFailed(position, time.monotonic() - started))
-                return
-            self._done(position)
+                if not goes_on:
+                    return
+            else:
+                self._done(position)
 
     def _next(self) -> int | None:
         with self._changed:
             while not self._ready:
-                if self._stop.is_set() or not self._left or self._failure is not None:
+                if self._stop.is_set() or not self._left:
                     return None
                 self._changed.wait(WAKE_SECONDS)
             if self._stop.is_set():
@@ -136,20 +143,39 @@ class Scheduler:
             self._idle -= 1
             return self._ready.popleft()
 
-    def _fail(self, position: int, error: BaseException) -> None:
+    def _fail(self, position: int, error: BaseException) -> bool:
+        """Remember the failure; returns whether others are still to be done."""
         with self._changed:
             if self._failure is None:
                 self._failure = Failed(position, error)
-            self._stop.set()
+            if self._conditions.keep_going and isinstance(error, BoxwrightError) and not self._stop.is_set():
+                self._left -= 1
+                self._idle += 1
+                self._drop_dependents(position)
+            else:
+                self._stop.set()
             self._changed.notify_all()
+            return not self._stop.is_set()
+
+    def _drop_dependents(self, position: int) -> None:
+        """What needs a step that failed can't be done."""
+        pending = [position]
+        while pending:
+            for dependent in self._dependents.pop(pending.pop(), ()):
+                if self._waiting.pop(dependent, None) is not None:
+                    self._left -= 1
+                    pending.append(dependent)
 
     def _done(self, position: int) -> None:
         with self._changed:
             self._left -= 1
             self._idle += 1
             for dependent in self._dependents.get(position, ()):
-                self._waiting[dependent].discard(position)
-                if not self._waiting[dependent]:
+                waiting = self._waiting.get(dependent)
+                if waiting is None:
+                    continue  # it needs a step that failed
+                waiting.discard(position)
+                if not waiting:
                     self._ready.append(dependent)
             self._start_threads()
             if self._idle > 1 or not self._left:
@@ -179,8 +205,10 @@ class Scheduler:
         self._emit(StepFinished(position, time.monotonic() - started, shared=shared))
 
     def _inputs(self, position: int) -> StepInputs:
-        places = self._graph.nodes[position].inputs
+        node = self._graph.nodes[position]
+        places = node.inputs
         return StepInputs(
             tuple(self._keys.of(place).state for place in places),
             tuple(self._keys.snapshot(place) for place in places),
+            self._keys.definition(position) if isinstance(node.step, BuildPackage) else None,
         )

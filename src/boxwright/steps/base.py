@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
-from boxwright.errors import BoxwrightError
+from boxwright.errors import BoxwrightError, FetchError
 from boxwright.model.digest import Digest
 from boxwright.model.image import Snapshot
 from boxwright.model.step import Base, Step
@@ -48,9 +48,19 @@ class BaseKind:
             if local is None:
                 raise BoxwrightError("store.gone", "the local image was removed while it was being used")
             return self._workspace.alias(key, local)
+        known = self._workspace.by_content(base.pinned) if base.source == "toolchain" and base.pinned else None
+        if known is not None:
+            return self._workspace.alias(key, known)
         with self._workspace.draft(None) as draft:
             newest = self._fetcher.fetch(base, draft.upper, control.output, control.cancelled)
-            return self._workspace.commit(key, None, draft, newest=newest)
+            snapshot = self._workspace.commit(key, None, draft, newest=newest)
+        if base.source == "toolchain" and base.pinned not in (None, snapshot.manifest.content):
+            raise FetchError(
+                "lock.base-differs",
+                f"{base.name} is not what the lock pins: {snapshot.manifest.content}, not {base.pinned}",
+                hint="the archive moved on: `boxwright lock` pins what there is now",
+            )
+        return snapshot
 
     def state(self, key: Digest, snapshot: Snapshot | None) -> Digest | None:
         """The content: a base that is fetched again with the same content changes nothing above it."""

@@ -44,6 +44,11 @@ class Store:
             return None
         return Snapshot(key, tuple(row[0].split()), Manifest(row[1], row[2]), row[3])
 
+    def by_content(self, content: Digest) -> Snapshot | None:
+        """Some snapshot of this very content."""
+        row = self.index.one("SELECT key FROM snapshots WHERE content=? LIMIT 1", (content,))
+        return self.snapshot(row[0]) if row else None
+
     def may_be_damaged(self) -> bool:
         """Whether some layer is from an earlier start of the machine, and never known to be on the disk (afterboot)."""
         return self.index.one("SELECT 1 FROM layers WHERE boot NOT IN ('', ?) LIMIT 1", (boot_id(),)) is not None

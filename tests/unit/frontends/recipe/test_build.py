@@ -26,7 +26,6 @@ from boxwright.model.step import (
     MakeDirectory,
     RemoteSource,
     Run,
-    Scratch,
     Source,
 )
 from boxwright.ports import ResolvedBase
@@ -74,8 +73,6 @@ def shown(node: Node) -> str:
         case Fetch(kind=kind, location=location, checksum=checksum, ref=ref, keep_git_dir=keep):
             words = [kind, location, *filter(None, (ref, checksum)), *(["keep"] if keep else [])]
             return f"fetch {' '.join(words)}{inputs}"
-        case Scratch():
-            return f"scratch{inputs}"
         case MakeDirectory(path=path):
             return f"mkdir {path}{inputs}"
         case Run(argv=argv, shell=shell):
@@ -84,6 +81,8 @@ def shown(node: Node) -> str:
             return f"run {'|'.join(words)}{inputs}"
         case Copy(sources=sources, destination=destination):
             return f"copy {' '.join(map(shown_source, sources))} -> {destination}{inputs}"
+        case _:
+            return f"{type(node.step).__name__.lower()}{inputs}"
 
 
 def shown_port(port: Port) -> str:

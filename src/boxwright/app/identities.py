@@ -1,0 +1,91 @@
+"""What makes up the identity of a package, and how two identities differ."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from boxwright.app.packagelock import read_lock
+from boxwright.app.packages import PackageRequest, prepare_package
+from boxwright.model.step import BuildPackage
+from boxwright.steps import action
+from boxwright.steps.package import described
+from boxwright.store.packages import Packages
+from boxwright.store.store import Store
+
+RESULTS = frozenset(
+    {"definition", "key", "archive", "content", "size", "files", "needs", "provides", "category", "dependencies"}
+)
+"""What a record says beside what went in. Dependencies are compared by name."""
+
+LONGEST = 120
+
+
+def identity_of(store: Store, given: str, environment: Mapping[str, str]) -> dict[str, str]:
+    """The fields of a package that was built, or of what a definition says now."""
+    file = os.path.join(given, "pkg.yaml") if os.path.isdir(given) else given
+    if not os.path.isfile(file):
+        record = Packages(store).find(given).record
+        return _flat({**record, "source": record["sources"], "dependency": record["dependencies"]})
+    lock = read_lock(file)
+    request = PackageRequest(file, lock=lock or {}, locked=lock is not None, test=False)
+    build = prepare_package(request, store, environment, lambda _: None)
+    node = build.graph.nodes[build.package]
+    step = node.step
+    assert isinstance(step, BuildPackage)  # noqa: S101 - the node is a package's
+    states = [build.keys.of(number).state for number in node.inputs]
+    fields = {
+        "format": action.FORMAT,
+        "name": node.stage,
+        "version": step.version,
+        "platform": step.platform,
+        "toolchain": states[0],
+        "dependency": dict(zip(step.dependencies, states[1:], strict=True)),
+        **described(step),
+    }
+    return _flat({**fields, "source": fields["sources"]})
+
+
+def _flat(fields: Mapping[str, Any]) -> dict[str, str]:
+    """Each field as text; lists of pairs and mappings by their names."""
+    flat: dict[str, str] = {}
+    for name, value in fields.items():
+        if name in RESULTS or name == "sources":
+            continue
+        if name == "source":
+            for number, source in enumerate(value):
+                shown = {key: item for key, item in source.items() if key != "origins"}
+                flat[f"source {number} ({source['files'][0][0]})"] = _text(shown)
+        elif isinstance(value, Mapping):
+            flat.update({f"{name} {key}": _text(item) for key, item in value.items()})
+        elif isinstance(value, (list, tuple)) and value and all(_is_named(item) for item in value):
+            flat.update({f"{name} {item[0]}": _text(item[1:]) for item in value})
+        else:
+            flat[name] = _text(value)
+    return flat
+
+
+def _is_named(item: object) -> bool:
+    return isinstance(item, (list, tuple)) and len(item) > 1 and isinstance(item[0], str)
+
+
+def _text(value: object) -> str:
+    import json
+
+    while isinstance(value, (list, tuple)) and len(value) == 1:
+        value = value[0]
+    return value if isinstance(value, str) else json.dumps(value, sort_keys=True)
+
+
+def differences(before: Mapping[str, str], after: Mapping[str, str]) -> list[tuple[str, str | None, str | None]]:
+    """The fields that are different: the name, and what it was and is; None where it is not there."""
+    return [
+        (name, _short(before.get(name)), _short(after.get(name)))
+        for name in dict.fromkeys((*before, *after))
+        if before.get(name) != after.get(name)
+    ]
+
+
+def _short(text: str | None) -> str | None:
+    return text if text is None or len(text) <= LONGEST else f"{text[:LONGEST]}..."

@@ -1,0 +1,374 @@
+"""Definitions on the disk: package trees, what lies beside a definition, and what is pinned."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import cmp_to_key
+from typing import TYPE_CHECKING
+
+from boxwright.errors import BoxwrightError, DefinitionError, UsageError
+from boxwright.frontends.package.wanted import Found
+from boxwright.model.span import Span
+from boxwright.store.packages import Packages
+
+if TYPE_CHECKING:
+    from boxwright.frontends.package.document import Mapping as Document
+
+FILE = "pkg.yaml"
+TREE = "packages"
+TREES_VARIABLE = "BOXWRIGHT_PACKAGES"
+LOCK = "boxwright.lock"
+
+
+def package_trees(near: str, environment: Mapping[str, str]) -> tuple[str, ...]:
+    """The package trees, the nearest first: ``packages/`` above the definition and above the working directory.
+
+    Then those of ``BOXWRIGHT_PACKAGES`` (separated by colons), and this program's own.
+    """
+    found: dict[str, None] = {}
+    for start in (near, os.getcwd()):
+        place = os.path.abspath(start)
+        while True:
+            if os.path.basename(place) == TREE:
+                found[place] = None
+            if os.path.isdir(f"{place}/{TREE}"):
+                found[f"{place}/{TREE}"] = None
+            parent = os.path.dirname(place)
+            if parent == place:
+                break
+            place = parent
+    for place in filter(None, environment.get(TREES_VARIABLE, "").split(":")):
+        found[os.path.abspath(place)] = None
+    own = os.path.abspath(f"{__file__}/../../../../{TREE}")
+    if os.path.isdir(own):
+        found[own] = None
+    return tuple(found)
+
+
+class DefinitionFiles:
+    """What definitions ask. `used` are the pins that counted; while `locking`, what has no checksum is given one."""
+
+    def __init__(
+        self,
+        packages: Packages,
+        trees: tuple[str, ...],
+        pins: Mapping[str, str],
+        *,
+        epoch: int | None,
+        locked: bool,
+        output: Callable[[bytes], None],
+    ) -> None:
+        self._packages = packages
+        self.trees = trees
+        self._pins = pins
+        self._epoch = epoch
+        self._locked = locked
+        self._output = output
+        self._documents: dict[str, Document] = {}
+        self._found: dict[tuple[str, str], tuple[Found, tuple[str, ...]]] = {}
+        self._stamps: dict[str, str] = {}
+        self._noted: dict[str, str] = {}
+        self.used: dict[str, str] = {}
+        self.locking = False
+
+    def document(self, path: str) -> Document:
+        """The document in a file."""
+        known = self._documents.get(path)
+        if known is None:
+            from boxwright.app.definitions import read_definition
+            from boxwright.frontends.package.document import Mapping as Doc
+            from boxwright.frontends.package.document import parse_document
+            from boxwright.frontends.package.merge import anchored
+
+            self.note(path)
+            known_value = anchored(parse_document(read_definition(path), path), os.path.dirname(path))
+            if not isinstance(known_value, Doc):
+                raise TypeError(path)
+            known = self._documents[path] = known_value
+        else:
+            self.note(path)
+        return known
+
+    @contextmanager
+    def noting(self) -> Iterator[dict[str, str]]:
+        """Gather the paths that are looked at, each with what it looks like."""
+        outer, self._noted = self._noted, {}
+        try:
+            yield self._noted
+        finally:
+            self._noted = outer
+
+    def look(self, path: str) -> str:
+        """What a path looks like, as of the first time in this run."""
+        found = self._stamps.get(path)
+        if found is None:
+            found = self._stamps[path] = stamp(path)
+        return found
+
+    def note(self, path: str) -> str:
+        """Remember that an answer depends on what a path looks like."""
+        found = self._noted[path] = self.look(path)
+        return found
+
+    def category(self, path: str) -> str:
+        """The category of a definition in a package tree."""
+        for tree in self.trees:
+            if path.startswith(f"{tree}/"):
+                parts = path[len(tree) + 1 :].split("/")
+                return parts[0] if len(parts) > 2 else ""
+        return ""
+
+    def find(self, reference: str, near: str, where: Span | None) -> Found:
+        """The definition that a reference names."""
+        key = (reference, near if reference.startswith(".") else "")
+        known = self._found.get(key)
+        if known is None:
+            with self.noting() as noted:
+                if reference.startswith((".", "/")):
+                    path = os.path.normpath(os.path.join(os.path.dirname(near), reference))
+                    found = self._at_path(path, reference, where)
+                else:
+                    found = self._in_trees(reference, where)
+            known = self._found[key] = (found, tuple(noted))
+        for path in known[1]:
+            self.note(path)
+        return known[0]
+
+    def _at_path(self, path: str, reference: str, where: Span | None) -> Found:
+        for candidate in (f"{path}/{FILE}", path):
+            self.note(candidate)
+            if os.path.isfile(candidate):
+                return Found(candidate)
+        raise DefinitionError("package.not-found", f"there is no definition at {reference}", where=where)
+
+    def _in_trees(self, reference: str, where: Span | None) -> Found:
+        if reference.count("/") != 1 or not re.fullmatch(r"[A-Za-z0-9+._~/-]+", reference):
+            hint = "CATEGORY/NAME or CATEGORY/NAME-VERSION of a package tree, or a path that begins with ./"
+            raise DefinitionError("package.not-found", f"{reference!r} names no package", hint=hint, where=where)
+        for tree in self.trees:
+            for directory, version in _splits(reference):
+                path = f"{tree}/{directory}/{FILE}"
+                if self.note(path):
+                    return Found(path, version)
+            newest = self._newest(tree, reference)
+            if newest is not None:
+                return newest
+        raise DefinitionError(
+            "package.not-found", f"there is no package {reference}", hint=self._hint(reference), where=where
+        )
+
+    def _newest(self, tree: str, reference: str) -> Found | None:
+        """Of directories NAME-VERSION the one with the highest version."""
+        category, _, name = reference.partition("/")
+        self.note(f"{tree}/{category}")
+        if not os.path.isdir(f"{tree}/{category}"):
+            return None
+        versions = [
+            entry[len(name) + 1 :]
+            for entry in os.listdir(f"{tree}/{category}")
+            if re.match(rf"{re.escape(name)}-\d", entry) and os.path.isfile(f"{tree}/{category}/{entry}/{FILE}")
+        ]
+        if not versions:
+            return None
+        newest = max(versions, key=cmp_to_key(compare_versions))
+        return Found(f"{tree}/{category}/{name}-{newest}/{FILE}")
+
+    def _hint(self, reference: str) -> str:
+        from boxwright.frontends.package.problem import nearest
+
+        names = [name for tree in self.trees for name in tree_packages(tree)]
+        if not names:
+            return f"there is no package tree: make a directory {TREE}/, or name one in {TREES_VARIABLE}"
+        return nearest(reference, names)
+
+    def local(self, path: str, where: Span | None) -> tuple[str, bool]:
+        """A local file's or directory's content, and whether it runs."""
+        from boxwright.sources.localtree import digest_local
+
+        if not os.path.exists(path):
+            raise DefinitionError("package.no-file", f"there is no file {path}", where=where)
+        for parent, directories, files in os.walk(path) if os.path.isdir(path) else ():
+            directories[:] = [name for name in directories if name != ".git"]
+            for name in (*directories, *files):
+                self.note(f"{parent}/{name}")
+        self.note(path)
+        return f"sha256:{digest_local(path)}", bool(os.stat(path).st_mode & 0o100)
+
+    def is_directory(self, path: str) -> bool:
+        """Whether a local source is a directory."""
+        return os.path.isdir(path)
+
+    def checksum(self, urls: tuple[str, ...], where: Span | None, line: str) -> str:
+        """The pinned SHA-256 of a URL; without one the line to add is in the error."""
+        pinned = self._pins.get(f"url {urls[0]}")
+        if pinned is not None:
+            self.used[f"url {urls[0]}"] = pinned
+            return pinned
+        if self._locked:
+            raise unlocked(urls[0], where)
+        found = self.fetch_checksum(urls)
+        if self.locking:
+            self.used[f"url {urls[0]}"] = found
+            return found
+        raise DefinitionError(
+            "package.no-checksum",
+            f"{urls[0]} has no sha256",
+            hint=f"add the line `{line.format(found)}`, or run `boxwright lock`",
+            where=where,
+        )
+
+    def fetch_checksum(self, urls: tuple[str, ...]) -> str:
+        """What a URL's content is today; it is kept."""
+        from boxwright.sources.fetch import SCHEMES, download
+
+        failure: BoxwrightError | None = None
+        for url in urls:
+            if url.startswith(SCHEMES):
+                with self._packages.adding() as part:
+                    try:
+                        digest = download(url, part)
+                    except BoxwrightError as error:
+                        failure = failure or error
+                        continue
+                    self._packages.add(part, f"sha256:{digest}")
+                    return digest
+        raise failure or UsageError("source.fetch", f"{urls[0]} can't be fetched")
+
+    def debian_files(self, package: str, version: str, sha256: str, where: Span | None) -> tuple[tuple[str, str], ...]:
+        """The files of a source package: pinned, remembered, or fetched now."""
+        import json
+
+        name = f"debian-source {package}={version}"
+        text = self._pins.get(name) or self._packages.pin(name)
+        if text is None:
+            if self._locked:
+                raise unlocked(name, where)
+            text = self._fetch_debian(package, version, name)
+        self.used[name] = text
+        files = tuple((file, digest) for file, digest in json.loads(text))
+        if sha256 and files[0][1] != f"sha256:{sha256}":
+            raise DefinitionError(
+                "source.checksum", f"{files[0][0]} has sha256 {files[0][1][7:]}, not {sha256}", where=where
+            )
+        return files
+
+    def _fetch_debian(self, package: str, version: str, name: str) -> str:
+        import json
+
+        from boxwright.sources.debian import fetch_source
+        from boxwright.steps.package import remove
+
+        with self._packages.adding() as part:
+            directory = f"{part}.d"
+            os.makedirs(directory)
+            try:
+                files = fetch_source(package, version, directory, self._packages.cache("apt"), self._output)
+                for file, digest in files:
+                    self._packages.add(f"{directory}/{file}", f"sha256:{digest}")
+            finally:
+                remove(directory)
+        text = json.dumps([[file, f"sha256:{digest}"] for file, digest in files])
+        self._packages.keep_pin(name, text)
+        return text
+
+    def debian_package(self, package: str, where: Span | None) -> str:
+        """The digest of a binary package's file: pinned, remembered, or fetched now."""
+        name = f"debian-package {package}"
+        content = self._pins.get(name) or self._packages.pin(name)
+        if content is None:
+            if self._locked:
+                raise unlocked(name, where)
+            from boxwright.app.toolchains import fetch_deb
+
+            try:
+                content = fetch_deb(self._packages, package, self._output)
+            except BoxwrightError as error:
+                error.where = error.where or where
+                raise
+            self._packages.keep_pin(name, content)
+        self.used[name] = content
+        return content
+
+    def toolchain(self, base: str, packages: tuple[str, ...], where: Span | None) -> tuple[str, str]:
+        """The exact name of a toolchain, and its pinned content or nothing."""
+        exact = base
+        if base.startswith("tar:"):
+            from boxwright.files import hash_file
+
+            path = os.path.abspath(base.removeprefix("tar:"))
+            self.note(path)
+            try:
+                exact = f"tar:{path}@{hash_file(path)}"
+            except OSError as error:
+                raise DefinitionError("base.not-found", f"{path}: {error.strerror}", where=where) from error
+        name = " ".join((exact, *packages))
+        pinned = self._pins.get(f"base {name}", "")
+        if not pinned and self._locked:
+            raise unlocked(f"base {name.partition(' ')[0]}", where)
+        self.used[f"base {name}"] = pinned
+        return name, pinned
+
+    def epoch(self) -> int | None:
+        """SOURCE_DATE_EPOCH where the user gave it."""
+        return self._epoch
+
+
+def unlocked(name: str, where: Span | None) -> DefinitionError:
+    """The error for what a lock doesn't pin."""
+    return DefinitionError(
+        "lock.missing", f"{LOCK} does not pin {name}", hint="run `boxwright lock` and look at what it adds", where=where
+    )
+
+
+def stamp(path: str) -> str:
+    """What a path looks like: empty where there is nothing."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return ""
+    return f"{status.st_mtime_ns} {status.st_ctime_ns} {status.st_size} {status.st_ino} {status.st_mode}"
+
+
+def _splits(reference: str) -> Iterator[tuple[str, str]]:
+    """The directories that a reference may mean, each with the version that it then asks for."""
+    yield reference, ""
+    category, _, name = reference.partition("/")
+    for found in reversed(list(re.finditer("-", name))):
+        yield f"{category}/{name[: found.start()]}", name[found.end() :]
+
+
+def tree_packages(tree: str) -> list[str]:
+    """The packages of a tree, as CATEGORY/NAME."""
+    return sorted(
+        f"{category}/{name}"
+        for category in (os.listdir(tree) if os.path.isdir(tree) else ())
+        if os.path.isdir(f"{tree}/{category}")
+        for name in os.listdir(f"{tree}/{category}")
+        if os.path.isfile(f"{tree}/{category}/{name}/{FILE}")
+    )
+
+
+def compare_versions(left: str, right: str) -> int:
+    """Order of versions: numbers as numbers, ``~`` before the end, letters before other characters (deb-version(7))."""
+    pairs = (re.findall(r"(\D*)(\d*)", text) for text in (left, right))
+    for (left_text, left_number), (right_text, right_number) in zip(*_padded(*pairs), strict=True):
+        if left_text != right_text:
+            return -1 if _order(left_text) < _order(right_text) else 1
+        difference = int(left_number or 0) - int(right_number or 0)
+        if difference:
+            return difference
+    return 0
+
+
+def _padded(
+    left: list[tuple[str, str]], right: list[tuple[str, str]]
+) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
+    length = max(len(left), len(right))
+    return left + [("", "")] * (length - len(left)), right + [("", "")] * (length - len(right))
+
+
+def _order(text: str) -> list[int]:
+    return [-1 if char == "~" else ord(char) if char.isalpha() else ord(char) + 256 for char in text] + [0]

@@ -1,0 +1,219 @@
+"""A build of packages: definitions become a graph, the graph is planned and run.
+
+For whoever composes packages: `resolver` and `PackageGraph` give the nodes, `package_kinds` how they are run,
+`Packages` what was built (docs/packages.md, "For other frontends").
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
+from typing import TYPE_CHECKING, NamedTuple
+
+from boxwright.app.bases import BaseFetcher
+from boxwright.app.packagecache import ResolvedCache, frontend_stamp
+from boxwright.app.packagefiles import DefinitionFiles, package_trees
+from boxwright.app.platforms import machine_platform
+from boxwright.app.privileges import ensure_privileges
+from boxwright.errors import BoxwrightError
+from boxwright.events import Planned
+from boxwright.frontends.package.graph import PackageGraph
+from boxwright.frontends.package.wanted import Found, Resolved
+from boxwright.model.digest import Digest, digest_of, hex_of
+from boxwright.model.graph import Graph
+from boxwright.model.image import Snapshot
+from boxwright.model.package import PackageRecord
+from boxwright.model.plan import Action, Plan
+from boxwright.model.step import Base, BuildPackage, TestPackage
+from boxwright.ports import ActionSpec, Emit, ExitStatus
+from boxwright.solver.keys import Keys, Kinds
+from boxwright.solver.planner import make_plan
+from boxwright.solver.scheduler import Conditions, Failed, Scheduler
+from boxwright.store.home import unusable
+from boxwright.store.packages import Packages
+from boxwright.store.store import Store
+
+if TYPE_CHECKING:
+    from boxwright.steps.package import BuildPackageKind
+
+
+class PackageRequest(NamedTuple):
+    """What the user asked for: a definition's file, or a package of a tree."""
+
+    file: str
+    version: str = ""
+    platform: str = ""
+    mirror: str | None = None
+    no_cache: bool = False
+    jobs: int = 0
+    keep_going: bool = False
+    test: bool = True
+    lock: Mapping[str, str] = MappingProxyType({})
+    locked: bool = False
+    locking: bool = False
+
+
+class PackageBuild(NamedTuple):
+    """A build of a package that is planned and can be run. `package` is its node; the graph's target may test it."""
+
+    graph: Graph
+    packages: PackageGraph
+    package: int
+    plan: Plan
+    keys: Keys
+    refuse: frozenset[int]
+    files: DefinitionFiles
+
+
+def definition_files(
+    request: PackageRequest, packages: Packages, environment: Mapping[str, str], output: Callable[[bytes], None]
+) -> DefinitionFiles:
+    """What the definitions of a build may ask."""
+    text = environment.get("SOURCE_DATE_EPOCH", "")
+    if text and not text.isdecimal():
+        from boxwright.errors import UsageError
+
+        raise UsageError("usage.epoch", f"SOURCE_DATE_EPOCH={text}: seconds since 1970 are expected")
+    trees = package_trees(os.path.dirname(request.file), environment)
+    return DefinitionFiles(
+        packages,
+        trees,
+        request.lock,
+        epoch=int(text) if text else None,
+        locked=request.locked,
+        output=output,
+    )
+
+
+def resolver(files: DefinitionFiles, platform: str, cache: ResolvedCache | None = None) -> Callable[[Found], Resolved]:
+    """How a PackageGraph gets at definitions."""
+
+    def resolved(found: Found) -> Resolved:
+        from boxwright.frontends.package.resolve import resolve
+
+        return resolve(found, platform, files)
+
+    return resolved if cache is None else lambda found: cache.resolve(found, resolved)
+
+
+def resolved_cache(files: DefinitionFiles, packages: Packages, platform: str, request: PackageRequest) -> ResolvedCache:
+    """What was resolved before under the same circumstances."""
+    circumstances = (platform, files.trees, files.epoch(), sorted(request.lock.items()), request.locked)
+    text = f"{frontend_stamp()}{circumstances!r}"
+    return ResolvedCache(packages.cache("definitions"), hex_of(digest_of(text.encode()))[:32], files)
+
+
+def package_kinds(store: Store, packages: Packages, mirror: str | None = None) -> Kinds:
+    """How the nodes of a PackageGraph are run."""
+    from boxwright.steps.base import BaseKind
+    from boxwright.steps.testing import TestPackageKind
+
+    return {
+        Base: BaseKind(store, BaseFetcher(store, mirror=mirror)),
+        BuildPackage: build_kind(store, packages),
+        TestPackage: TestPackageKind(store, _run_action, store.home.layers),
+    }
+
+
+def build_kind(store: Store, packages: Packages) -> BuildPackageKind:
+    """How packages are built here."""
+    from boxwright.app.packagesources import PackageSources
+    from boxwright.steps.package import BuildPackageKind
+
+    return BuildPackageKind(store, packages, PackageSources(packages), _run_action, _unpack, store.home.layers)
+
+
+def _run_action(spec: ActionSpec, output: Callable[[bytes], None], cancelled: Callable[[], bool]) -> ExitStatus:
+    from boxwright.sandbox.bubblewrap import run_build
+
+    return run_build(spec, output, cancelled)
+
+
+def _unpack(path: str, directory: str) -> None:
+    from boxwright.sources.unpack import unpack_tar
+
+    unpack_tar(path, directory)
+
+
+def prepare_package(
+    request: PackageRequest, store: Store, environment: Mapping[str, str], output: Callable[[bytes], None]
+) -> PackageBuild:
+    """Read the definitions, make the graph and plan it."""
+    packages = Packages(store)
+    platform = request.platform or machine_platform()
+    files = definition_files(request, packages, environment, output)
+    cache = resolved_cache(files, packages, platform, request)
+    files.locking = request.locking
+    builder = PackageGraph(resolver(files, platform, None if request.locking else cache), platform)
+    package = builder.add(Found(os.path.abspath(request.file), request.version))
+    target = builder.add_test(package) if request.test else package
+    cache.save()
+    graph = builder.graph(target)
+    kinds = package_kinds(store, packages, request.mirror)
+    keys = Keys(graph, kinds, store.snapshot, find_definition=packages.by_definition)
+    refuse = frozenset({package, target}) if request.no_cache else frozenset()
+    return PackageBuild(graph, builder, package, make_plan(graph, keys, refuse=refuse), keys, refuse, files)
+
+
+def make_inputs(build: PackageBuild, store: Store, positions: Sequence[int], emit: Emit) -> None:
+    """Make the nodes at `positions` where they are not recorded. Raises what their making raises."""
+    from boxwright.sandbox.bubblewrap import require_bubblewrap
+
+    ensure_privileges()
+    require_bubblewrap()
+    for position in positions:
+        if build.keys.snapshot(position) is not None:
+            continue
+        graph = build.graph._replace(target=position)
+        try:
+            Scheduler(
+                graph, make_plan(graph, build.keys), build.keys, store, emit, Conditions(os.cpu_count() or 1, 0, True)
+            ).run()
+        except Failed as failure:
+            raise failure.error from failure
+
+
+def execute_package(build: PackageBuild, request: PackageRequest, store: Store, emit: Emit) -> PackageRecord:
+    """Run the plan; returns the record of the package."""
+    emit(Planned(build.plan))
+    store.touch([decision.key for decision in build.plan.decisions if decision.action is Action.REUSE and decision.key])
+    if any(decision.action is Action.RUN for decision in build.plan.decisions):
+        from boxwright.sandbox.bubblewrap import require_bubblewrap
+
+        ensure_privileges()
+        require_bubblewrap()
+    conditions = Conditions(
+        request.jobs or max(2, os.cpu_count() or 1), 0, True, build.refuse, keep_going=request.keep_going
+    )
+    try:
+        Scheduler(build.graph, build.plan, build.keys, store, emit, conditions).run()
+    except Failed as failure:
+        if isinstance(failure.error, OSError):
+            failure.error = unusable(store.home.root, failure.error)
+        raise
+    packages = Packages(store)
+    _note_definitions(build, packages, store)
+    key = build.keys.of(build.package).key
+    record = packages.by_key(key) if key else None
+    if record is None:
+        raise BoxwrightError("store.gone", "the package was removed while it was being built", hint="build again")
+    return record
+
+
+def _note_definitions(build: PackageBuild, packages: Packages, store: Store) -> None:
+    """Where the same bytes stopped the rebuilding, a new definition key stands for a package that was there."""
+    with store.index.writing():
+        for position, (node, decision) in enumerate(zip(build.graph.nodes, build.plan.decisions, strict=True)):
+            if isinstance(node.step, BuildPackage) and decision.action is Action.RUN:
+                definition, key = build.keys.definition(position), build.keys.of(position).key
+                if definition and key:
+                    packages.note_definition(definition, key)
+
+
+def snapshot_of(store: Store, key: Digest) -> Snapshot:
+    """A package's files."""
+    snapshot = store.snapshot(key)
+    if snapshot is None:
+        raise BoxwrightError("store.gone", f"the package {key} is no longer here", hint="build again")
+    return snapshot

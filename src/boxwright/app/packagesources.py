@@ -1,0 +1,90 @@
+"""What package builds read: fetched outside of the sandbox, checked, kept by content."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+
+from boxwright.errors import FetchError
+from boxwright.model.step import PackageSource
+from boxwright.store.packages import Packages
+
+
+class PackageSources:
+    """Provides the files of sources from the store, else from where they come from. Safe for threads."""
+
+    def __init__(self, packages: Packages) -> None:
+        self._packages = packages
+
+    def provide(self, source: PackageSource, index: int, output: Callable[[bytes], None]) -> str:
+        """The path of one of the source's files."""
+        name, content = source.files[index]
+        found = self._packages.blob(content)
+        if found is not None:
+            return found
+        if content.startswith("git:"):
+            return self._git(source, content, output)
+        if source.origins and source.origins[0].startswith("local:"):
+            return self._local(source.origins[0].removeprefix("local:"), content)
+        return self._fetched(source, name, content, output)
+
+    def _fetched(self, source: PackageSource, name: str, content: str, output: Callable[[bytes], None]) -> str:
+        from boxwright.sources.fetch import download, first_that_works
+
+        wanted = content.removeprefix("sha256:")
+        with self._packages.adding() as part:
+
+            def fetch(origin: str) -> str:
+                if origin.startswith("debian:"):
+                    return self._debian(origin.removeprefix("debian:"), wanted, part, output)
+                return download(origin, part)
+
+            first_that_works(source.origins, wanted, fetch, output)
+            self._packages.add(part, content)
+        return self._here(content)
+
+    def _debian(self, package: str, wanted: str, part: str, output: Callable[[bytes], None]) -> str:
+        """The file of a source package that has the wanted bytes."""
+        from boxwright.files import hash_file
+        from boxwright.sources.debian import fetch_source
+
+        name, _, version = package.partition("=")
+        directory = f"{part}.d"
+        os.makedirs(directory)
+        try:
+            files = fetch_source(name, version, directory, self._packages.cache("apt"), output)
+            for file, digest in files:
+                if digest == wanted:
+                    os.rename(f"{directory}/{file}", part)
+                    return hash_file(part)
+        finally:
+            from boxwright.steps.package import remove
+
+            remove(directory)
+        raise FetchError("source.fetch", f"the source package {package} holds no file with that sha256")
+
+    def _git(self, source: PackageSource, content: str, output: Callable[[bytes], None]) -> str:
+        from boxwright.sources.gitarchive import archive_commit
+
+        with self._packages.adding() as part:
+            archive_commit(
+                [origin.removeprefix("git:") for origin in source.origins], content.removeprefix("git:"), part, output
+            )
+            self._packages.add(part, content)
+        return self._here(content)
+
+    def _local(self, path: str, content: str) -> str:
+        from boxwright.sources.localtree import write_local
+
+        with self._packages.adding() as part:
+            found = write_local(path, part)
+            if f"sha256:{found}" != content:
+                raise FetchError("source.changed", f"{path} was changed while it was being read", hint="build again")
+            self._packages.add(part, content)
+        return self._here(content)
+
+    def _here(self, content: str) -> str:
+        found = self._packages.blob(content)
+        if found is None:
+            raise FetchError("store.gone", f"{content} was removed while it was needed", hint="build again")
+        return found

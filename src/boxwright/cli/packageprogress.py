@@ -1,0 +1,107 @@
+"""How a build of packages is shown: for each package where it is from, its HASH, and whether it was found or built."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from boxwright.app.packages import PackageBuild
+from boxwright.cli.progress import Display, JsonDisplay, PlainDisplay
+from boxwright.cli.steptext import clean
+from boxwright.events import Event, Message, Planned, StepFailed, StepFinished, StepStarted
+from boxwright.model.digest import hex_of
+from boxwright.model.plan import Action
+from boxwright.model.step import BuildPackage, TestPackage
+
+WIDTH = 79
+
+
+def package_display(mode: str, build: PackageBuild, *, quiet: bool) -> Display:
+    """The display of `mode`: auto, live, plain or json."""
+    if quiet:
+        return Display(build.graph)
+    if mode == "json":
+        return JsonDisplay(build.graph)
+    return Transcript(build, verbose=mode == "plain")
+
+
+def status_line(text: str, status: str) -> str:
+    """A line with its outcome at the right edge."""
+    return f"{text:<{WIDTH - len(status) - 2}}[{status}]"
+
+
+class Transcript(PlainDisplay):
+    """The lines of each package together, in the order in which they began; `verbose`: also what the builds write."""
+
+    def __init__(self, build: PackageBuild, *, verbose: bool) -> None:
+        super().__init__(build.graph)
+        self._build = build
+        self._verbose = verbose
+        self._begun: list[int] = []
+        self._last: dict[int, str] = {}
+        self._open = -1
+
+    def output(self, event: object, lines: list[str]) -> None:
+        """What a build writes is shown when it was asked for; the end of it is kept for a failure."""
+        if self._verbose:
+            super().output(event, lines)  # type: ignore[arg-type]
+
+    def show(self, event: Event) -> None:
+        """One line or block for most events."""
+        match event:
+            case Planned(plan):
+                decision = plan.decisions[self._build.package]
+                if decision.action in (Action.REUSE, Action.UNUSED):
+                    self._put(
+                        *self._head(self._build.package), status_line("    Found HASH in the local store...", "OK")
+                    )
+            case StepStarted(position):
+                self._begun.append(position)
+                self._advance()
+            case StepFinished(position, _):
+                self._last[position] = "OK"
+                self._advance()
+            case StepFailed(position, _):
+                self._last[position] = "STOPPED" if self.failed else "FAILED"
+                self._advance()
+            case Message(level, text):
+                self._put(f"{level}: {clean(text)}")
+
+    def _advance(self) -> None:
+        """Show what can be shown: one block after the other."""
+        while True:
+            if self._open < 0:
+                if not self._begun:
+                    return
+                self._open = self._begun.pop(0)
+                self._put(*self._head(self._open))
+            if self._open not in self._last:
+                return
+            self._put(status_line(f"    {self._work(self._open)}...", self._last[self._open]))
+            self._open = -1
+
+    def _head(self, position: int) -> list[str]:
+        node = self.graph.nodes[position]
+        if isinstance(node.step, TestPackage):
+            return [f"Testing package {clean(node.stage)} with its run-time closure."]
+        if not isinstance(node.step, BuildPackage):
+            return [f"Preparing {clean(node.title)}."]
+        place = os.path.dirname(node.span.file)
+        near = os.path.relpath(place)
+        shown = place if near.startswith("..") else f"./{near}"
+        definition = self._build.keys.definition(position)
+        lines = [f"Processing package from '{clean(shown)}' for {node.step.platform}."]
+        lines.append(f"    HASH: {hex_of(definition) if definition else 'decided when the toolchain is there'}")
+        if position in self._begun or position == self._open:
+            lines.append("    Can't find HASH in any known location...")
+        return lines
+
+    def _work(self, position: int) -> str:
+        step = self.graph.nodes[position].step
+        if isinstance(step, BuildPackage):
+            return "Defaulting to local build"
+        return "Running its tests" if isinstance(step, TestPackage) else "Fetching and unpacking"
+
+    def _put(self, *lines: str) -> None:
+        sys.stderr.write("".join(f"{line}\n" for line in lines))
+        sys.stderr.flush()

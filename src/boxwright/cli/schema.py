@@ -1,0 +1,23 @@
+"""Print the JSON Schema of a kind of definition, for editors."""
+
+from __future__ import annotations
+
+import argparse
+
+from boxwright.cli.console import say
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """The options of `schema`."""
+    parser.add_argument("kind", choices=("package",), help="the kind of definition")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Print it."""
+    import json
+
+    from boxwright.frontends.package.schema import json_schema
+
+    schemas = {"package": json_schema}
+    say(json.dumps(schemas[options.kind](), indent=2))
+    return 0

@@ -1,0 +1,1 @@
+"""The package frontend: pkg.yaml becomes a graph of BuildPackage steps."""

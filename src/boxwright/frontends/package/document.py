@@ -1,0 +1,118 @@
+"""YAML text as a tree of values that know where they stand. Scalars stay the text that was written.
+
+`1.10`, `0644` and `no` are what the user wrote; the schema says what a value is to be, not its looks (YAML 1.2.2,
+section 10.1: the failsafe schema).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+
+from boxwright.frontends.package.problem import wrong
+from boxwright.model.span import Span
+
+if TYPE_CHECKING:
+    import yaml
+
+MOST_VALUES = 100_000
+"""Aliases of aliases could stand for more values than memory holds."""
+
+
+class Place(NamedTuple):
+    """Lines and columns count from 1."""
+
+    file: str
+    line: int
+    column: int
+
+    @property
+    def span(self) -> Span:
+        """For errors."""
+        return Span(self.file, self.line, self.column)
+
+
+class Scalar(NamedTuple):
+    """Text. `plain` when it was written without quotes, so that an empty one is no value at all."""
+
+    text: str
+    place: Place
+    plain: bool = False
+
+
+class Sequence(NamedTuple):
+    """A list."""
+
+    items: tuple[Value, ...]
+    place: Place
+
+
+class Mapping(NamedTuple):
+    """Keys and values in the order in which they were written; no key twice."""
+
+    items: dict[str, Value]
+    place: Place
+    keys: dict[str, Place]
+
+
+Value: TypeAlias = Scalar | Sequence | Mapping
+
+
+def parse_document(text: str, file: str) -> Mapping:
+    """The mapping that a definition is. Raises DefinitionError `package.yaml` or `package.type` with the place."""
+    import yaml
+
+    loader = getattr(yaml, "CBaseLoader", yaml.BaseLoader)
+    try:
+        node = yaml.compose(text, Loader=loader)
+    except yaml.YAMLError as error:
+        raise _syntax(error, file) from error
+    top = Place(file, 1, 1)
+    if node is None:
+        return Mapping({}, top, {})
+    value = _Reading(file).value(node)
+    if not isinstance(value, Mapping):
+        raise wrong("type", "a definition is a mapping of keys to values", value.place.span)
+    return value
+
+
+def _syntax(error: yaml.YAMLError, file: str) -> Exception:
+    mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
+    where = Span(file, mark.line + 1, mark.column + 1) if mark else Span(file, 1)
+    text = getattr(error, "problem", None) or str(error).splitlines()[0]
+    return wrong("yaml", f"this is no YAML: {text}", where)
+
+
+class _Reading:
+    """One pass over the nodes of a document."""
+
+    def __init__(self, file: str) -> None:
+        self._file = file
+        self._count = 0
+
+    def value(self, node: yaml.Node) -> Value:
+        import yaml
+
+        place = Place(self._file, node.start_mark.line + 1, node.start_mark.column + 1)
+        self._count += 1
+        if self._count > MOST_VALUES:
+            raise wrong("yaml", f"the document has more than {MOST_VALUES} values", place.span)
+        if isinstance(node, yaml.ScalarNode):
+            return Scalar(node.value, place, node.style is None or node.style in ("", "plain"))
+        if isinstance(node, yaml.SequenceNode):
+            return Sequence(tuple(self.value(item) for item in node.value), place)
+        items: dict[str, Value] = {}
+        keys: dict[str, Place] = {}
+        for key_node, value_node in node.value:
+            key = self.value(key_node)
+            if not isinstance(key, Scalar):
+                raise wrong("type", "a key must be text", key.place.span)
+            if key.text in items:
+                raise wrong("twice", f"the key {key.text!r} stands here a second time", key.place.span)
+            items[key.text] = self.value(value_node)
+            keys[key.text] = key.place
+        return Mapping(items, place, keys)
+
+
+def is_nothing(value: Value) -> bool:
+    """Whether a key was written without a value."""
+    return isinstance(value, Scalar) and value.plain and value.text in ("", "~", "null")

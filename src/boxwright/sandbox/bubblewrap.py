@@ -1,0 +1,142 @@
+"""The sandbox of package builds: bubblewrap(1) over a read-only tree, without network, as a user of its own.
+
+The tree is an overlay of layers. It is mounted by a thread in a mount namespace of that thread's own, so that it goes
+when the thread and what it started end, in whatever way.
+"""
+
+from __future__ import annotations
+
+import os
+import selectors
+import shutil
+import signal
+import subprocess
+import threading
+from collections.abc import Callable
+
+from boxwright.errors import MachineError
+from boxwright.ports import ActionSpec, ExitStatus
+from boxwright.sandbox import syscalls
+
+HOSTNAME = "boxwright"
+BUILD_ID = "1000"
+MOST_LOWERS = 490
+POLL_SECONDS = 0.2
+CHUNK = 1 << 16
+
+
+def require_bubblewrap() -> None:
+    """Raise where the program is not there."""
+    if shutil.which("bwrap") is None:
+        raise MachineError("machine.no-bwrap", "packages are built by bubblewrap, which is not here",
+                           hint="apt install bubblewrap")  # fmt: skip
+
+
+def run_build(spec: ActionSpec, output: Callable[[bytes], None], cancelled: Callable[[], bool]) -> ExitStatus:
+    """Run it to its end, handing on what it writes; when cancelled everything in it is killed."""
+    result: list[ExitStatus | BaseException] = []
+
+    def work() -> None:
+        try:
+            result.append(_run(spec, output, cancelled))
+        except BaseException as error:  # noqa: BLE001 - handed to the thread that waits
+            result.append(error)
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    thread.join()
+    if isinstance(result[0], BaseException):
+        raise result[0]
+    return result[0]
+
+
+def _run(spec: ActionSpec, output: Callable[[bytes], None], cancelled: Callable[[], bool]) -> ExitStatus:
+    root = _mount_tree(spec)
+    streams = None if spec.interactive else subprocess.PIPE
+    process = subprocess.Popen(
+        _command(spec, root),
+        env=dict(spec.env),
+        stdin=None if spec.interactive else subprocess.DEVNULL,
+        stdout=streams,
+        stderr=None if spec.interactive else subprocess.STDOUT,
+        start_new_session=not spec.interactive,
+    )
+    try:
+        if process.stdout is not None:
+            _listen(process.stdout.fileno(), output, cancelled)
+        code = process.wait() if not cancelled() else _stop(process)
+    finally:
+        if process.poll() is None:
+            _stop(process)
+        if process.stdout is not None:
+            process.stdout.close()
+    return ExitStatus(code if code >= 0 else 128 - code)
+
+
+def _mount_tree(spec: ActionSpec) -> str:
+    """Where the tree is to be seen, in this thread's own mount namespace."""
+    if len(spec.lowers) == 1:
+        return f"{spec.layers_directory}/{spec.lowers[0]}"
+    try:
+        syscalls.unshare(syscalls.CLONE_NEWNS)
+        syscalls.mount("none", "/", "", syscalls.MS_REC | syscalls.MS_PRIVATE)
+        os.chdir(spec.layers_directory)
+        groups = [spec.lowers[at : at + MOST_LOWERS] for at in range(0, len(spec.lowers), MOST_LOWERS)]
+        if len(groups) == 1:
+            _mount_overlay(spec.lowers, spec.mount)
+        else:
+            # The kernel takes 500 at once: groups of them are joined first. Two such levels is what it allows.
+            for number, group in enumerate(groups):
+                os.mkdir(f"{spec.mount}-{number}")
+                _mount_overlay(group, f"{spec.mount}-{number}")
+            _mount_overlay(tuple(f"{spec.mount}-{number}" for number in range(len(groups))), spec.mount)
+    except OSError as error:
+        hint = "`boxwright doctor` says what this machine can do"
+        message = f"the tree of a package build can't be mounted: {error.strerror}"
+        raise MachineError("spec.mount", message, hint=hint) from error
+    return spec.mount
+
+
+def _mount_overlay(lowers: tuple[str, ...], target: str) -> None:
+    options = f"lowerdir={':'.join(lowers)}" + (",userxattr" if in_user_namespace() else "")
+    if len(lowers) == 1:
+        syscalls.mount(lowers[0], target, "", syscalls.MS_BIND)
+    else:
+        syscalls.mount("overlay", target, "overlay", syscalls.MS_RDONLY | syscalls.MS_NODEV, options)
+
+
+def _command(spec: ActionSpec, root: str) -> list[str]:
+    words = ["bwrap", "--unshare-all", "--unshare-user", "--uid", BUILD_ID, "--gid", BUILD_ID, "--hostname", HOSTNAME]
+    words += ["--die-with-parent", "--cap-drop", "ALL"]
+    if not spec.interactive:
+        words.append("--new-session")
+    words += ["--ro-bind", root, "/", "--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp"]  # noqa: S108
+    if spec.work:
+        words += ["--bind", spec.work, "/build"]
+    for source, target in spec.read_only:
+        words += ["--ro-bind", source, target]
+    return [*words, "--chdir", spec.cwd, "--", *spec.argv]
+
+
+def _listen(descriptor: int, output: Callable[[bytes], None], cancelled: Callable[[], bool]) -> None:
+    with selectors.DefaultSelector() as selector:
+        selector.register(descriptor, selectors.EVENT_READ)
+        while not cancelled():
+            if not selector.select(POLL_SECONDS):
+                continue
+            data = os.read(descriptor, CHUNK)
+            if not data:
+                return
+            output(data)
+
+
+def in_user_namespace() -> bool:
+    """Whether this process is in a user namespace other than the first one (user_namespaces(7))."""
+    with open("/proc/self/uid_map", encoding="ascii") as lines:
+        return lines.readline().split() != ["0", "0", "4294967295"]
+
+
+def _stop(process: subprocess.Popen[bytes]) -> int:
+    """Kill bubblewrap; its PID namespace, and so everything in it, ends with it."""
+    process.send_signal(signal.SIGKILL)
+    return process.wait()

@@ -1,0 +1,162 @@
+"""Source and binary packages of the machine's distribution, by apt: it checks the archive's signatures.
+
+apt runs with directories of its own, so that the machine's lists stay as they are, with the machine's own sources, of
+which source packages are switched on.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from boxwright.errors import FetchError
+from boxwright.files import hash_file
+from boxwright.sources.aptsources import read_sources
+from boxwright.sources.process import Finished, require_program, run_program
+
+Output = Callable[[bytes], None]
+Files = tuple[tuple[str, str], ...]
+
+FRESH_SECONDS = 600.0
+"""Lists younger than this are not fetched again when something isn't found in them."""
+
+
+def fetch_source(name: str, version: str, directory: str, apt: str, output: Output) -> Files:
+    """Fetch a source package into `directory`; returns its files, the .dsc first, each with its hex SHA-256.
+
+    `apt` is a directory that keeps apt's lists. Raises FetchError `source.fetch` or `source.checksum`.
+    """
+    _apt_get(["source", "--download-only", "--only-source", f"{name}={version}"], directory, apt, output)
+    descriptions = [file for file in os.listdir(directory) if file.endswith(".dsc")]
+    if len(descriptions) != 1:
+        raise FetchError("source.fetch", f"apt fetched {len(descriptions)} descriptions of {name}={version}")
+    description = descriptions[0]
+    listed = dsc_files(Path(directory, description).read_text("utf-8", "replace"))
+    for file, digest in listed:
+        path = os.path.join(directory, file)
+        if not os.path.exists(path) or hash_file(path) != digest:
+            raise FetchError("source.checksum", f"{file} of {name}={version} is not what its description says")
+    return ((description, hash_file(os.path.join(directory, description))), *listed)
+
+
+def dsc_files(text: str) -> Files:
+    """The files that a source package's description lists, by SHA-256 (deb-src-control, "Checksums-Sha256")."""
+    found = re.search(r"^Checksums-Sha256:\s*\n((?:[ \t]+\S.*\n?)+)", text, re.MULTILINE)
+    if found is None:
+        raise FetchError("source.checksum", "a source package's description lists no SHA-256")
+    lines = [line.split() for line in found[1].splitlines()]
+    files = tuple((words[2], words[0].lower()) for words in lines if len(words) == 3)
+    if not files or any("/" in name or name.startswith(".") for name, _ in files):
+        raise FetchError("source.checksum", "a source package's description lists files that can't be")
+    return files
+
+
+def fetch_binary(name: str, version: str, directory: str, apt: str, output: Output) -> str:
+    """Fetch a binary package into `directory`; returns its path. Raises FetchError `source.fetch`."""
+    _apt_get(["download", f"{name}={version}"], directory, apt, output)
+    found = [file for file in os.listdir(directory) if file.endswith(".deb")]
+    if len(found) != 1:
+        raise FetchError("source.fetch", f"apt fetched {len(found)} files of {name}={version}")
+    return os.path.join(directory, found[0])
+
+
+def unpack_binary(deb: str, directory: str) -> None:
+    """Unpack the files of a binary package, without its scripts (deb(5)); every time in it is kept."""
+    done = run_program(["dpkg-deb", "--extract", deb, directory], package="dpkg")
+    if done.status:
+        raise FetchError("source.damaged", f"{os.path.basename(deb)} can't be unpacked: {done.tail}")
+    _merge_usr(directory)
+
+
+def _merge_usr(directory: str) -> None:
+    """Move what stands beside /usr into it, as the distribution's systems have it (Debian's usrmerge)."""
+    import shutil
+
+    for name in ("bin", "sbin", "lib", "lib32", "lib64", "libx32"):
+        source, target = f"{directory}/{name}", f"{directory}/usr/{name}"
+        if os.path.isdir(source) and not os.path.islink(source):
+            os.makedirs(f"{directory}/usr", exist_ok=True)
+            if os.path.isdir(target):
+                shutil.copytree(source, target, symlinks=True, dirs_exist_ok=True)
+                shutil.rmtree(source)
+            else:
+                os.rename(source, target)
+
+
+def _apt_get(words: Sequence[str], directory: str, apt: str, output: Output) -> None:
+    require_program("apt-get", "apt")
+    os.makedirs(apt, exist_ok=True)
+    with _alone(f"{apt}/lock"):
+        stamp = f"{apt}/updated"
+        if not os.path.exists(stamp):
+            _update(apt, stamp, output)
+        done = _run(words, directory, apt, output)
+        if done.status and time.time() - os.stat(stamp).st_mtime > FRESH_SECONDS:
+            _update(apt, stamp, output)
+            done = _run(words, directory, apt, output)
+    if done.status:
+        said = [line for line in done.tail.splitlines() if line.startswith(("E:", "W:"))]
+        raise FetchError(
+            "source.fetch",
+            f"apt-get {' '.join(words)} failed: {' '.join(said[-3:]) or done.tail[-300:]}",
+            hint="archives drop old versions: `apt-cache policy` lists what there is; a lock keeps them",
+        )
+
+
+@contextmanager
+def _alone(path: str) -> Iterator[None]:
+    """Apt refuses to run twice on the same lists, and does not wait."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _update(apt: str, stamp: str, output: Output) -> None:
+    for name in ("lists/partial", "cache/archives/partial", "state"):
+        os.makedirs(f"{apt}/{name}", exist_ok=True)
+    Path(f"{apt}/sources.list").write_text("".join(_lines()), "utf-8")
+    Path(f"{apt}/state/status").touch()
+    done = _run(["update", "--error-on=any"], apt, apt, output)
+    if done.status:
+        hint = "can this machine run `apt-get update`?"
+        raise FetchError("source.fetch", f"apt's lists can't be fetched: {done.tail[-300:]}", hint=hint)
+    Path(stamp).touch()
+    os.utime(stamp)
+
+
+def _lines() -> Iterator[str]:
+    """The machine's sources of its own distribution, for binary and source packages."""
+    for source in read_sources(Path("/etc/apt")):
+        if source.signed_by and not source.signed_by.startswith(
+            ("/usr/share/keyrings/debian-", "/usr/share/keyrings/ubuntu-")
+        ):
+            continue
+        signed = f"[signed-by={source.signed_by}] " if source.signed_by else ""
+        rest = f"{source.uri} {source.suite} {' '.join(source.components)}\n"
+        yield f"deb {signed}{rest}"
+        yield f"deb-src {signed}{rest}"
+
+
+def _run(words: Sequence[str], directory: str, apt: str, output: Output) -> Finished:
+    settings = {
+        "Dir::Etc::SourceList": f"{apt}/sources.list",
+        "Dir::Etc::SourceParts": "-",
+        "Dir::State": f"{apt}/state",
+        "Dir::State::Lists": f"{apt}/lists",
+        "Dir::State::status": f"{apt}/state/status",
+        "Dir::Cache": f"{apt}/cache",
+        "APT::Sandbox::User": "root",
+        "Acquire::Languages": "none",
+        "Acquire::IndexTargets::deb::Contents-deb::DefaultEnabled": "false",
+    }
+    options = [word for name, value in settings.items() for word in ("-o", f"{name}={value}")]
+    argv = ["env", f"--chdir={directory}", "apt-get", "-q", *options, *words]
+    return run_program(argv, package="apt", output=output)

@@ -1,0 +1,61 @@
+"""Sources of packages from the network, each kept only when its bytes are those that were asked for."""
+
+from __future__ import annotations
+
+import hashlib
+import http.client
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Sequence
+
+from boxwright.errors import FetchError
+
+CHUNK = 1 << 20
+TIMEOUT_SECONDS = 60.0
+SCHEMES = ("http://", "https://", "ftp://")
+
+
+def download(url: str, destination: str) -> str:
+    """Fetch `url` to a new file; returns the hex SHA-256 of its bytes. Raises FetchError `source.fetch`."""
+    if not url.startswith(SCHEMES):
+        raise FetchError("source.scheme", f"{url}: only http, https and ftp are fetched")
+    digest = hashlib.sha256()
+    try:
+        with urllib.request.urlopen(url, timeout=TIMEOUT_SECONDS) as answer, open(destination, "wb") as file:  # noqa: S310
+            while data := answer.read(CHUNK):
+                digest.update(data)
+                file.write(data)
+    except urllib.error.HTTPError as error:
+        error.close()
+        raise FetchError("source.fetch", f"{url} can't be fetched: {error.code} {error.reason}") from error
+    except (urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError) as error:
+        reason = getattr(error, "reason", None) or error
+        raise FetchError("source.fetch", f"{url} can't be fetched: {reason}") from error
+    return digest.hexdigest()
+
+
+def first_that_works(
+    origins: Sequence[str], wanted: str, fetch: Callable[[str], str], output: Callable[[bytes], None]
+) -> None:
+    """Fetch from the first origin that has the `wanted` bytes. Raises FetchError that says what each of them did."""
+    failures: list[str] = []
+    mismatch = False
+    for origin in origins:
+        output(f"fetching {origin}\n".encode())
+        try:
+            found = fetch(origin)
+        except FetchError as error:
+            failures.append(error.message)
+            continue
+        if found == wanted:
+            return
+        mismatch = True
+        failures.append(f"{origin} has sha256 {found}")
+    code = "source.checksum" if mismatch else "source.fetch"
+    said = "\n  ".join(failures) or "there is no place to fetch it from"
+    hint = (
+        f"sha256 {wanted} is what the definition says"
+        if mismatch
+        else "is the network up? add a mirror under `mirrors`"
+    )
+    raise FetchError(code, f"a source can't be had:\n  {said}", hint=hint)
