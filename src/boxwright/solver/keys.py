@@ -9,10 +9,11 @@ from boxwright.errors import BoxwrightError
 from boxwright.model.digest import Digest
 from boxwright.model.graph import Graph, Node
 from boxwright.model.image import Snapshot
-from boxwright.model.keys import key_of
+from boxwright.model.keys import companions, key_of
 from boxwright.model.step import Step
 from boxwright.ports import Fields, StepInputs, StepKind
 
+Find = Callable[[Digest], Snapshot | None]
 Kinds = Mapping[type[Step], StepKind]
 
 
@@ -34,7 +35,7 @@ class Keys:
         self,
         graph: Graph,
         kinds: Kinds,
-        find: Callable[[Digest], Snapshot | None],
+        find: Find,
         refresh: Collection[int] = (),
     ) -> None:
         self._refresh = refresh
@@ -85,7 +86,7 @@ class Keys:
         if position in self._refresh:
             return None
         key = self.of(position).key
-        return self._find(key) if key is not None else None
+        return recorded(self._find, self._graph.nodes[position].step, key) if key is not None else None
 
     def built(self, position: int, snapshot: Snapshot) -> None:
         """The node's snapshot is there: what depended on it can be known now."""
@@ -93,3 +94,11 @@ class Keys:
         known = self._known[position]
         if known is not None and known.state is None:
             self._known[position] = None
+
+
+def recorded(find: Find, step: Step, key: Digest) -> Snapshot | None:
+    """What is recorded under a step's key, where all that belongs to it is."""
+    snapshot = find(key)
+    if snapshot is not None and any(find(other) is None for other in companions(step, key)):
+        return None
+    return snapshot
