@@ -200,7 +200,7 @@ def test_an_interrupted_build_leaves_nothing(
 
 def test_without_the_machines_network(boxwright: Program, context: Context, client: str) -> None:
     steps = "".join(f"RUN --network={kind} {PSQL} -c 'select 1' # {kind}\n" for kind in ("none", "host"))
-    boxwright("build", context(f"{client}{steps}"), "-q")
+    boxwright("build", context(f"{client}{steps}"), "-q", "--allow", "network.host")
 
 
 def test_two_databases(boxwright: Program, context: Context, client: str, tmp_path: Path) -> None:

@@ -47,9 +47,12 @@ def start(
     from boxwright.sandbox.launcher import Launcher
 
     check(options)
-    _provide_servers(environment, options)
     with open_store(environment) as store:
         image = find_image(store, options.image)
+        if image.config.databases:
+            from boxwright.app.servers import provide
+
+            provide(environment, image.config.databases)
         ensure_privileges()
         engine = engine_of(store.home)
         _sweep(engine)
@@ -63,16 +66,6 @@ def start(
             launcher.close()
         store.touch([image.snapshot.key])
     return engine, container, terminal
-
-
-def _provide_servers(environment: Mapping[str, str], options: RunOptions) -> None:
-    """Have the images of the servers that the image needs: built before anything is started."""
-    with open_store(environment) as store:
-        databases = find_image(store, options.image).config.databases
-    if databases:
-        from boxwright.app.servers import provide
-
-        provide(environment, databases)
 
 
 @contextmanager

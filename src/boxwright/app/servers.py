@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import signal
 import socket
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -33,6 +34,7 @@ LOOPBACK = "127.0.0.1"
 READY_SECONDS = 600.0
 _WAKE_SECONDS = 0.02
 _TAIL = 2000
+_ENDING = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT}
 
 
 def provide(environment: Mapping[str, str], databases: Sequence[Database]) -> None:
@@ -175,6 +177,8 @@ def _await_ready(container: Container) -> None:
         if not container.is_running() or time.monotonic() > deadline:
             message = f"the database server {container.name} does not answer:\n{said[-_TAIL:].strip()}"
             raise BoxwrightError("run.database", message, hint="its volume may be damaged, or of another version")
+        if signal.sigpending() & _ENDING:  # they are held back until the program runs
+            raise KeyboardInterrupt
         time.sleep(_WAKE_SECONDS)
 
 

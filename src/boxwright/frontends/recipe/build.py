@@ -189,8 +189,9 @@ class GraphBuilder:
         database = dbase.read_dbase(state, instruction)
         server, config, data = self._server(database, stage, instruction)
         state.databases.append(StageDatabase(database, server, config, data))
-        state.history.append(Instructed(instruction.text, None))
-        if database.embedded:
+        if not database.embedded:
+            state.history.append(Instructed(instruction.text, None))
+        else:
             self._advance(stage, state, instruction, dbase.tools(), (server,))
             self._advance(stage, state, instruction, dbase.install(self._outer_network()), ())
 
