@@ -169,6 +169,9 @@ class NoBases:
     def base(self, name: str, platform: str, where: Span) -> ResolvedBase:
         raise AssertionError(name)
 
+    def recipe(self, name: str) -> tuple[str, str]:
+        raise AssertionError(name)
+
 
 def mixed(lines: int) -> str:
     """A recipe of so many lines, with something of everything."""

@@ -37,6 +37,10 @@ class Resolver(Protocol):
         """What `name` means as a base. Raises FetchError or DefinitionError at `where`."""
         ...
 
+    def recipe(self, name: str) -> tuple[str, str]:
+        """A recipe that comes with the program (below ``images/``): its text and its path."""
+        ...
+
 
 class TreeFile(NamedTuple):
     """One path of a snapshot: `path` from the root without a leading slash (``""`` is the root).
@@ -196,6 +200,30 @@ class ActionSpec(NamedTuple):
     cwd: str = "/build"
     interactive: bool = False
     new_root: bool = False
+
+
+class RunningService(Protocol):
+    """A service that was started; it is killed where it is not stopped."""
+
+    def await_ready(self, cancelled: Callable[[], bool]) -> None:
+        """Until it says that it answers. Raises StepError `service.not-started`, KeyboardInterrupt when cancelled."""
+        ...
+
+    def stop(self, cancelled: Callable[[], bool]) -> None:
+        """Ask it to end and wait until it has. Raises StepError `service.failed` where it doesn't end well."""
+        ...
+
+
+class ServiceHost(Protocol):
+    """Runs services beside steps."""
+
+    def network(self, kind: str, security: str) -> AbstractContextManager[str]:
+        """A network of this kind for several sandboxes at once, as `SandboxSpec.network` names it."""
+        ...
+
+    def serve(self, name: str, spec: SandboxSpec, ready: str, first: bytes) -> AbstractContextManager[RunningService]:
+        """Start a service with `first` on its standard input; `ready` is the line by which it says that it answers."""
+        ...
 
 
 class WriteRequest(NamedTuple):

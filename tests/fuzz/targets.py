@@ -34,6 +34,9 @@ class Bases:
         triggers = ("RUN <<E\nx\nE", "COPY . /a/", name) if name.startswith("on") else ()
         return ResolvedBase(Base("registry", name, platform), ImageConfig("amd64", onbuild=triggers), name)
 
+    def recipe(self, name: str) -> tuple[str, str]:
+        return f"FROM a AS {name}", f"{name}/Recipe"
+
 
 def parser(text: str) -> None:
     """A recipe becomes a graph, and is checked."""

@@ -50,6 +50,12 @@ class BaseResolver:
             error.where = error.where or where
             raise
 
+    def recipe(self, name: str) -> tuple[str, str]:
+        """A recipe that comes with the program: its text and its path."""
+        from boxwright.app.recipes import own_recipe
+
+        return own_recipe(name)
+
     def _from_outside(self, meaning: Meaning, platform: str) -> ResolvedBase:
         architecture = platform.split("/")[1]
         if meaning.source == "bootstrap":

@@ -4,23 +4,25 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from boxwright.app.lookup import find_image
 from boxwright.app.opening import open_store
+from boxwright.app.placing import place_and_start
 from boxwright.app.privileges import ensure_privileges
 from boxwright.engines.native import NativeEngine, Streams
 from boxwright.engines.options import RunOptions, check, invocation
 from boxwright.engines.records import Container, ContainerConfig, Records
 from boxwright.errors import StoreError
-from boxwright.files import give_attributes
 from boxwright.store.home import Home, default_root
 
 if TYPE_CHECKING:
     from boxwright.engines.foreground import Guard
     from boxwright.engines.records import Mounted
     from boxwright.model.image import Image
+    from boxwright.sandbox.launcher import Launcher
     from boxwright.store.store import Store
 
 
@@ -49,6 +51,10 @@ def start(
     with open_store(environment) as store:
         image = find_image(store, options.image)
         _require_layers(store, image, options.image)
+        if image.config.databases:
+            from boxwright.app.servers import provide
+
+            provide(environment, image.config.databases)
         ensure_privileges()
         engine = engine_of(store.home)
         _sweep(engine)
@@ -56,18 +62,26 @@ def start(
         try:
             with engine.records.reserve(options.name) as name:
                 config = _configure(store, engine, image, options, name, environment.get("TERM", ""))
-                _make_layer(store, image, engine.records.place(name), read_only=options.read_only)
-                log = _open_log(engine.records.place(name))
-                try:
-                    null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
-                    container, terminal = engine.start(launcher, config, streams or Streams(null, log, log))
-                    os.close(null)
-                finally:
-                    os.close(log)
+                with _linked(store, engine, launcher, image, config, options) as config:
+                    container, terminal = place_and_start(store, engine, launcher, image, config, streams)
         finally:
             launcher.close()
         store.touch([image.snapshot.key])
     return engine, container, terminal
+
+
+@contextmanager
+def _linked(
+    store: Store, engine: NativeEngine, launcher: Launcher, image: Image, config: ContainerConfig, options: RunOptions
+) -> Iterator[ContainerConfig]:
+    """Start what the container needs beside it; that goes again where the block fails."""
+    if not any(not it.embedded for it in image.config.databases):
+        yield config
+        return
+    from boxwright.app.servers import linked
+
+    with linked(store, engine, launcher, image, config, dict(options.env)) as complete:
+        yield complete
 
 
 def run_attached(environment: Mapping[str, str], options: RunOptions, guard: Guard) -> int:
@@ -133,18 +147,3 @@ def _mounts(store: Store, engine: NativeEngine, image: Image, options: RunOption
     planned = plan_volumes(options.volumes, image.config.volumes, inherited)
     volumes = Volumes(f"{store.home.root}/volumes", store)
     return volumes.provide(planned, image.snapshot, f"{engine.records.place(name)}/volumes")
-
-
-def _make_layer(store: Store, image: Image, directory: str, *, read_only: bool) -> None:
-    """The overlay shows the upper directory's attributes as the root's: they are the image's."""
-    if not read_only:
-        os.mkdir(f"{directory}/upper", 0o755)
-        give_attributes(f"{directory}/upper", store.root(image.snapshot.manifest))
-        os.mkdir(f"{directory}/work", 0o700)
-
-
-def _open_log(directory: str) -> int:
-    """Any user of the container may open it again as /dev/stdout; on the host its directory keeps others out."""
-    log = os.open(f"{directory}/log", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
-    os.fchmod(log, 0o666)
-    return log

@@ -47,7 +47,12 @@ def execute(build: Build, request: BuildRequest, store: Store, emit: Emit) -> Im
         build.sandbox.close()
         build.mounts.close()
     History(store).keep(history_name(build, request), step_records(build))
-    return Images(store).keep(build.graph.config, snapshot, request.tags)
+    config = build.graph.config
+    if config.databases:
+        from boxwright.app.databases import with_content
+
+        config = with_content(config, build.graph.databases, build.keys.snapshot, store)
+    return Images(store).keep(config, snapshot, request.tags)
 
 
 def _start_sandbox(build: Build) -> None:

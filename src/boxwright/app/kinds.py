@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from boxwright.app.bases import BaseFetcher
 from boxwright.app.contexts import LocalContexts
@@ -12,7 +13,7 @@ from boxwright.app.request import BuildRequest
 from boxwright.app.sandboxes import LateSandbox
 from boxwright.frontends.recipe.frontend import proxy_args
 from boxwright.model.graph import Graph
-from boxwright.model.step import Base, Copy, Fetch, MakeDirectory, Run, Scratch, Step
+from boxwright.model.step import Base, Copy, Fetch, MakeDirectory, Run, Scratch, ServiceData, Step
 from boxwright.ports import StepKind
 from boxwright.solver.keys import Kinds
 from boxwright.steps.base import BaseKind
@@ -20,6 +21,9 @@ from boxwright.steps.copy import CopyKind
 from boxwright.steps.run import RunConditions, RunKind
 from boxwright.steps.simple import MakeDirectoryKind, ScratchKind
 from boxwright.store.store import Store
+
+if TYPE_CHECKING:
+    from boxwright.steps.services import Services
 
 PROXIES = ("http_proxy", "https_proxy", "ftp_proxy", "no_proxy", "all_proxy")
 
@@ -56,5 +60,22 @@ def step_kinds(
     conditions = (request.conditions or RunConditions())._replace(
         proxies=proxies, time_in_key=moment.epoch if moment.given else None
     )
-    kinds[Run] = RunKind(store, sandbox, layers_directory=store.home.layers, conditions=conditions, mounts=mounts)
+    kinds[Run] = RunKind(
+        store,
+        sandbox,
+        layers_directory=store.home.layers,
+        conditions=conditions,
+        mounts=mounts,
+        services=lambda: _services(store, sandbox),
+    )
+    if any(isinstance(node.step, ServiceData) for node in graph.nodes):
+        from boxwright.steps.services import ServiceDataKind
+
+        kinds[ServiceData] = ServiceDataKind(store)
     return kinds, mounts
+
+
+def _services(store: Store, sandbox: LateSandbox) -> Services:
+    from boxwright.steps.services import Services
+
+    return Services(store, sandbox, store.home.layers)

@@ -80,6 +80,11 @@ def deliver(
     layers = layers_of(history, store)
     written = [write_request(image, store, request, layers) for request in requests]
     delivered = [Delivered(it.kind, str(it.path), it.digest, it.config or "") for it in written]
+    if any(it.dump for it in image.config.databases):
+        from boxwright.app.databases import write_dumps
+
+        for it in written:
+            delivered.extend(Delivered("database", path, digest) for path, digest in write_dumps(image, store, it))
     if loads:
         from boxwright.images.load import load
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
 from boxwright.errors import MachineError
@@ -10,6 +11,7 @@ from boxwright.ports import ExitStatus, SandboxSpec
 
 if TYPE_CHECKING:
     from boxwright.sandbox.launcher import Launcher
+    from boxwright.sandbox.service import RunningService
 
 
 class LateSandbox:
@@ -37,6 +39,19 @@ class LateSandbox:
 
     def run(self, spec: SandboxSpec, output: Callable[[bytes], None], cancelled: Callable[[], bool]) -> ExitStatus:
         """Run one process to its end."""
+        return self._started().run(spec, output, cancelled)
+
+    def network(self, kind: str, security: str) -> AbstractContextManager[str]:
+        """A network for several sandboxes at once."""
+        return self._started().network(kind, security)
+
+    def serve(self, name: str, spec: SandboxSpec, ready: str, first: bytes) -> AbstractContextManager[RunningService]:
+        """Start a service."""
+        from boxwright.sandbox.service import serve
+
+        return serve(self._started(), name, spec, ready, first)
+
+    def _started(self) -> Launcher:
         if self._launcher is None:
             raise MachineError("sandbox.not-started", "the launcher was not started")
-        return self._launcher.run(spec, output, cancelled)
+        return self._launcher

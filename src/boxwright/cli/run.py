@@ -50,7 +50,7 @@ def run(options: argparse.Namespace) -> int:
     from boxwright.app.containers import start
 
     engine, container, _ = start(os.environ, asked, None)
-    if asked.auto_remove:
+    if asked.auto_remove or container.config.linked:
         _guard(engine, container, -1)
     for forward in container.config.ports:
         note(f"port {forward}")

@@ -51,6 +51,7 @@ def run_in_foreground(begin: Begin, guard: Guard, bridge: TerminalBridge, *, std
             else:
                 _attend(container, {output[0]: 1, errors[0]: 2})
             code = engine.wait(container)
+            engine.stop_linked(container)
     finally:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, FORWARDED)
     with suppress(BrokenPipeError):  # the guard was killed

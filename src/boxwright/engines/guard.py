@@ -20,6 +20,7 @@ def attend_until_end(engine: NativeEngine, container: Container, lifeline: int) 
             return
         engine.kill(container)
     engine.wait(container)
+    engine.stop_linked(container)
     if container.config.auto_remove:
         try:
             engine.remove(container)

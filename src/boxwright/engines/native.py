@@ -21,7 +21,11 @@ from boxwright.engines.signals import signal_number
 from boxwright.errors import BoxwrightError, MachineError
 from boxwright.ports import Bind, Detached, SandboxSpec
 
+OF_CONTAINER = "container:"
+"""Before the name of the container whose network is shared."""
+
 STOP_SECONDS = 10.0
+LINKED_SECONDS = 60.0
 _KILL_SECONDS = 10.0
 _LOST = 255  # the exit status where nobody wrote one down
 
@@ -60,7 +64,8 @@ class NativeEngine:
     def start(self, launcher: Launcher, config: ContainerConfig, streams: Streams) -> tuple[Container, int]:
         """Record and start a container whose directory is there; returns it and its terminal, or -1."""
         with self.records.lock("ports"):
-            config = config._replace(ports=claim(config.ports))
+            if not config.network.startswith(OF_CONTAINER):
+                config = config._replace(ports=claim(config.ports))
             container = self.records.write_config(config)
             flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
             exit_fd = os.open(container.exit_file, flags, 0o600)
@@ -87,11 +92,18 @@ class NativeEngine:
             cwd=config.cwd,
             user=config.user,
             hostname=config.hostname,
-            network=config.network,
+            network=self._network(config.network),
             terminal=config.terminal,
             init=config.init,
             mounts=tuple(Bind(mount.source, mount.target, mount.read_only) for mount in config.mounts),
         )
+
+    def _network(self, network: str) -> str:
+        """A network as a sandbox takes it."""
+        if not network.startswith(OF_CONTAINER):
+            return network
+        owner = self.running(network.removeprefix(OF_CONTAINER))
+        return f"netns:/proc/{owner.status.process.pid if owner.status else 0}/ns/net"
 
     def running(self, name: str) -> Container:
         """A container that runs. Raises BoxwrightError `container.unknown` or `container.not-running`."""
@@ -119,6 +131,16 @@ class NativeEngine:
 
     def stop(self, container: Container, seconds: float = STOP_SECONDS) -> None:
         """Ask it to end, with its image's signal; kill it after `seconds`."""
+        self._stop(container, seconds)
+        self.stop_linked(container)
+
+    def stop_linked(self, container: Container) -> None:
+        """Stop the containers that serve this one, which has ended; the last started first."""
+        for name in reversed(container.config.linked):
+            if (linked := self.records.find(name)) is not None:
+                self._stop(linked, LINKED_SECONDS)
+
+    def _stop(self, container: Container, seconds: float) -> None:
         if container.status is None or not container.is_running():
             return
         process = container.status.process
@@ -149,6 +171,9 @@ class NativeEngine:
         if container.is_running():
             hint = f"'boxwright stop {container.name}' first, or rm -f"
             raise BoxwrightError("container.running", f"the container {container.name} runs", hint=hint)
+        self.stop_linked(container)
+        for name in container.config.linked:
+            self.records.discard(name)
         return self.records.discard(container.name)
 
     def inner_process(self, container: Container) -> int:

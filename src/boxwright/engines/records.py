@@ -41,7 +41,11 @@ class Mounted(NamedTuple):
 
 
 class ContainerConfig(NamedTuple):
-    """What a container is; never changes. `image` is the image's identity, `image_name` what the user called it."""
+    """What a container is; never changes. `image` is the image's identity, `image_name` what the user called it.
+
+    `network` may be ``container:NAME``, the one of another container. `linked` names containers that serve this one
+    alone: they are stopped and removed with it.
+    """
 
     id: str
     name: str
@@ -62,6 +66,7 @@ class ContainerConfig(NamedTuple):
     read_only: bool = False
     init: bool = False
     terminal: bool = False
+    linked: tuple[str, ...] = ()
 
 
 class ContainerStatus(NamedTuple):
@@ -302,6 +307,7 @@ class Records:
 
 def _config(raw: dict[str, Any]) -> ContainerConfig:
     values = {name: raw[name] for name in ContainerConfig._fields}
+    values["linked"] = tuple(raw["linked"])
     values["layers"] = tuple(raw["layers"])
     values["argv"] = tuple(raw["argv"])
     values["env"] = tuple((key, value) for key, value in raw["env"])

@@ -221,21 +221,21 @@ def _add(image: Image, layout: Path, name: str, packing: Packing, layers: Sequen
             packed.append((layer.created_by, done))
             written_to.append((temporary, layout / blob_path(done.digest)))
         parts = documents(image, packed, packing.compression, name)
-        with _locked(layout):
+        with locked(layout):
             for temporary, blob in written_to:
-                _settle(undo, temporary, blob)
+                settle(undo, temporary, blob)
             for data in (parts.config, parts.manifest):
                 written = temporary_beside(blobs / "json")
                 undo.callback(written.unlink, missing_ok=True)
                 written.write_bytes(data)
-                _settle(undo, written, layout / blob_path(digest_of(data)))
-            _add_to_index(undo, layout, parts.descriptor, name)
+                settle(undo, written, layout / blob_path(digest_of(data)))
+            add_to_index(undo, layout, parts.descriptor, name)
             undo.pop_all()
     size = sum(layer.size for _, layer in packed if layer)
     return parts, size + len(parts.config) + len(parts.manifest)
 
 
-def _settle(undo: ExitStack, written: Path, blob: Path) -> None:
+def settle(undo: ExitStack, written: Path, blob: Path) -> None:
     """Put a blob in its place, whole; one that was there stays."""
     if blob.exists():
         written.unlink()
@@ -244,7 +244,7 @@ def _settle(undo: ExitStack, written: Path, blob: Path) -> None:
     written.rename(blob)
 
 
-def _add_to_index(undo: ExitStack, layout: Path, descriptor: dict[str, Any], name: str) -> None:
+def add_to_index(undo: ExitStack, layout: Path, descriptor: dict[str, Any], name: str) -> None:
     """Put `descriptor` into the index, in the place of the one with the same name."""
     path = layout / "index.json"
     index: dict[str, Any] = {"manifests": [], "mediaType": INDEX_TYPE, "schemaVersion": 2}
@@ -277,7 +277,7 @@ def _read_index(path: Path) -> dict[str, Any]:
 
 
 @contextmanager
-def _locked(directory: Path) -> Iterator[None]:
+def locked(directory: Path) -> Iterator[None]:
     """Keep other processes of this program from changing the same layout."""
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:

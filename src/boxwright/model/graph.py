@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from boxwright.model.image import ImageConfig
+from boxwright.model.image import Database, ImageConfig
 from boxwright.model.span import Span
 from boxwright.model.step import Step
 
@@ -34,6 +34,20 @@ class Instructed(NamedTuple):
     node: int | None
 
 
+class GraphDatabase(NamedTuple):
+    """A database that the image comes with: the tree of `node` holds its dump at `dump` (no leading slash).
+
+    `server` is the node of the server's image, `config` how that is run, `image` what it is called.
+    """
+
+    database: Database
+    node: int
+    dump: str
+    server: int
+    config: ImageConfig
+    image: str
+
+
 class Graph(NamedTuple):
     """`target` is the position of the node whose snapshot the image is made of."""
 
@@ -42,3 +56,4 @@ class Graph(NamedTuple):
     config: ImageConfig
     gates: tuple[Gate, ...] = ()
     history: tuple[Instructed, ...] = ()
+    databases: tuple[GraphDatabase, ...] = ()

@@ -27,6 +27,20 @@ class Healthcheck(NamedTuple):
     retries: int = 0
 
 
+class Database(NamedTuple):
+    """A database that the image needs (DBASE). `kind`: mysql, postgresql. `name` is in capitals, as in NAME_HOST.
+
+    `dump` is the digest of its first content, a logical dump of `size` bytes; an `embedded` one lies in the image.
+    """
+
+    name: str
+    kind: str
+    version: str
+    dump: str = ""
+    size: int = 0
+    embedded: bool = False
+
+
 class ImageConfig(NamedTuple):
     """What the image says of running it (OCI image-spec, config.md), and PORT, which is ours.
 
@@ -51,6 +65,7 @@ class ImageConfig(NamedTuple):
     shell: tuple[str, ...] | None = None
     onbuild: tuple[str, ...] = ()
     args_escaped: bool = False
+    databases: tuple[Database, ...] = ()
 
 
 class Snapshot(NamedTuple):

@@ -36,6 +36,31 @@ class Mount(NamedTuple):
     options: tuple[tuple[str, str], ...] = ()
 
 
+class Service(NamedTuple):
+    """A container that runs beside a RUN step, in the step's network, and answers there on ``127.0.0.1``.
+
+    It starts from the tree of the node's input `position`; with `keep`, what it leaves is recorded for a ServiceData.
+    `ready` is the line of output by which it says that it answers, empty where nobody waits. Its standard input is a
+    pipe, whose end asks it to end itself. `given` is added to the step's environment, and so is the port where it
+    listens, as `port_variable` (in the service's own: DBASE_PORT). With `password_variable` a random password is made
+    for this one run: a line on the service's input, and in the step's environment under that name. `temporary`
+    directories are fresh and not kept.
+    """
+
+    name: str
+    position: int
+    argv: tuple[str, ...]
+    env: tuple[tuple[str, str], ...]
+    user: str
+    ready: str
+    port: int
+    port_variable: str
+    given: tuple[tuple[str, str], ...] = ()
+    password_variable: str = ""
+    temporary: tuple[str, ...] = ()
+    keep: bool = True
+
+
 class Run(NamedTuple):
     """Run a command in the state. `user` and `cwd` as in the image configuration."""
 
@@ -48,6 +73,13 @@ class Run(NamedTuple):
     stdin: str = ""
     mounts: tuple[Mount, ...] = ()
     shell: tuple[str, ...] = ()
+    services: tuple[Service, ...] = ()
+
+
+class ServiceData(NamedTuple):
+    """What the service `name` left beside a RUN step, which is the node's input."""
+
+    name: str
 
 
 class ContextSource(NamedTuple):
@@ -200,4 +232,4 @@ class TestPackage(NamedTuple):
     environment: tuple[tuple[str, str], ...] = ()
 
 
-Step: TypeAlias = Scratch | Base | Fetch | Run | Copy | MakeDirectory | BuildPackage | TestPackage
+Step: TypeAlias = Scratch | Base | Fetch | Run | Copy | MakeDirectory | BuildPackage | TestPackage | ServiceData

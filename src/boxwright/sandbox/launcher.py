@@ -72,14 +72,27 @@ class Launcher:
         self._control.close()
         os.waitpid(self._pid, 0)
 
-    def run(self, spec: SandboxSpec, output: Callable[[bytes], None], cancelled: Callable[[], bool]) -> ExitStatus:
-        """Run a process to its end. `output` and `cancelled` are called in the calling thread."""
-        with self._network(spec) as network_fds, cgroups.below(spec.cgroup_parent) as groups:
+    def run(
+        self,
+        spec: SandboxSpec,
+        output: Callable[[bytes], None],
+        cancelled: Callable[[], bool],
+        stdin: int | None = None,
+    ) -> ExitStatus:
+        """Run a process to its end. `output` and `cancelled` are called in the calling thread.
+
+        Its standard input is `stdin`, else empty.
+        """
+        with (
+            self._network(spec.network, spec.security) as network_fds,
+            cgroups.below(spec.cgroup_parent) as groups,
+        ):
             request = dataclasses.replace(self._request(spec), cgroups=groups) if groups else self._request(spec)
             readable, writable = os.pipe()
             null = os.open(os.devnull, os.O_RDONLY)
+            streams = [null if stdin is None else stdin, writable, writable]
             try:
-                session = channel.send(self._control, request, [null, writable, writable, *network_fds])
+                session = channel.send(self._control, request, [*streams, *network_fds])
             except BaseException:
                 os.close(readable)
                 raise
@@ -91,7 +104,7 @@ class Launcher:
 
     def interactive(self, spec: SandboxSpec, fds: tuple[int, int, int] = (0, 1, 2)) -> ExitStatus:
         """Run with the user's own standard streams, or with a terminal connected to them. For the main thread."""
-        with self._network(spec) as network_fds:
+        with self._network(spec.network, spec.security) as network_fds:
             session = channel.send(self._control, self._request(spec), [*fds, *network_fds])
             with session:
                 status, made = terminal.attend(session, fds[:2], terminal=spec.terminal)
@@ -149,21 +162,36 @@ class Launcher:
         return ExitStatus(process.exit_code(status))
 
     @contextmanager
-    def _network(self, spec: SandboxSpec) -> Iterator[list[int]]:
-        if spec.network.startswith(_NAMED_NETWORK):
-            fd = os.open(spec.network.removeprefix(_NAMED_NETWORK), os.O_RDONLY)
+    def network(self, kind: str, security: str) -> Iterator[str]:
+        """A network of this kind for several sandboxes at once, as `SandboxSpec.network` names it."""
+        if kind not in ("none", "default"):
+            yield kind
+        elif kind == "none":
+            alone = network.isolated()
+            try:
+                yield f"{_NAMED_NETWORK}/proc/self/fd/{alone}"
+            finally:
+                os.close(alone)
+        else:
+            with self._network(kind, security) as fds:
+                yield f"{_NAMED_NETWORK}/proc/self/fd/{fds[0]}"
+
+    @contextmanager
+    def _network(self, kind: str, security: str) -> Iterator[list[int]]:
+        if kind.startswith(_NAMED_NETWORK):
+            fd = os.open(kind.removeprefix(_NAMED_NETWORK), os.O_RDONLY)
             try:
                 yield [fd]
             finally:
                 os.close(fd)
-        elif spec.network != "default":
+        elif kind != "default":
             yield []
         else:
             taken = self._networks.take()
             try:
                 yield [taken.fd]
             finally:
-                if spec.security == "insecure":
+                if security == "insecure":
                     taken.close()  # it could change the network's rules: nobody gets it after that
                 else:
                     self._networks.give_back(taken)

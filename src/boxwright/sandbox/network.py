@@ -10,6 +10,7 @@ import select
 import shutil
 import signal
 import socket
+import threading
 import time
 from collections.abc import Sequence
 from typing import Final, NoReturn
@@ -46,6 +47,28 @@ def request(root: str, *, tcp: Sequence[str] = (), udp: Sequence[str] = (), deta
         return NetworkRequest(root, (slirp, *options, "{netns}", "tap0"), detached)
     missing = "pasta" if tcp or udp else "neither pasta nor slirp4netns"
     raise MachineError("machine.no-user-network", f"no program for a user-mode network: {missing} is there", hint=_HINT)
+
+
+def isolated() -> int:
+    """A descriptor of a new network namespace with nothing but its loopback; it goes with its last user."""
+    made: list[int | OSError] = []
+
+    def make() -> None:
+        try:
+            syscalls.unshare(syscalls.CLONE_NEWNET)
+            bring_up("lo")
+            made.append(os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC))
+        except OSError as error:
+            made.append(error)
+
+    # A thread of its own, since a network namespace is a thread's (unshare(2)).
+    maker = threading.Thread(target=make)
+    maker.start()
+    maker.join()
+    if isinstance(made[0], OSError):
+        message = f"a network can't be made: {made[0].strerror}"
+        raise MachineError("sandbox.network", message, hint=_HINT) from made[0]
+    return made[0]
 
 
 def resolver(host: str, network: str) -> str:

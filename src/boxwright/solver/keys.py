@@ -9,13 +9,14 @@ from boxwright.errors import BoxwrightError
 from boxwright.model.digest import Digest
 from boxwright.model.graph import Graph, Node
 from boxwright.model.image import Snapshot
-from boxwright.model.keys import key_of
+from boxwright.model.keys import companions, key_of
 from boxwright.model.step import Base, BuildPackage, Step
 from boxwright.ports import Fields, StepInputs, StepKind
 
 PINNED = ("toolchain", "debian-package")
 """Bases of packages: what they are pinned to identifies them before they are here."""
 
+Find = Callable[[Digest], Snapshot | None]
 Kinds = Mapping[type[Step], StepKind]
 
 
@@ -39,7 +40,7 @@ class Keys:
         self,
         graph: Graph,
         kinds: Kinds,
-        find: Callable[[Digest], Snapshot | None],
+        find: Find,
         refresh: Collection[int] = (),
         find_definition: Callable[[Digest], Snapshot | None] | None = None,
     ) -> None:
@@ -133,7 +134,7 @@ class Keys:
         if position in self._refresh:
             return None
         key = self.of(position).key
-        return self._recorded(key) if key is not None else None
+        return recorded(self._recorded, self._graph.nodes[position].step, key) if key is not None else None
 
     def built(self, position: int, snapshot: Snapshot) -> None:
         """The node's snapshot is there: what depended on it can be known now."""
@@ -145,3 +146,11 @@ class Keys:
             if number == position or (known is not None and known.state is None):
                 self._known[number] = None
                 pending.extend(self._dependents.get(number, ()))
+
+
+def recorded(find: Find, step: Step, key: Digest) -> Snapshot | None:
+    """What is recorded under a step's key, where all that belongs to it is."""
+    snapshot = find(key)
+    if snapshot is not None and any(find(other) is None for other in companions(step, key)):
+        return None
+    return snapshot

@@ -19,7 +19,7 @@ def make_plan(graph: Graph, keys: Keys, *, refuse: Collection[int] = (), keep: C
     for position in range(len(graph.nodes)):
         keys.of(position)
     decisions: list[Decision | None] = [None] * len(graph.nodes)
-    needed = [graph.target, *(gate.node for gate in graph.gates), *keep]
+    needed = [graph.target, *(gate.node for gate in graph.gates), *(it.node for it in graph.databases), *keep]
     while needed:
         position = needed.pop()
         if decisions[position] is not None:

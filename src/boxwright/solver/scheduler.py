@@ -15,9 +15,9 @@ from boxwright.model.digest import Digest
 from boxwright.model.graph import Graph
 from boxwright.model.image import Snapshot
 from boxwright.model.plan import Action, Plan
-from boxwright.model.step import BuildPackage
+from boxwright.model.step import BuildPackage, ServiceData
 from boxwright.ports import Emit, StepControl, StepInputs
-from boxwright.solver.keys import Keys
+from boxwright.solver.keys import Keys, recorded
 
 WAKE_SECONDS = 0.5
 
@@ -189,7 +189,9 @@ class Scheduler:
         if key is None:
             raise BoxwrightError("store.gone", f"what {node.title} needs was removed while it was being built")
         with self._records.lock(key, self._stop.is_set) as waited:
-            snapshot = None if position in self._conditions.refuse else self._records.snapshot(key)
+            # Data comes with the step beside which a service ran: nobody else makes it.
+            again = position in self._conditions.refuse or isinstance(node.step, ServiceData)
+            snapshot = None if again else recorded(self._records.snapshot, node.step, key)
             shared = waited and snapshot is not None
             if snapshot is None:
                 self._emit(StepStarted(position))

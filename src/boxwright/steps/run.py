@@ -14,6 +14,7 @@ from boxwright.steps.expect import expect, parent_of
 
 if TYPE_CHECKING:
     from boxwright.steps.mounts import Mounted, RunMounts
+    from boxwright.steps.services import Beside, Services
 
 SHM_SIZE = 64 << 20
 
@@ -35,7 +36,7 @@ class RunConditions(NamedTuple):
 
 
 class RunKind:
-    """RUN steps. `mounts` makes what is mounted for them; asked for only where a step has mounts."""
+    """RUN steps. `mounts` makes what is mounted for them; asked for only where a step has some, and so `services`."""
 
     def __init__(
         self,
@@ -45,12 +46,14 @@ class RunKind:
         layers_directory: str,
         conditions: RunConditions,
         mounts: Callable[[], RunMounts],
+        services: Callable[[], Services],
     ) -> None:
         self._workspace = workspace
         self._sandbox = sandbox
         self._layers_directory = layers_directory
         self._conditions = conditions
         self._mounts = mounts
+        self._services = services
 
     def fields(self, step: Step, inputs: StepInputs) -> Fields | None:
         """The state and everything that the command is given."""
@@ -73,6 +76,7 @@ class RunKind:
             ("time", self._conditions.time_in_key),
             *mounted,
             *self._condition_fields(),
+            *(self._services().fields(run, inputs) if run.services else ()),
         )
 
     def _condition_fields(self) -> Fields:
@@ -89,26 +93,47 @@ class RunKind:
         """Run the command and keep what it left."""
         run = expect(step, Run)
         if not run.mounts:
-            return self._run(run, key, inputs, control, None)
+            return self._beside(run, key, inputs, control, None)
         with self._mounts().mounted(run, inputs, control) as mounted:
             try:
-                return self._run(run, key, inputs, control._replace(output=mounted.output), mounted)
+                return self._beside(run, key, inputs, control._replace(output=mounted.output), mounted)
             finally:
                 mounted.flush()
 
-    def _run(
+    def _beside(
         self, run: Run, key: Digest, inputs: StepInputs, control: StepControl, mounted: Mounted | None
+    ) -> Snapshot:
+        """Run it beside its services, where there are any."""
+        if not run.services:
+            return self._run(run, key, inputs, control, mounted, None)
+        with self._services().beside(run, key, inputs, control) as beside:
+            return self._run(run, key, inputs, control._replace(output=beside.output), mounted, beside)
+
+    def _run(
+        self,
+        run: Run,
+        key: Digest,
+        inputs: StepInputs,
+        control: StepControl,
+        mounted: Mounted | None,
+        beside: Beside | None,
     ) -> Snapshot:
         parent = parent_of(inputs)
         with self._workspace.draft(parent) as draft:
             spec = self.spec(run, parent, control.epoch, upper=draft.upper, work=draft.work)
             if mounted is not None:
                 spec = spec._replace(mounts=mounted.mounts, env=spec.env + mounted.env)
+            if beside is not None:
+                spec = beside.applied(spec)
             status = self._sandbox.run(spec, control.output, control.cancelled)
+            if beside is not None:
+                beside.ended()
             if control.cancelled():
                 raise KeyboardInterrupt
             if status.code:
                 raise StepError("step.failed", f"the command ended with exit status {status.code}", status=status.code)
+            if beside is not None:
+                beside.finish(draft.upper)
             return self._workspace.commit(key, parent, draft, newest=control.newest)
 
     def spec(self, run: Run, parent: Snapshot, epoch: int, *, upper: str, work: str) -> SandboxSpec:

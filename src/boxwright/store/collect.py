@@ -25,7 +25,7 @@ from boxwright.store.layers import layer_name
 from boxwright.store.locks import hold, is_held
 from boxwright.store.measure import Account, beside_layers, usage_of
 from boxwright.store.store import Store
-from boxwright.store.sweep import prune_rows, sweep_trees
+from boxwright.store.sweep import prune_rows, sweep_dumps, sweep_trees
 from boxwright.store.usage import alone, upkeep
 
 GRACE_SECONDS = 2 * 3600
@@ -90,6 +90,7 @@ def collect(store: Store, wanted: Wanted, *, now: int | None = None) -> Collecte
             emptied = [cache for cache in emptied if caches.remove(cache, trash)]
             trees = sweep_trees(store.index, store.trees) if nobody else 0
             _compact(store, nobody=nobody)
+            sweep_dumps(store.index, store.home.dumps, None if nobody else moment - GRACE_SECONDS)
         gone = sum(name in present for name in choice.layers)
         after = account.total + beside
         return Collected(tuple(choice.keys), gone, len(strays), trees, before, after, not nobody, len(emptied))

@@ -6,6 +6,7 @@
 - ``locks/``: one file for each step that is running, held with flock(2)
 - ``contexts/``: what is remembered of build contexts, to see quickly what changed
 - ``cache/``: what can be made again at any time
+- ``dumps/``: the first contents of images' databases, by digest; made when there is one
 - ``containers/``: natively run containers
 - ``caches/``: the directories of cache mounts; made when there is the first one
 - ``secret.key``: with what secrets are hashed for keys that they count in; made when first needed
@@ -66,6 +67,11 @@ class Home(NamedTuple):
     def secret_key(self) -> str:
         """The key of the hashes that stand for secrets."""
         return f"{self.root}/secret.key"
+
+    @property
+    def dumps(self) -> str:
+        """The first contents of images' databases, each file named by its SHA-256."""
+        return f"{self.root}/dumps"
 
     @property
     def containers(self) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 from boxwright.errors import BoxwrightError
 from boxwright.model.digest import Digest, digest_of
-from boxwright.model.image import Healthcheck, Image, ImageConfig, Port, Snapshot
+from boxwright.model.image import Database, Healthcheck, Image, ImageConfig, Port, Snapshot
 from boxwright.store.store import Store
 
 
@@ -17,6 +17,9 @@ def config_fields(config: ImageConfig) -> dict[str, Any]:
     values = config._asdict()
     for name in ("exposed", "published"):
         values[name] = [port._asdict() for port in values[name]]
+    values["databases"] = [database._asdict() for database in config.databases]
+    if not config.databases:
+        del values["databases"]  # images without one keep the identity that they had
     values["healthcheck"] = config.healthcheck._asdict() if config.healthcheck else None
     return values
 
@@ -34,6 +37,8 @@ def config_from_text(text: str) -> ImageConfig:
         value = raw.get(name)
         if name in ("exposed", "published"):
             value = tuple(Port(**port) for port in value or ())
+        elif name == "databases":
+            value = tuple(Database(**database) for database in value or ())
         elif name == "healthcheck":
             value = Healthcheck(**{**value, "test": tuple(value["test"])}) if value else None
         elif name in ("env", "labels"):

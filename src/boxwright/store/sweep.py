@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 from collections.abc import Iterator
 
@@ -72,3 +73,21 @@ def _digests(db: sqlite3.Connection) -> Iterator[bytes]:
         for (digest,) in rows:
             yield digest
         last = rows[-1][0]
+
+
+def sweep_dumps(index: Index, directory: str, before: float | None) -> int:
+    """Remove first contents of databases that no image names; only those older than `before`, where it is given."""
+    if not os.path.isdir(directory):
+        return 0
+    named = {
+        database["dump"].removeprefix("sha256:")
+        for (config,) in index.all("SELECT config FROM images WHERE config LIKE '%\"databases\"%'")
+        for database in json.loads(config).get("databases", ())
+    }
+    gone = 0
+    with os.scandir(directory) as listing:
+        for item in listing:
+            if item.name not in named and (before is None or item.stat().st_mtime < before):
+                os.unlink(item.path)
+                gone += 1
+    return gone

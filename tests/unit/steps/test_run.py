@@ -20,7 +20,9 @@ class Mounts:
 def fields_of(conditions: RunConditions, *mounts: Mount) -> Any:
     mounted = cast("Any", Mounts())
     nothing = cast("Any", None)
-    kind = RunKind(nothing, nothing, layers_directory="", conditions=conditions, mounts=lambda: mounted)
+    kind = RunKind(
+        nothing, nothing, layers_directory="", conditions=conditions, mounts=lambda: mounted, services=lambda: nothing
+    )
     return kind.fields(Run(("true",), (), mounts=mounts), INPUTS)
 
 

@@ -7,19 +7,30 @@ from collections.abc import Sequence
 from boxwright.frontends.recipe.copy import copy_step, copy_words
 from boxwright.frontends.recipe.keywords import flag_value
 from boxwright.frontends.recipe.options import RecipeOptions, context_name
-from boxwright.frontends.recipe.parser import parse_trigger
+from boxwright.frontends.recipe.parser import parse, parse_trigger
 from boxwright.frontends.recipe.predefined import split_platform
 from boxwright.frontends.recipe.problem import wrong
 from boxwright.frontends.recipe.run import run_step
 from boxwright.frontends.recipe.settings import SETTINGS
-from boxwright.frontends.recipe.stages import Stage, Stages, circular, needed
-from boxwright.frontends.recipe.state import StageState
+from boxwright.frontends.recipe.stages import Stage, Stages, circular, find_stages, needed
+from boxwright.frontends.recipe.state import StageDatabase, StageState
 from boxwright.frontends.recipe.syntax import Instruction
 from boxwright.frontends.recipe.title import title
-from boxwright.model.graph import Gate, Graph, Instructed, Node
-from boxwright.model.image import ImageConfig
+from boxwright.model.graph import Gate, Graph, GraphDatabase, Instructed, Node
+from boxwright.model.image import Database, ImageConfig
 from boxwright.model.span import Span
-from boxwright.model.step import ContextSource, Copy, MakeDirectory, Mount, Scratch, SnapshotSource, Source, Step
+from boxwright.model.step import (
+    ContextSource,
+    Copy,
+    MakeDirectory,
+    Mount,
+    Run,
+    Scratch,
+    ServiceData,
+    SnapshotSource,
+    Source,
+    Step,
+)
 from boxwright.ports import Resolver
 
 SCRATCH = "scratch"
@@ -38,17 +49,21 @@ class GraphBuilder:
         self._done: dict[int, StageState] = {}
         self._active: list[int] = []
         self._validations: frozenset[int] = frozenset()
+        self._servers: dict[tuple[str, str], tuple[int, ImageConfig, int]] = {}
 
     def graph(self, target: int, validations: Sequence[int] = ()) -> Graph:
         """The graph whose result is the stage `target`, with the stages that gate it."""
         self._validations = frozenset(validations)
         state = self._stage(target)
+        if state.databases:
+            self._embed(self._stages.stages[target], state)
         config = state.image_config()
         labels = tuple({**dict(config.labels), **dict(self._options.labels)}.items())
         gates = tuple(
             Gate(self._shown(self._stages.stages[number]), self._stage(number).node) for number in validations
         )
-        return Graph(tuple(self._nodes), state.node, config._replace(labels=labels), gates, tuple(state.history))
+        config = config._replace(labels=labels)
+        return Graph(tuple(self._nodes), state.node, config, gates, tuple(state.history), _carried(state.databases))
 
     def _shown(self, stage: Stage) -> str:
         """How the stage is called in plans and progress."""
@@ -122,6 +137,9 @@ class GraphBuilder:
         elif instruction.keyword in {"COPY", "ADD"}:
             self._copy(stage, state, instruction)
             return
+        elif instruction.keyword == "DBASE":
+            self._database(stage, state, instruction)
+            return
         elif instruction.keyword == "WORKDIR" and state.directory != "/":
             step = MakeDirectory(state.directory, state.config.user)
         elif instruction.keyword in SETTINGS:
@@ -130,6 +148,8 @@ class GraphBuilder:
         else:
             raise wrong(f"{instruction.keyword} can't stand here", instruction.span)
         self._advance(stage, state, instruction, step, inputs)
+        if isinstance(step, Run) and step.services:
+            self._note_data(stage, state, instruction)
 
     def _run(self, stage: Stage, state: StageState, instruction: Instruction) -> tuple[Step, tuple[int, ...]]:
         """A mount's ``from`` becomes the position of an input, unless it names a build context."""
@@ -145,7 +165,74 @@ class GraphBuilder:
                 inputs.append(self._tree(stage, name, instruction))
                 options["position"] = str(len(inputs))
             mounts.append(mount._replace(options=tuple(sorted(options.items()))))
-        return step._replace(mounts=tuple(mounts)) if inputs or mounts else step, tuple(inputs)
+        if inputs or mounts:
+            step = step._replace(mounts=tuple(mounts))
+        if state.databases:
+            from boxwright.frontends.recipe.dbase import services
+
+            step = step._replace(services=services(state.databases, len(inputs) + 1))
+            inputs.extend(it.data for it in state.databases)
+        return step, tuple(inputs)
+
+    def _note_data(self, stage: Stage, state: StageState, instruction: Instruction) -> None:
+        """What the services leave beside the RUN step that was just added."""
+        run = state.node
+        for number, it in enumerate(state.databases):
+            shown = title(f"{it.database.name}: data after {instruction.text}")
+            data = self._add(ServiceData(it.database.name), (run,), shown, stage, instruction.span)
+            state.databases[number] = it._replace(data=data)
+
+    def _database(self, stage: Stage, state: StageState, instruction: Instruction) -> None:
+        """DBASE: from here on each RUN has the server beside it."""
+        from boxwright.frontends.recipe import dbase
+
+        database = dbase.read_dbase(state, instruction)
+        server, config, data = self._server(database, stage, instruction)
+        state.databases.append(StageDatabase(database, server, config, data))
+        if not database.embedded:
+            state.history.append(Instructed(instruction.text, None))
+        else:
+            self._advance(stage, state, instruction, dbase.tools(), (server,))
+            self._advance(stage, state, instruction, dbase.install(self._outer_network()), ())
+
+    def _server(self, database: Database, stage: Stage, instruction: Instruction) -> tuple[int, ImageConfig, int]:
+        """A server's image, how it is run, and its first data; of the recipe that comes with the program."""
+        from boxwright.frontends.recipe import dbase
+
+        server, suite = dbase.server_of(database)
+        if (server.recipe, suite) not in self._servers:
+            text, file = self._resolver.recipe(server.recipe)
+            arguments = {"SUITE": suite}
+            options = RecipeOptions(
+                build_args=arguments, platform=self._options.platform, network=self._outer_network()
+            )
+            recipe = parse(text, file)
+            inner = GraphBuilder(find_stages(recipe, file, options), self._resolver, options)
+            inner._nodes, inner._outside = self._nodes, self._outside
+            end = inner._stage(0)
+            shown = f"DBASE {database.kind} {database.version}: data before the first step"
+            data = self._add(dbase.initial_data(database), (end.node,), shown, stage, instruction.span)
+            self._servers[server.recipe, suite] = end.node, end.image_config(), data
+        return self._servers[server.recipe, suite]
+
+    def _outer_network(self) -> str:
+        """The network for installing what the definition itself doesn't name."""
+        return "default" if self._options.network == "none" else self._options.network
+
+    def _embed(self, stage: Stage, state: StageState) -> None:
+        """Bring an embedded database's content into the tree, and have it started with the image."""
+        from boxwright.frontends.recipe import dbase
+
+        for it in state.databases:
+            if it.database.embedded:
+                span, name = stage.start.span, it.database.name
+                state.node = self._add(dbase.content(), (state.node, it.data), f"{name}: dump", stage, span)
+                state.node = self._add(dbase.load(), (state.node,), f"{name}: load the dump", stage, span)
+                state.history.append(Instructed(f"DBASE {it.database.kind} embedded: content", state.node))
+                state.config = dbase.started_inside(state.config, it.database)
+            names = {it.database.name}
+            kept = tuple(other for other in state.config.databases if other.name not in names)
+            state.config = state.config._replace(databases=(*kept, it.database))
 
     def _copy(self, stage: Stage, state: StageState, instruction: Instruction) -> None:
         """One step, or several where something is fetched: each of that has times and archives of its own kind."""
@@ -203,6 +290,19 @@ class GraphBuilder:
         if index is not None:
             return self._stage(index).node
         return self._outside_tree(stage, name, instruction)[0]
+
+
+def _carried(databases: Sequence[StageDatabase]) -> tuple[GraphDatabase, ...]:
+    """The databases whose content travels beside the image."""
+    if not databases:
+        return ()
+    from boxwright.frontends.recipe.dbase import DUMP, image_name
+
+    return tuple(
+        GraphDatabase(it.database, it.data, DUMP, it.server, it.config, image_name(it.database))
+        for it in databases
+        if not it.database.embedded
+    )
 
 
 def _redacted(text: str) -> str:

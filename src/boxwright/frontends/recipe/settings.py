@@ -39,13 +39,6 @@ def env(state: StageState, instruction: Instruction) -> None:
         state.set_env(name, value)
 
 
-def database(state: StageState, instruction: Instruction) -> None:
-    """DBASE, our own."""
-    from boxwright.frontends.recipe.dbase import dbase
-
-    dbase(state, instruction)
-
-
 def label(state: StageState, instruction: Instruction) -> None:
     """LABEL."""
     for name, value in _expanded_pairs(state, instruction):
@@ -156,7 +149,6 @@ def maintainer(state: StageState, instruction: Instruction) -> None:
 SETTINGS: Mapping[str, Setting] = {
     "ARG": arg,
     "CMD": cmd,
-    "DBASE": database,
     "ENTRYPOINT": entrypoint,
     "ENV": env,
     "EXPOSE": expose,

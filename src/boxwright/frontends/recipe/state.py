@@ -4,15 +4,25 @@ from __future__ import annotations
 
 import posixpath
 from collections import ChainMap
+from typing import NamedTuple
 
 from boxwright.frontends.recipe.scope import Scope
 from boxwright.frontends.recipe.words import expand, expand_words
 from boxwright.model.graph import Instructed
-from boxwright.model.image import ImageConfig
+from boxwright.model.image import Database, ImageConfig
 from boxwright.model.span import Span
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 DEFAULT_SHELL = ("/bin/sh", "-c")
+
+
+class StageDatabase(NamedTuple):
+    """A database of a stage: its server's image and how that is run, and the node of its data at this line."""
+
+    database: Database
+    server: int
+    config: ImageConfig
+    data: int
 
 
 class StageState:
@@ -25,6 +35,7 @@ class StageState:
         self.config = config._replace(env=(), labels=(), onbuild=(), exposed=(), published=(), volumes=())
         self.onbuild = config.onbuild
         self.history: list[Instructed] = []
+        self.databases: list[StageDatabase] = []
         self._env = dict(config.env)
         self._labels = dict(config.labels)
         # Dictionaries for their order; each instruction costs what it adds.
@@ -42,6 +53,7 @@ class StageState:
         """The state of a stage that starts from this one: it inherits the ARGs too."""
         child = StageState(self.image_config(), self.node, self.scope, dict(self._args), set(self._hidden))
         child.history = list(self.history)
+        child.databases = list(self.databases)
         return child
 
     def image_config(self) -> ImageConfig:

@@ -26,7 +26,9 @@ from boxwright.model.step import (
     MakeDirectory,
     RemoteSource,
     Run,
+    ServiceData,
     Source,
+    Step,
 )
 from boxwright.ports import ResolvedBase
 
@@ -45,6 +47,9 @@ class Bases:
     def base(self, name: str, platform: str, where: Span) -> ResolvedBase:
         config = BASES.get(name, ImageConfig(platform.split("/")[1]))
         return ResolvedBase(Base("registry", name, platform), config, name)
+
+    def recipe(self, name: str) -> tuple[str, str]:
+        return f"ARG SUITE=none\nFROM debian:$SUITE AS {name}\n", f"{name}/Recipe"
 
 
 def graph_of(text: str, file: str = "Dockerfile", **options: Any) -> Graph:
@@ -66,23 +71,27 @@ def shown_source(source: Source) -> str:
 
 
 def shown(node: Node) -> str:
-    inputs = f" @{' '.join(map(str, node.inputs))}" if node.inputs else ""
-    match node.step:
+    return shown_step(node.step) + (f" @{' '.join(map(str, node.inputs))}" if node.inputs else "")
+
+
+def shown_step(step: Step) -> str:
+    match step:
         case Base(name=name):
-            return f"base {name}{inputs}"
+            return f"base {name}"
         case Fetch(kind=kind, location=location, checksum=checksum, ref=ref, keep_git_dir=keep):
             words = [kind, location, *filter(None, (ref, checksum)), *(["keep"] if keep else [])]
-            return f"fetch {' '.join(words)}{inputs}"
-        case MakeDirectory(path=path):
-            return f"mkdir {path}{inputs}"
-        case Run(argv=argv, shell=shell):
-            is_shell = argv[: len(shell)] == shell
+            return f"fetch {' '.join(words)}"
+        case MakeDirectory(path=word) | ServiceData(name=word):
+            return f"{'mkdir' if isinstance(step, MakeDirectory) else 'data'} {word}"
+        case Run(argv=argv, shell=shell, services=services):
+            is_shell = bool(shell) and argv[: len(shell)] == shell
             words = [" ".join(shell), *argv[len(shell) :]] if is_shell else list(argv)
-            return f"run {'|'.join(words)}{inputs}"
+            beside = "".join(f" beside {it.name}:{it.port}@{it.position}" for it in services)
+            return f"run {'|'.join(words)}{beside}"
         case Copy(sources=sources, destination=destination):
-            return f"copy {' '.join(map(shown_source, sources))} -> {destination}{inputs}"
+            return f"copy {' '.join(map(shown_source, sources))} -> {destination}"
         case _:
-            return f"{type(node.step).__name__.lower()}{inputs}"
+            return type(step).__name__.lower()
 
 
 def shown_port(port: Port) -> str:

@@ -29,6 +29,9 @@ class NoBases:
     def base(self, name: str, platform: str, where: Span) -> ResolvedBase:
         raise AssertionError(name)
 
+    def recipe(self, name: str) -> tuple[str, str]:
+        raise AssertionError(name)
+
 
 def as_docker_shows(config: ImageConfig) -> dict[str, Any]:
     image = Image(ZERO, config, Snapshot(ZERO, (), Manifest(ZERO, ZERO), 0), 0, 0)
