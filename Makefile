@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-test demo check lint unit test integration conformance crash fuzz engines bench clean
+.PHONY: help setup setup-test demo check lint unit test integration conformance crash fuzz engines bench reproducible clean
 
 python := .venv/bin/python
 demo_port ?= 8080
@@ -49,6 +49,9 @@ engines: ## install and start the engines that the tests talk to
 
 bench: setup-test ## compare with docker's BuildKit and buildah; prints a table (BENCH="--runs 3 --only run-50")
 	@$(python) -m bench $(BENCH)
+
+reproducible: setup-test ## build every package of packages/ twice and compare (REPRODUCIBLE="--only libs/zlib --test")
+	@$(python) -m tests.reproducible $(REPRODUCIBLE)
 
 clean: ## remove the virtual environment and caches, not the store
 	@rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
