@@ -393,3 +393,16 @@ def test_packages_of_the_distribution(boxwright: Program, make: Make) -> None:
     assert boxwright("owns", "distribution", "/lib/x86_64-linux-gnu/libz.so.1").out.endswith(
         f": debian/zlib1g={versions['zlib1g']}\n"
     )
+
+
+def test_a_container_is_locked(boxwright: Program, make: Make, tmp_path: Path) -> None:
+    directory = make(HELLO)
+    boxwright("lock", directory, timeout=600)
+    lock = json.loads((directory / "boxwright.lock").read_text())
+    assert [base.split()[0] for base in lock["bases"]] == ["debian:bookworm"]
+    assert set(lock["packages"]) == {"hello-2.0", "libgreet-1.0"}
+    boxwright("build", directory, cwd=tmp_path / "out", timeout=600)
+    (directory / "pkgs/libgreet/pkg.yaml").write_text(
+        HELLO["pkgs/libgreet/pkg.yaml"].replace("packages: [gcc", "packages: [make, gcc")
+    )
+    assert "[lock.missing]" in boxwright("build", directory, cwd=tmp_path / "out", status=2).err

@@ -18,7 +18,15 @@ from boxwright.app.execution import execute_plan, history_name, step_records
 from boxwright.app.kinds import step_kinds
 from boxwright.app.moment import build_moment
 from boxwright.app.names import image_name
-from boxwright.app.packages import PackageRequest, definition_files, package_kinds, resolved_cache, resolver
+from boxwright.app.packagefiles import DefinitionFiles, stamp
+from boxwright.app.packages import (
+    PackageRequest,
+    definition_files,
+    note_definitions,
+    package_kinds,
+    resolved_cache,
+    resolver,
+)
 from boxwright.app.platforms import checked_platform
 from boxwright.app.request import BuildRequest
 from boxwright.app.sandboxes import LateSandbox
@@ -40,7 +48,6 @@ from boxwright.solver.planner import make_plan
 from boxwright.store.history import History
 from boxwright.store.images import Images
 from boxwright.store.packages import Packages
-from boxwright.store.provenance import Provenance
 from boxwright.store.store import Store
 
 ENDINGS = {"aci": ".aci", "oci": "", "lxc": "", "lxd": ".lxd.tar.gz", "rootfs": "", "squashfs": ".squashfs"}
@@ -52,6 +59,8 @@ class ContainerBuild(NamedTuple):
 
     container: ContainerGraph
     build: Build
+    packages: PackageGraph
+    files: DefinitionFiles
 
 
 class Packaged(NamedTuple):
@@ -78,7 +87,8 @@ def prepare_container(
     definitions = definition_files(packages_request, packages, environment, output)
     configuration = configuration_for(directory, environment)
     cache = resolved_cache(definitions, packages, platform, packages_request)
-    builder = PackageGraph(resolver(definitions, platform, cache), platform)
+    definitions.locking = packages_request.locking
+    builder = PackageGraph(resolver(definitions, platform, None if packages_request.locking else cache), platform)
     options = ContainerOptions(platform, request.build_args, request.labels)
     container = build_container(
         read_definition(file),
@@ -88,7 +98,8 @@ def prepare_container(
         BaseResolver(store, pull=request.pull, configured=configuration.bases),
         options,
     )
-    cache.save()
+    if not packages_request.locking:
+        cache.save()
     moment = build_moment(environment, {}, directory)
     contexts = LocalContexts(store, {"": directory}, file, moment.epoch)
     sandbox = LateSandbox(store.home.cache)
@@ -112,17 +123,16 @@ def prepare_container(
         or (request.no_cache and position in container.packages)
     )
     plan = make_plan(container.graph, keys, refuse=refuse | pull)
-    return ContainerBuild(
-        container,
-        Build(packages_request.file, container.graph, plan, keys, refuse | pull, sandbox, moment, contexts, mounts),
-    )
+    build = Build(packages_request.file, container.graph, plan, keys, refuse | pull, sandbox, moment, contexts, mounts)
+    return ContainerBuild(container, build, builder, definitions)
 
 
 def _compose_kinds(store: Store) -> Kinds:
+    from boxwright.app.inventory import Compositions
     from boxwright.app.owners import owners_of
     from boxwright.steps.compose import ComposeKind
 
-    return {Compose: ComposeKind(store, Provenance(store), lambda snapshot: owners_of(store, snapshot))}
+    return {Compose: ComposeKind(store, Compositions(store), lambda snapshot: owners_of(store, snapshot))}
 
 
 def execute_container(planned: ContainerBuild, request: BuildRequest, store: Store, emit: Emit) -> Image:
@@ -134,6 +144,7 @@ def execute_container(planned: ContainerBuild, request: BuildRequest, store: Sto
 
         require_bubblewrap()
     snapshot = execute_plan(build, request, store, emit)
+    note_definitions(build.graph, build.plan, build.keys, store)
     History(store).keep(history_name(build, request), step_records(build))
     if container.one_each:
         _keep_packages(planned, store)
@@ -188,8 +199,6 @@ def _file_name(container: ContainerGraph, wanted: ContainerImage, image: Image) 
 
 def _mark(image: Image, wanted: ContainerImage, path: str) -> str:
     """What was written where, and what it looks like on the disk; empty where nothing is there."""
-    from boxwright.app.packagefiles import stamp
-
     return f"{wanted.type} {image.identity} {stamp(path)}" if os.path.isfile(path) else ""
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from boxwright.app.owners import Installed, installed_packages, read_text
+from boxwright.model.digest import Digest
 from boxwright.model.image import Image, Snapshot
 from boxwright.model.tree import DIRECTORY, FILE
 from boxwright.store.packages import Packages
@@ -142,36 +143,59 @@ def _of_manager(installed: Installed, store: Store, snapshot: Snapshot) -> Compo
     )
 
 
-def _composed(item: Mapping[str, str], store: Store, snapshot: Snapshot) -> Component:
+def _composed(item: Mapping[str, Any], store: Store, snapshot: Snapshot) -> Component:
     """A package as composition remembers it, with what its own record says."""
     name = item["name"]
-    if name.startswith("debian/"):
+    if not item["about"]:
         package, _, version = name.removeprefix("debian/").partition("=")
         licence = debian_licence(read_text(store, snapshot, f"usr/share/doc/{package}/copyright") or "")
         source = f"the distribution's package, {item['key'] or 'of the toolchain'}"
         return Component(DEBIAN, name, package, version, licence=licence, source=source, reason=item["reason"])
-    found = Packages(store).by_key(item["key"])  # type: ignore[arg-type]
-    record = found.record if found else {}
-    sources = record.get("sources", [])
-    patches = tuple(
-        (source["files"][0][0], dict(source["options"]).get("reason", ""))
-        for source in sources
-        if source["kind"] == "patch"
-    )
-    origins = [_origin(source) for source in sources if source["kind"] not in {"patch", "install"}]
+    about = item["about"]
     return Component(
         BUILT,
         name,
-        record.get("package", name.rpartition("/")[2]),
-        record.get("version", ""),
-        record.get("platform", "/").partition("/")[2],
-        record.get("definition", ""),
-        record.get("license", ""),
-        ", ".join(origins),
-        patches,
+        about["package"],
+        about["version"],
+        about["architecture"],
+        about["identity"],
+        about["licence"],
+        about["source"],
+        tuple((patch, reason) for patch, reason in about["patches"]),
         item["reason"],
-        tuple(record.get("runtime", ())),
+        tuple(about["depends"]),
     )
+
+
+class Compositions:
+    """Remembers what is composed, with what the packages' own records say: these may be collected, an image stays."""
+
+    def __init__(self, store: Store) -> None:
+        self._packages = Packages(store)
+        self._provenance = Provenance(store)
+
+    def keep_composition(self, layer: str, record: Mapping[str, Any]) -> None:
+        """Remember which packages a layer was composed of."""
+        packages = [{**item, "about": self._about(item["key"])} for item in record["packages"]]
+        self._provenance.keep_composition(layer, {**record, "packages": packages})
+
+    def _about(self, key: str) -> dict[str, Any]:
+        found = self._packages.by_key(Digest(key))
+        if found is None:
+            return {}
+        record, sources = found.record, found.record["sources"]
+        patches = [source for source in sources if source["kind"] == "patch"]
+        origins = [_origin(source) for source in sources if source["kind"] not in {"patch", "install"}]
+        return {
+            "package": record["package"],
+            "version": record["version"],
+            "architecture": record["platform"].partition("/")[2],
+            "identity": record["definition"],
+            "licence": record["license"],
+            "source": ", ".join(origins),
+            "patches": [(patch["files"][0][0], dict(patch["options"]).get("reason", "")) for patch in patches],
+            "depends": record["runtime"],
+        }
 
 
 def _origin(source: Mapping[str, list[str]]) -> str:

@@ -186,8 +186,8 @@ class ComposeKind:
             return self._workspace.commit(key, start, draft, newest=control.epoch, difference=difference)
 
     def state(self, key: Digest, snapshot: Snapshot | None) -> Digest | None:
-        """The content: packages that turn out the same change nothing above them."""
-        return snapshot.manifest.content if snapshot else None
+        """The key: packages count by content in it, and an image must know which packages, by name, are in it."""
+        return key
 
 
 def user_fields(user: PackageUser) -> Value:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -22,6 +23,14 @@ class Maker(NamedTuple):
     kind: str
     title: str
     place: str
+
+
+def forget_layers(db: sqlite3.Connection, layers: Sequence[str]) -> None:
+    """Forget where layers come from that are no longer here."""
+    if db.execute("SELECT 1 FROM sqlite_master WHERE name='makers'").fetchone() is not None:
+        names = [(layer,) for layer in layers]
+        db.executemany("DELETE FROM makers WHERE layer=?", names)
+        db.executemany("DELETE FROM compositions WHERE layer=?", names)
 
 
 class Provenance:
