@@ -227,12 +227,13 @@ class ServiceHost(Protocol):
 
 
 class WriteRequest(NamedTuple):
-    """An output: `kind` of format, `destination` path, and what names it."""
+    """An output: `kind` of format, `destination` path, and what names it. `manifest` is that of an ACI."""
 
     kind: str
     destination: Path
     name: str
     options: Mapping[str, str] = MappingProxyType({})
+    manifest: str = ""
 
 
 class Workspace(Protocol):

@@ -79,14 +79,14 @@ def prepare(request: BuildRequest, store: Store, environment: Mapping[str, str])
     fetcher = BaseFetcher(store, mirror=request.mirror, mirrors=configuration.mirrors, environment=environment)
     kinds, mounts = step_kinds(request, store, graph, contexts, sandbox, moment, environment, fetcher)
     pull = _unpinned_bases(graph) if request.pull else frozenset()
-    keys = Keys(graph, kinds, _finder(store), pull)
+    keys = Keys(graph, kinds, finder(store), pull)
     refuse = pull | _again(graph, request)
     keep = [item.node for item in graph.history if item.node is not None] if request.layers else ()
     plan = make_plan(graph, keys, refuse=refuse, keep=keep)
     return Build(file, graph, plan, keys, refuse, sandbox, moment, contexts, mounts, unused)
 
 
-def _finder(store: Store) -> Callable[[Digest], Snapshot | None]:
+def finder(store: Store) -> Callable[[Digest], Snapshot | None]:
     """How snapshots are looked up: after a restart of the machine they are compared before they are trusted."""
     if not store.may_be_damaged():
         return store.snapshot

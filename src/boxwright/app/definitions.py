@@ -8,7 +8,8 @@ from boxwright.errors import DefinitionError, UsageError
 
 RECIPES = ("Recipe", "Dockerfile", "Containerfile")
 PACKAGE = "pkg.yaml"
-DEFINITIONS = (*RECIPES, PACKAGE)
+CONTAINER = "container.yaml"
+DEFINITIONS = (*RECIPES, PACKAGE, CONTAINER)
 
 
 def find_definition(directory: str, given: str | None, *, called: str = "") -> str:
@@ -61,6 +62,11 @@ def is_inside(directory: str, path: str) -> bool:
 def is_package(file: str) -> bool:
     """Whether a definition is a package's."""
     return os.path.basename(file) == PACKAGE
+
+
+def is_container(file: str) -> bool:
+    """Whether a definition is that of a container composed of packages."""
+    return os.path.basename(file) == CONTAINER
 
 
 def read_definition(file: str) -> str:

@@ -6,10 +6,11 @@ import os
 
 from boxwright.app.allowed import check_allowed
 from boxwright.app.build import Build
+from boxwright.app.makers import keep_makers
 from boxwright.app.privileges import ensure_privileges
 from boxwright.app.request import BuildRequest
 from boxwright.events import Message, Planned
-from boxwright.model.image import HistoryEntry, Image
+from boxwright.model.image import HistoryEntry, Image, Snapshot
 from boxwright.model.plan import Action
 from boxwright.model.step import Run
 from boxwright.ports import Emit
@@ -24,6 +25,18 @@ JOBS_PER_CPU = 8
 
 def execute(build: Build, request: BuildRequest, store: Store, emit: Emit) -> Image:
     """Run the plan and record the image."""
+    snapshot = execute_plan(build, request, store, emit)
+    History(store).keep(history_name(build, request), step_records(build))
+    config = build.graph.config
+    if config.databases:
+        from boxwright.app.databases import with_content
+
+        config = with_content(config, build.graph.databases, build.keys.snapshot, store)
+    return Images(store).keep(config, snapshot, request.tags)
+
+
+def execute_plan(build: Build, request: BuildRequest, store: Store, emit: Emit) -> Snapshot:
+    """Run the plan; returns the target's snapshot. Who made each layer is remembered."""
     check_allowed(build.graph, request.allowed)
     emit(Planned(build.plan))
     stages = {node.stage for node in build.graph.nodes}
@@ -36,7 +49,7 @@ def execute(build: Build, request: BuildRequest, store: Store, emit: Emit) -> Im
         ensure_privileges()
     _start_sandbox(build)
     jobs = request.jobs or (os.cpu_count() or 1) * JOBS_PER_CPU
-    conditions = Conditions(jobs, build.moment.epoch, request.keep_times, build.refuse)
+    conditions = Conditions(jobs, build.moment.epoch, request.keep_times, build.refuse, keep_going=request.keep_going)
     try:
         snapshot = Scheduler(build.graph, build.plan, build.keys, store, emit, conditions).run()
     except Failed as failure:
@@ -46,13 +59,8 @@ def execute(build: Build, request: BuildRequest, store: Store, emit: Emit) -> Im
     finally:
         build.sandbox.close()
         build.mounts.close()
-    History(store).keep(history_name(build, request), step_records(build))
-    config = build.graph.config
-    if config.databases:
-        from boxwright.app.databases import with_content
-
-        config = with_content(config, build.graph.databases, build.keys.snapshot, store)
-    return Images(store).keep(config, snapshot, request.tags)
+    keep_makers(build.graph, build.keys, snapshot, store)
+    return snapshot
 
 
 def _start_sandbox(build: Build) -> None:

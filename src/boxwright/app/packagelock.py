@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Mapping
 
+from boxwright.app.definitions import is_container
 from boxwright.app.packages import PackageBuild, PackageRequest, make_inputs, prepare_package
 from boxwright.errors import DefinitionError
 from boxwright.events import Event
@@ -47,9 +48,7 @@ def write_lock(request: PackageRequest, store: Store, environment: Mapping[str, 
 
     Bases are made where they are not here, since their content is what is pinned.
     """
-    build = prepare_package(
-        request._replace(locking=True, lock={}, locked=False, test=True), store, environment, _quiet
-    )
+    build = _prepared(request._replace(locking=True, lock={}, locked=False, test=True), store, environment)
     make_inputs(build, store, [n for n, node in enumerate(build.graph.nodes) if isinstance(node.step, Base)], _silent)
     data: dict[str, object] = {"format": FORMAT, **_pins(build, store)}
     path = lock_path(request.file)
@@ -59,6 +58,19 @@ def write_lock(request: PackageRequest, store: Store, environment: Mapping[str, 
         file.write("\n")
     os.rename(part, path)
     return path, data
+
+
+def _prepared(request: PackageRequest, store: Store, environment: Mapping[str, str]) -> PackageBuild:
+    """The build of a package, or of all packages of a container."""
+    if not is_container(request.file):
+        return prepare_package(request, store, environment, _quiet)
+    from boxwright.app.composition import prepare_container
+    from boxwright.app.request import BuildRequest
+
+    whole = BuildRequest(os.path.dirname(os.path.abspath(request.file)), platform=request.platform)
+    planned = prepare_container(whole, request, store, environment, _quiet)
+    build = planned.build
+    return PackageBuild(build.graph, planned.packages, -1, build.plan, build.keys, build.refuse, planned.files)
 
 
 def _pins(build: PackageBuild, store: Store) -> dict[str, dict[str, object]]:

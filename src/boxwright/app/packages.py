@@ -193,7 +193,7 @@ def execute_package(build: PackageBuild, request: PackageRequest, store: Store, 
             failure.error = unusable(store.home.root, failure.error)
         raise
     packages = Packages(store)
-    _note_definitions(build, packages, store)
+    note_definitions(build.graph, build.plan, build.keys, store)
     key = build.keys.of(build.package).key
     record = packages.by_key(key) if key else None
     if record is None:
@@ -201,12 +201,13 @@ def execute_package(build: PackageBuild, request: PackageRequest, store: Store, 
     return record
 
 
-def _note_definitions(build: PackageBuild, packages: Packages, store: Store) -> None:
+def note_definitions(graph: Graph, plan: Plan, keys: Keys, store: Store) -> None:
     """Where the same bytes stopped the rebuilding, a new definition key stands for a package that was there."""
+    packages = Packages(store)
     with store.index.writing():
-        for position, (node, decision) in enumerate(zip(build.graph.nodes, build.plan.decisions, strict=True)):
+        for position, (node, decision) in enumerate(zip(graph.nodes, plan.decisions, strict=True)):
             if isinstance(node.step, BuildPackage) and decision.action is Action.RUN:
-                definition, key = build.keys.definition(position), build.keys.of(position).key
+                definition, key = keys.definition(position), keys.of(position).key
                 if definition and key:
                     packages.note_definition(definition, key)
 

@@ -34,6 +34,7 @@ class BuildRequest(NamedTuple):
     pull: bool = False
     jobs: int = 0
     keep_times: bool = False
+    keep_going: bool = False
     validate: tuple[str, ...] = ()
     marked: bool = True
     layers: bool = False

@@ -1,4 +1,4 @@
-"""Build an image from a recipe (Recipe, Dockerfile, Containerfile), or a package (pkg.yaml)."""
+"""Build an image from a recipe (Recipe, Dockerfile) or packages (container.yaml), or one package (pkg.yaml)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from boxwright.app.build import Build, prepare
-from boxwright.app.definitions import find_definition, is_package
+from boxwright.app.definitions import find_definition, is_container, is_package
 from boxwright.app.execution import execute, layered
 from boxwright.app.names import image_name
 from boxwright.app.opening import open_store
@@ -97,12 +97,16 @@ def run(options: argparse.Namespace) -> int:
             from boxwright.cli.packagebuild import build_package
 
             return build_package(options, definition)
+        if is_container(definition):
+            from boxwright.cli.containerbuild import build_container
+
+            return build_container(options, definition)
     return _build_image(options)
 
 
 def _build_image(options: argparse.Namespace) -> int:
     started = time.monotonic()
-    request = _request(options)
+    request = request_of(options)
     if options.output or options.load:
         from boxwright.app.outputs import check_outputs
 
@@ -110,7 +114,7 @@ def _build_image(options: argparse.Namespace) -> int:
     with open_store(os.environ) as store:
         build = prepare(request, store, os.environ)
         if options.dry_run:
-            _print_plan(build)
+            print_plan(build)
             return 0
         display = display_for(options.progress, build.graph, quiet=options.quiet)
         emit, report = _reported(options.junit, build, display)
@@ -127,7 +131,7 @@ def _build_image(options: argparse.Namespace) -> int:
         delivered = _deliver(options, build, image, store)
         built = any(decision.action is Action.RUN for decision in build.plan.decisions)
     if built:
-        _keep_limit(build, store.home.root)
+        keep_limit(build, store.home.root)
         if not options.quiet and options.progress != "json":
             _note_warnings(request)
     if options.iidfile:
@@ -141,13 +145,14 @@ def _build_image(options: argparse.Namespace) -> int:
     if options.quiet:
         say(image.identity)
     elif options.progress != "json":
-        _summary(image, request.tags, time.monotonic() - started)
+        print_summary(image, request.tags, time.monotonic() - started)
     else:
         display.result(image, time.monotonic() - started)
     return 0
 
 
-def _request(options: argparse.Namespace) -> BuildRequest:
+def request_of(options: argparse.Namespace) -> BuildRequest:
+    """What the command line asks for."""
     if options.file == options.directory == "-":
         hint = "give the definition inside the tar, or the context as a directory"
         raise UsageError("usage.stdin", "standard input can't be both context and definition", hint=hint)
@@ -169,6 +174,7 @@ def _request(options: argparse.Namespace) -> BuildRequest:
         pull=options.pull,
         jobs=options.jobs,
         keep_times=options.timestamps == "keep",
+        keep_going=options.keep_going,
         validate=tuple(options.validate),
         marked=not options.no_validate,
         layers=options.layers,
@@ -179,7 +185,8 @@ def _request(options: argparse.Namespace) -> BuildRequest:
     )
 
 
-def _print_plan(build: Build) -> None:
+def print_plan(build: Build) -> None:
+    """What would be done."""
     for node, decision in zip(build.graph.nodes, build.plan.decisions, strict=True):
         shown = "CACHED" if decision.action in (Action.REUSE, Action.UNUSED) else decision.action.value.upper()
         key = short(decision.key) if decision.key else "-" * 12
@@ -207,7 +214,7 @@ def _deliver(options: argparse.Namespace, build: Build, image: Image, store: Sto
     return deliver(image, store, name, options.output, options.load, history=history)
 
 
-def _keep_limit(build: Build, root: str) -> None:
+def keep_limit(build: Build, root: str) -> None:
     """Collect what was not used for longest, where the store grew over its limit.
 
     `root` is the store's: a user who became root of a namespace would be taken for the system's.
@@ -232,6 +239,7 @@ def _note_warnings(request: BuildRequest) -> None:
         note(f"{count} warning{'s' if count > 1 else ''}: 'boxwright check' shows {'them' if count > 1 else 'it'}")
 
 
-def _summary(image: Image, tags: tuple[str, ...], seconds: float) -> None:
+def print_summary(image: Image, tags: tuple[str, ...], seconds: float) -> None:
+    """The image's names, identity and size."""
     names = ", ".join(tags) or "(no name)"
     say(f"{names}  {image.identity}  {human_size(image.size)}  {seconds:.2f} s")

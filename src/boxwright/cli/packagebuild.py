@@ -33,7 +33,7 @@ def build_package(options: argparse.Namespace, file: str) -> int:
             display.close()
             from boxwright.cli.packagefailure import explain_package
 
-            return explain_package(failure, build, display.tail)
+            return explain_package(failure, build.graph, display.tail)
         finally:
             display.close()
     if options.iidfile:

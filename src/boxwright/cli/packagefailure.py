@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from boxwright.app.packages import PackageBuild
 from boxwright.cli.console import complain, note
 from boxwright.errors import BoxwrightError, StepError
+from boxwright.model.graph import Graph
 from boxwright.model.step import BuildPackage
 from boxwright.solver.scheduler import Failed
 
 
-def explain_package(failure: Failed, build: PackageBuild, tail: Callable[[int], list[str]]) -> int:
+def explain_package(failure: Failed, graph: Graph, tail: Callable[[int], list[str]]) -> int:
     """Say what failed and how to look at it; returns the exit status."""
     error = failure.error
     if not isinstance(error, BoxwrightError):
         raise error
-    node = build.graph.nodes[failure.position]
+    node = graph.nodes[failure.position]
     error.where = error.where or node.span
     lines = tail(failure.position)
     note("")

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import os
 import sys
+from typing import NamedTuple
 
 from boxwright.app.packages import PackageBuild
 from boxwright.cli.progress import Display, JsonDisplay, PlainDisplay
 from boxwright.cli.steptext import clean
 from boxwright.events import Event, Message, Planned, StepFailed, StepFinished, StepStarted
 from boxwright.model.digest import hex_of
+from boxwright.model.graph import Graph
 from boxwright.model.plan import Action
 from boxwright.model.step import BuildPackage, TestPackage
+from boxwright.solver.keys import Keys
 
 WIDTH = 79
 
@@ -22,7 +25,15 @@ def package_display(mode: str, build: PackageBuild, *, quiet: bool) -> Display:
         return Display(build.graph)
     if mode == "json":
         return JsonDisplay(build.graph)
-    return Transcript(build, verbose=mode == "plain")
+    return Transcript(PackageNodes(build.graph, (build.package,), build.keys), verbose=mode == "plain")
+
+
+class PackageNodes(NamedTuple):
+    """What is shown: a graph, the nodes of the packages that were asked for, and their keys."""
+
+    graph: Graph
+    packages: tuple[int, ...]
+    keys: Keys
 
 
 def status_line(text: str, status: str) -> str:
@@ -33,9 +44,9 @@ def status_line(text: str, status: str) -> str:
 class Transcript(PlainDisplay):
     """The lines of each package together, in the order in which they began; `verbose`: also what the builds write."""
 
-    def __init__(self, build: PackageBuild, *, verbose: bool) -> None:
-        super().__init__(build.graph)
-        self._build = build
+    def __init__(self, nodes: PackageNodes, *, verbose: bool) -> None:
+        super().__init__(nodes.graph)
+        self._nodes = nodes
         self._verbose = verbose
         self._begun: list[int] = []
         self._last: dict[int, str] = {}
@@ -50,12 +61,10 @@ class Transcript(PlainDisplay):
         """One line or block for most events."""
         match event:
             case Planned(plan):
-                decision = plan.decisions[self._build.package]
-                if decision.action in (Action.REUSE, Action.UNUSED):
-                    self._put(
-                        *self._head(self._build.package), status_line("    Found HASH in the local store...", "OK")
-                    )
-            case StepStarted(position):
+                for package in self._nodes.packages:
+                    if plan.decisions[package].action in (Action.REUSE, Action.UNUSED):
+                        self._put(*self.head(package), status_line("    Found HASH in the local store...", "OK"))
+            case StepStarted(position) if self.is_shown(position):
                 self._begun.append(position)
                 self._advance()
             case StepFinished(position, _):
@@ -74,29 +83,39 @@ class Transcript(PlainDisplay):
                 if not self._begun:
                     return
                 self._open = self._begun.pop(0)
-                self._put(*self._head(self._open))
+                self._put(*self.head(self._open))
             if self._open not in self._last:
                 return
-            self._put(status_line(f"    {self._work(self._open)}...", self._last[self._open]))
+            self._put(status_line(f"    {self.work(self._open)}...", self._last[self._open]))
             self._open = -1
 
-    def _head(self, position: int) -> list[str]:
+    def is_shown(self, position: int) -> bool:
+        """Whether a step has a block of its own."""
+        return True
+
+    def head(self, position: int) -> list[str]:
+        """How a block begins."""
         node = self.graph.nodes[position]
         if isinstance(node.step, TestPackage):
             return [f"Testing package {clean(node.stage)} with its run-time closure."]
         if not isinstance(node.step, BuildPackage):
             return [f"Preparing {clean(node.title)}."]
-        place = os.path.dirname(node.span.file)
-        near = os.path.relpath(place)
-        shown = place if near.startswith("..") else f"./{near}"
-        definition = self._build.keys.definition(position)
+        shown = self.place(node.span.file)
+        definition = self._nodes.keys.definition(position)
         lines = [f"Processing package from '{clean(shown)}' for {node.step.platform}."]
         lines.append(f"    HASH: {hex_of(definition) if definition else 'decided when the toolchain is there'}")
         if position in self._begun or position == self._open:
             lines.append("    Can't find HASH in any known location...")
         return lines
 
-    def _work(self, position: int) -> str:
+    def place(self, file: str) -> str:
+        """Where a definition is."""
+        place = os.path.dirname(file)
+        near = os.path.relpath(place or ".")
+        return place if near.startswith("..") else f"./{near}"
+
+    def work(self, position: int) -> str:
+        """What is done in a block."""
         step = self.graph.nodes[position].step
         if isinstance(step, BuildPackage):
             return "Defaulting to local build"

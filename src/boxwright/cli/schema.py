@@ -9,15 +9,16 @@ from boxwright.cli.console import say
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """The options of `schema`."""
-    parser.add_argument("kind", choices=("package",), help="the kind of definition")
+    parser.add_argument("kind", choices=("package", "container"), help="the kind of definition")
 
 
 def run(options: argparse.Namespace) -> int:
     """Print it."""
     import json
 
-    from boxwright.frontends.package.schema import json_schema
+    from boxwright.frontends.container import schema as container
+    from boxwright.frontends.package import schema as package
 
-    schemas = {"package": json_schema}
+    schemas = {"package": package.json_schema, "container": container.json_schema}
     say(json.dumps(schemas[options.kind](), indent=2))
     return 0

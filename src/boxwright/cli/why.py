@@ -1,4 +1,4 @@
-"""Say for each step whether it would run, and which of its inputs changed since the last build."""
+"""Say for each step whether it would run and which of its inputs changed; or why something is in an image."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from boxwright.cli.console import say
 def configure(parser: argparse.ArgumentParser) -> None:
     """The options of `why`: those of `build` that count in keys."""
     add = parser.add_argument
-    add("directory", nargs="?", default=".", metavar="CONTEXT", help="the build context (default: .)")
+    add("directory", nargs="?", default=".", metavar="CONTEXT|IMAGE", help="the build context (default: .)")
+    add("thing", nargs="?", help="in an image: a library (libssl.so.3), a file, or a package")
     add("-f", "--file", help="the definition")
     add("--target", default="", help="the stage to build")
     add("--build-arg", action="append", default=[], metavar="NAME[=VALUE]")
@@ -25,7 +26,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Compare."""
+    """Compare, or look into an image."""
+    if options.thing is not None:
+        return _in_image(options)
     from boxwright.app.build import prepare
     from boxwright.app.opening import open_store
     from boxwright.app.reasons import reasons_of
@@ -60,4 +63,24 @@ def run(options: argparse.Namespace) -> int:
                 say(f"         {clean(text)}")
     cached = sum(not reason.runs for reason in reasons)
     say(f"{len(reasons) - cached} of {len(reasons)} steps would run")
+    return 0
+
+
+def _in_image(options: argparse.Namespace) -> int:
+    from boxwright.app.lookup import find_image
+    from boxwright.app.opening import open_store
+    from boxwright.app.whyfile import why_in_image
+    from boxwright.cli.steptext import clean
+
+    with open_store(os.environ) as store:
+        found = why_in_image(find_image(store, options.directory), store, options.thing)
+    if options.json:
+        import json
+
+        say(json.dumps([presence._asdict() for presence in found], indent=2))
+        return 0
+    for presence in found:
+        say(clean(presence.what))
+        for reason in presence.reasons:
+            say(f"    {clean(reason)}")
     return 0

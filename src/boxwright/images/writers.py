@@ -12,13 +12,20 @@ from boxwright.images.layer import Layer, Packing
 from boxwright.model.image import Image
 from boxwright.ports import TreeReader, WriteRequest
 
-KINDS = ("oci", "oci-archive", "docker-archive", "lxc", "lxd", "rootfs", "tar", "squashfs")
+KINDS = ("oci", "oci-archive", "docker-archive", "lxc", "lxd", "rootfs", "tar", "squashfs", "aci")
 """The kinds of `-o KIND:DEST` (docs/outputs.md)."""
 
 LAYERED = ("oci", "oci-archive", "docker-archive")
 """The kinds that can have a layer for each instruction."""
 
-_ARCHIVES = {"oci": "zstd", "oci-archive": "zstd", "docker-archive": "none", "lxd": "gzip", "squashfs": "zstd"}
+_ARCHIVES = {
+    "oci": "zstd",
+    "oci-archive": "zstd",
+    "docker-archive": "none",
+    "lxd": "gzip",
+    "squashfs": "zstd",
+    "aci": "gzip",
+}
 """The default compression of each. LXD reads zstd as well, but only where the program zstd is installed."""
 
 OPTIONS = ("compression", "level")
@@ -32,7 +39,7 @@ def check_kind(kind: str) -> None:
         raise UsageError("output.unknown-kind", f"{kind!r} is no kind of output", hint=hint)
 
 
-def write(
+def write(  # noqa: PLR0913 - each names one thing that a kind may want to know
     image: Image,
     reader: TreeReader,
     kind: str,
@@ -42,15 +49,21 @@ def write(
     compression: str | None = None,
     level: int | None = None,
     layers: Sequence[Layer] = (),
+    manifest: str = "",
 ) -> WrittenArtifact:
     """Write `image` as `kind` to `destination`, whole or not at all.
 
     `name` is what the image is called in formats that hold a name. `compression` (none, zstd, gzip, xz) and `level`
     where the kind leaves a choice; None is its default. `layers` is for the kinds in
-    LAYERED; without, the image is flat. Raises BoxwrightError (codes ``output.*``, ``store.*``).
+    LAYERED; without, the image is flat. `manifest` is that of an ACI, made from
+    the configuration where it is empty. Raises BoxwrightError (codes ``output.*``, ``store.*``).
     """
     check_kind(kind)
     _check_choice(kind, compression)
+    if kind == "aci":
+        from boxwright.images.aci import write_aci
+
+        return write_aci(image, reader, destination, name, Packing(compression or "gzip", level), manifest)
     if kind in _ARCHIVES:
         packing = Packing(compression or _ARCHIVES[kind], level)
         return _write_archive(image, reader, kind, destination, name, packing, layers)
@@ -123,4 +136,5 @@ def write_request(
         compression=request.options.get("compression"),
         level=None if text is None else int(text),
         layers=layers,
+        manifest=request.manifest,
     )

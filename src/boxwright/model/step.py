@@ -232,4 +232,34 @@ class TestPackage(NamedTuple):
     environment: tuple[tuple[str, str], ...] = ()
 
 
-Step: TypeAlias = Scratch | Base | Fetch | Run | Copy | MakeDirectory | BuildPackage | TestPackage | ServiceData
+class ComposedPackage(NamedTuple):
+    """A package as a container takes it. `name` is ``CATEGORY/NAME-VERSION`` or ``debian/NAME=VERSION``.
+
+    Of its `parts` (globs by name, the first that matches takes a file) only those in `wanted`, and what is in none, are
+    laid down. `replaces` names packages whose files it may take over, `base` for those of the state. `reason` says why
+    it is there, and is no part of a key.
+    """
+
+    name: str
+    parts: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    wanted: tuple[str, ...] = ()
+    replaces: tuple[str, ...] = ()
+    users: tuple[PackageUser, ...] = ()
+    reason: str = ""
+
+
+class Compose(NamedTuple):
+    """Lay packages into the state. Inputs of its node: the state, each of `packages`, then toolchains.
+
+    Shared libraries that nothing has are taken from the distribution's packages in the toolchains. With `overlay` the
+    result is the packages' own layers on top of each other, which takes an empty state and whole packages.
+    """
+
+    packages: tuple[ComposedPackage, ...]
+    users: tuple[PackageUser, ...] = ()
+    overlay: bool = False
+
+
+Step: TypeAlias = (
+    Scratch | Base | Fetch | Run | Copy | MakeDirectory | BuildPackage | TestPackage | Compose | ServiceData
+)

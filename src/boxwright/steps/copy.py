@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -18,7 +17,7 @@ from boxwright.ports import Contexts, Fields, StepControl, StepInputs, Workspace
 from boxwright.steps.expect import expect, parent_of
 from boxwright.steps.graft import Grafter, NeedsAll, Ownership, Write
 from boxwright.steps.owners import parse_owner
-from boxwright.steps.place import place_directories
+from boxwright.steps.place import place_directories, set_directory_times
 from boxwright.steps.selection import Origin, Selected, select
 from boxwright.steps.writing import write_files
 
@@ -180,7 +179,7 @@ class _Fill:
                 self._workspace, start, draft.upper, changes, self._new_directory()
             )
             write_files(self._workspace, draft.upper, _last_of_each(writes), self._control.cancelled)
-            _set_times(draft.upper, "", placed)
+            set_directory_times(draft.upper, "", placed)
             difference = Difference(placed, size=size)
             return self._workspace.commit(key, start, draft, newest=self._control.newest, difference=difference)
 
@@ -246,11 +245,3 @@ def _at(changes: Mapping[str, Change], path: str) -> Change | None:
 def _last_of_each(writes: Sequence[Write]) -> list[Write]:
     """Of several sources that land in one place, the last one."""
     return list({write.target: write for write in writes}.values())
-
-
-def _set_times(upper: str, prefix: str, changes: Mapping[str, Change]) -> None:
-    """Directories get their times back after their children were written."""
-    for name, change in changes.items():
-        if change.children is not None and change.entry is not None:
-            _set_times(upper, f"{prefix}/{name}", change.children)
-            os.utime(f"{upper}{prefix}/{name}", (change.entry.mtime, change.entry.mtime))

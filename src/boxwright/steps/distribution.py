@@ -78,6 +78,10 @@ class Distribution:
         """The package that has a file of this name, such as a soname."""
         return self._owners.get(file_name)
 
+    def files(self, package: str) -> tuple[str, ...]:
+        """The paths of a package."""
+        return self._files.get(package, ())
+
     def providers(self, wanted: Iterable[str], provided: frozenset[str]) -> tuple[str, ...]:
         """The packages that have the `wanted` libraries that are not `provided`, and what those need in turn."""
         found: dict[str, None] = {}

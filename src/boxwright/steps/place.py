@@ -49,3 +49,11 @@ def _place(
         placed[name] = Change(own, below, change.opaque)
         give_attributes(f"{upper}{path}", own)
     return placed
+
+
+def set_directory_times(upper: str, prefix: str, changes: Mapping[str, Change]) -> None:
+    """Directories get their times back after their children were written."""
+    for name, change in changes.items():
+        if change.children is not None and change.entry is not None:
+            set_directory_times(upper, f"{prefix}/{name}", change.children)
+            os.utime(f"{upper}{prefix}/{name}", (change.entry.mtime, change.entry.mtime))

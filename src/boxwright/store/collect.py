@@ -24,6 +24,7 @@ from boxwright.store.choose import Choice, Kept, choose
 from boxwright.store.layers import layer_name
 from boxwright.store.locks import hold, is_held
 from boxwright.store.measure import Account, beside_layers, usage_of
+from boxwright.store.provenance import forget_layers
 from boxwright.store.store import Store
 from boxwright.store.sweep import prune_rows, sweep_dumps, sweep_trees
 from boxwright.store.usage import alone, upkeep
@@ -159,6 +160,7 @@ def container_layers(containers: str) -> set[str]:
 def _forget(db: sqlite3.Connection, choice: Choice, known: dict[str, int]) -> None:
     db.executemany("DELETE FROM snapshots WHERE key=?", [(key,) for key in choice.keys])
     db.executemany("DELETE FROM layers WHERE id=?", [(known[name],) for name in choice.layers])
+    forget_layers(db, choice.layers)
 
 
 @contextmanager

@@ -59,6 +59,16 @@ Value: TypeAlias = Scalar | Sequence | Mapping
 
 def parse_document(text: str, file: str) -> Mapping:
     """The mapping that a definition is. Raises DefinitionError `package.yaml` or `package.type` with the place."""
+    value = parse_value(text, file)
+    if value is None:
+        return Mapping({}, Place(file, 1, 1), {})
+    if not isinstance(value, Mapping):
+        raise wrong("type", "a definition is a mapping of keys to values", value.place.span)
+    return value
+
+
+def parse_value(text: str, file: str) -> Value | None:
+    """Any document; None where there is nothing in it. Raises DefinitionError `package.yaml` with the place."""
     import yaml
 
     loader = getattr(yaml, "CBaseLoader", yaml.BaseLoader)
@@ -66,13 +76,7 @@ def parse_document(text: str, file: str) -> Mapping:
         node = yaml.compose(text, Loader=loader)
     except yaml.YAMLError as error:
         raise _syntax(error, file) from error
-    top = Place(file, 1, 1)
-    if node is None:
-        return Mapping({}, top, {})
-    value = _Reading(file).value(node)
-    if not isinstance(value, Mapping):
-        raise wrong("type", "a definition is a mapping of keys to values", value.place.span)
-    return value
+    return None if node is None else _Reading(file).value(node)
 
 
 def _syntax(error: yaml.YAMLError, file: str) -> Exception:

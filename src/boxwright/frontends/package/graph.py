@@ -61,13 +61,14 @@ class PackageGraph:
         resolved = self.resolved(position)
         if resolved is None or resolved.test is None:
             return position
-        needs = [self._add_requirement(need) for need in resolved.test_requirements]
+        needs = [self.add_requirement(need) for need in resolved.test_requirements]
         places = dict.fromkeys(place for one in (position, *needs) for place in self.closure(one))
         name = self._names[position]
         inputs = (*places, self._toolchain(resolved))
         return self.add_node(resolved.test, inputs, f"test {name}", name, Span(resolved.path, 1))
 
-    def _add_requirement(self, needed: Requirement) -> int:
+    def add_requirement(self, needed: Requirement) -> int:
+        """The position of what a definition or a container asks for."""
         if not needed.debian:
             return self.add(Found(needed.path, needed.version))
         self._contents[needed.debian] = needed.content

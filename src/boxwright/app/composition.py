@@ -1,0 +1,232 @@
+"""A build of a container that is composed of packages (container.yaml)."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from boxwright.app.bases import BaseFetcher, BaseResolver
+from boxwright.app.build import Build, finder
+from boxwright.app.configuration import configuration_for
+from boxwright.app.containerfiles import DirectoryFiles
+from boxwright.app.contexts import LocalContexts
+from boxwright.app.definitions import read_definition
+from boxwright.app.execution import execute_plan, history_name, step_records
+from boxwright.app.kinds import step_kinds
+from boxwright.app.moment import build_moment
+from boxwright.app.names import image_name
+from boxwright.app.packagefiles import DefinitionFiles, stamp
+from boxwright.app.packages import (
+    PackageRequest,
+    definition_files,
+    note_definitions,
+    package_kinds,
+    resolved_cache,
+    resolver,
+)
+from boxwright.app.platforms import checked_platform
+from boxwright.app.request import BuildRequest
+from boxwright.app.sandboxes import LateSandbox
+from boxwright.frontends.container.graph import (
+    ContainerGraph,
+    ContainerImage,
+    ContainerOptions,
+    build_container,
+    image_tag,
+)
+from boxwright.frontends.package.graph import PackageGraph
+from boxwright.model.digest import Digest
+from boxwright.model.image import Image, ImageConfig
+from boxwright.model.plan import Action
+from boxwright.model.step import Base, BuildPackage, Compose
+from boxwright.ports import Emit, WriteRequest
+from boxwright.solver.keys import Keys, Kinds
+from boxwright.solver.planner import make_plan
+from boxwright.store.history import History
+from boxwright.store.images import Images
+from boxwright.store.packages import Packages
+from boxwright.store.store import Store
+
+ENDINGS = {"aci": ".aci", "oci": "", "lxc": "", "lxd": ".lxd.tar.gz", "rootfs": "", "squashfs": ".squashfs"}
+"""Of the names that images are written under; those without are directories."""
+
+
+class ContainerBuild(NamedTuple):
+    """A container's build that is planned and can be run."""
+
+    container: ContainerGraph
+    build: Build
+    packages: PackageGraph
+    files: DefinitionFiles
+
+
+class Packaged(NamedTuple):
+    """An image of the definition: what it is, and where it is to be written (or was, where `done`)."""
+
+    image: Image
+    wanted: ContainerImage
+    path: str
+    done: bool
+
+
+def prepare_container(
+    request: BuildRequest,
+    packages_request: PackageRequest,
+    store: Store,
+    environment: Mapping[str, str],
+    output: Callable[[bytes], None],
+) -> ContainerBuild:
+    """Read the definition, make the graph and plan it."""
+    packages = Packages(store)
+    platform = checked_platform(request.platform)
+    file = os.path.abspath(packages_request.file)
+    directory = os.path.dirname(file)
+    definitions = definition_files(packages_request, packages, environment, output)
+    configuration = configuration_for(directory, environment)
+    cache = resolved_cache(definitions, packages, platform, packages_request)
+    definitions.locking = packages_request.locking
+    builder = PackageGraph(resolver(definitions, platform, None if packages_request.locking else cache), platform)
+    options = ContainerOptions(platform, request.build_args, request.labels)
+    container = build_container(
+        read_definition(file),
+        packages_request.file,
+        DirectoryFiles(directory, definitions),
+        builder,
+        BaseResolver(store, pull=request.pull, configured=configuration.bases),
+        options,
+    )
+    if not packages_request.locking:
+        cache.save()
+    moment = build_moment(environment, {}, directory)
+    contexts = LocalContexts(store, {"": directory}, file, moment.epoch)
+    sandbox = LateSandbox(store.home.cache)
+    fetcher = BaseFetcher(store, mirror=request.mirror, mirrors=configuration.mirrors, environment=environment)
+    recipe, mounts = step_kinds(request, store, container.graph, contexts, sandbox, moment, environment, fetcher)
+    kinds = {
+        **recipe,
+        **package_kinds(store, packages, request.mirror),
+        **_compose_kinds(store),
+    }
+    pull = frozenset(
+        position
+        for position, node in enumerate(container.graph.nodes)
+        if request.pull and node.stage == "container" and isinstance(node.step, Base) and node.step.pinned is None
+    )
+    keys = Keys(container.graph, kinds, finder(store), pull, packages.by_definition)
+    refuse = frozenset(
+        position
+        for position, node in enumerate(container.graph.nodes)
+        if (request.no_cache and not isinstance(node.step, Base | BuildPackage))
+        or (request.no_cache and position in container.packages)
+    )
+    plan = make_plan(container.graph, keys, refuse=refuse | pull)
+    build = Build(packages_request.file, container.graph, plan, keys, refuse | pull, sandbox, moment, contexts, mounts)
+    return ContainerBuild(container, build, builder, definitions)
+
+
+def _compose_kinds(store: Store) -> Kinds:
+    from boxwright.app.inventory import Compositions
+    from boxwright.app.owners import owners_of
+    from boxwright.steps.compose import ComposeKind
+
+    return {Compose: ComposeKind(store, Compositions(store), lambda snapshot: owners_of(store, snapshot))}
+
+
+def execute_container(planned: ContainerBuild, request: BuildRequest, store: Store, emit: Emit) -> Image:
+    """Run the plan and record the image, under its own name where none is given."""
+    build, container = planned.build, planned.container
+    decided = zip(build.graph.nodes, build.plan.decisions, strict=True)
+    if any(decision.action is Action.RUN and isinstance(node.step, BuildPackage) for node, decision in decided):
+        from boxwright.sandbox.bubblewrap import require_bubblewrap
+
+        require_bubblewrap()
+    snapshot = execute_plan(build, request, store, emit)
+    note_definitions(build.graph, build.plan, build.keys, store)
+    History(store).keep(history_name(build, request), step_records(build))
+    if container.one_each:
+        _keep_packages(planned, store)
+    return Images(store).keep(build.graph.config, snapshot, request.tags or (default_name(container),))
+
+
+def default_name(container: ContainerGraph) -> str:
+    """The image's name where the command line gives none."""
+    return image_name(image_tag(container))
+
+
+def _keep_packages(planned: ContainerBuild, store: Store) -> None:
+    """An image of each composed package, named ``CATEGORY/NAME:VERSION``."""
+    for position in planned.container.composed:
+        node = planned.build.graph.nodes[position]
+        snapshot = planned.build.keys.snapshot(position)
+        if snapshot is None:
+            continue
+        step = node.step
+        if isinstance(step, BuildPackage):
+            name = f"{step.category}/{step.name}".lstrip("/")
+            version, architecture = step.version, step.platform.split("/")[1]
+        else:
+            whole = step.name if isinstance(step, Base) else node.stage
+            name, _, version = f"debian/{whole}".partition("=")
+            architecture = planned.build.graph.config.architecture
+        tag = f"{re.sub(r'[^a-z0-9/._-]', '-', name)}:{re.sub(r'[^A-Za-z0-9_.-]', '-', version)}"
+        Images(store).keep(ImageConfig(architecture), snapshot, (image_name(tag),))
+
+
+def packagings(planned: ContainerBuild, image: Image, store: Store) -> list[Packaged]:
+    """What is to be written of the definition's images; what is there already is only looked at."""
+    found: list[Packaged] = []
+    container = planned.container
+    for number, wanted in enumerate(container.images):
+        own = image
+        if number:
+            own = Images(store).keep(wanted.config, image.snapshot, ())
+        if wanted.manifest:
+            keep_manifest(store, own.identity, wanted.manifest)
+        path = os.path.abspath(wanted.output or _file_name(container, wanted, image))
+        found.append(Packaged(own, wanted, path, _written(store, own, wanted, path)))
+    return found
+
+
+def _file_name(container: ContainerGraph, wanted: ContainerImage, image: Image) -> str:
+    """``NAME-VERSION-OS-ARCHITECTURE.aci`` (App Container Specification, "Image Discovery")."""
+    parts = (container.name, container.version, image.config.os, image.config.architecture)
+    stem = "-".join(re.sub(r"[^\w.+~-]", "-", part) for part in parts if part)
+    return f"{stem}{ENDINGS[wanted.type] or '.' + wanted.type}"
+
+
+def _mark(image: Image, wanted: ContainerImage, path: str) -> str:
+    """What was written where, and what it looks like on the disk; empty where nothing is there."""
+    return f"{wanted.type} {image.identity} {stamp(path)}" if os.path.isfile(path) else ""
+
+
+def _written(store: Store, image: Image, wanted: ContainerImage, path: str) -> bool:
+    mark = _mark(image, wanted, path)
+    return bool(mark) and Packages(store).pin(f"written {path}") == mark
+
+
+def write_packaged(packaged: Packaged, store: Store, name: str) -> None:
+    """Write an image where it goes."""
+    from boxwright.app.privileges import ensure_privileges
+    from boxwright.images.writers import write_request
+
+    ensure_privileges()
+    wanted = packaged.wanted
+    write_request(packaged.image, store, WriteRequest(wanted.type, Path(packaged.path), name, manifest=wanted.manifest))
+    mark = _mark(packaged.image, wanted, packaged.path)
+    if mark:
+        Packages(store).keep_pin(f"written {packaged.path}", mark)
+
+
+def keep_manifest(store: Store, identity: Digest, manifest: str) -> None:
+    """Remember an ACI's manifest with its image, for later exports."""
+    packages = Packages(store)
+    if packages.pin(f"aci {identity}") != manifest:
+        packages.keep_pin(f"aci {identity}", manifest)
+
+
+def names_for(tags: Sequence[str], container: ContainerGraph) -> str:
+    """What an image is called in formats that hold a name."""
+    return tags[0] if tags else default_name(container)

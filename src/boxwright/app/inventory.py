@@ -1,0 +1,214 @@
+"""What is inside an image: its packages, and for each file whose it is and which step wrote it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+from boxwright.app.owners import Installed, installed_packages, read_text
+from boxwright.model.digest import Digest
+from boxwright.model.image import Image, Snapshot
+from boxwright.model.tree import DIRECTORY, FILE
+from boxwright.store.packages import Packages
+from boxwright.store.provenance import Maker, Provenance
+from boxwright.store.store import Store
+
+BUILT, DEBIAN, ALPINE = "built", "deb", "apk"
+COMPOSITION = "composition"
+"""Who made what no package has: accounts, links beside /usr, ld.so.cache."""
+
+
+class Component(NamedTuple):
+    """A package in an image. `name` is whole; `identity` is what a built one's HASH is.
+
+    `source` says where it is from, `patches` are names with their reasons, `reason` why it is there, `depends` what it
+    needs by name; `files` and `size` are what the image has of it.
+    """
+
+    kind: str
+    name: str
+    package: str
+    version: str
+    architecture: str = ""
+    identity: str = ""
+    licence: str = ""
+    source: str = ""
+    patches: tuple[tuple[str, str], ...] = ()
+    reason: str = ""
+    depends: tuple[str, ...] = ()
+    files: int = 0
+    size: int = 0
+
+
+class Ownership(NamedTuple):
+    """Whose a file is: the package's whole name, `COMPOSITION`, or nothing; and the step that wrote it."""
+
+    package: str
+    maker: Maker | None
+    size: int
+
+
+class Inventory(NamedTuple):
+    """`files` by path: everything in the image but directories."""
+
+    components: tuple[Component, ...]
+    files: Mapping[str, Ownership]
+
+    def unowned(self) -> list[str]:
+        """Files that no package has and no step made: those that came with a base."""
+        return [
+            path
+            for path, owner in self.files.items()
+            if not owner.package and (owner.maker is None or owner.maker.kind == "Base")
+        ]
+
+    def by_steps(self) -> dict[Maker, list[str]]:
+        """Files that no package has, by the step that made them."""
+        found: dict[Maker, list[str]] = {}
+        for path, owner in self.files.items():
+            if not owner.package and owner.maker is not None and owner.maker.kind != "Base":
+                found.setdefault(owner.maker, []).append(path)
+        return found
+
+
+def inventory_of(image: Image, store: Store) -> Inventory:
+    """Look through an image."""
+    snapshot = image.snapshot
+    provenance = Provenance(store)
+    makers = {layer: provenance.maker(layer) for layer in snapshot.layers}
+    owners: dict[str, str] = {}
+    components: dict[str, Component] = {}
+    for installed in installed_packages(store, snapshot):
+        component = _of_manager(installed, store, snapshot)
+        components[component.name] = component
+        owners.update(dict.fromkeys(installed.paths, component.name))
+    for layer in reversed(snapshot.layers):
+        record = provenance.composition(layer)
+        if record is None:
+            continue
+        named = [_composed(item, store, snapshot) for item in record["packages"]]
+        components.update({component.name: component for component in named})
+        for number, paths in record["paths"].items():
+            owners.update(dict.fromkeys(paths, named[int(number)].name if int(number) >= 0 else COMPOSITION))
+    files = _files(store, snapshot, owners, makers)
+    return Inventory(_counted(components.values(), files), files)
+
+
+def _files(
+    store: Store, snapshot: Snapshot, owners: Mapping[str, str], makers: Mapping[str, Maker | None]
+) -> dict[str, Ownership]:
+    """Each file with its owner, and the step of the layer in which it lies."""
+    start = len(store.home.layers) + 1
+    found: dict[str, Ownership] = {}
+    for file in store.walk(snapshot):
+        if file.entry.kind == DIRECTORY:
+            continue
+        physical = file.physical or store.physical(snapshot, file.path) or ""
+        maker = makers.get(physical[start:].partition("/")[0])
+        package = owners.get(file.path, "")
+        if package == COMPOSITION and (maker is None or maker.kind != "Compose"):
+            package = ""
+        found[file.path] = Ownership(package, maker, file.entry.size if file.entry.kind == FILE else 0)
+    return found
+
+
+def _counted(components: Iterable[Component], files: Mapping[str, Ownership]) -> tuple[Component, ...]:
+    counts: dict[str, list[int]] = {}
+    for owner in files.values():
+        if owner.package:
+            count = counts.setdefault(owner.package, [0, 0])
+            count[0] += 1
+            count[1] += owner.size
+    return tuple(
+        component._replace(files=counts.get(component.name, (0, 0))[0], size=counts.get(component.name, (0, 0))[1])
+        for component in sorted(components)
+    )
+
+
+def _of_manager(installed: Installed, store: Store, snapshot: Snapshot) -> Component:
+    family = "debian" if installed.kind == DEBIAN else "alpine"
+    licence = installed.licence
+    if installed.kind == DEBIAN:
+        licence = debian_licence(read_text(store, snapshot, f"usr/share/doc/{installed.name}/copyright") or "")
+    return Component(
+        installed.kind,
+        f"{family}/{installed.name}={installed.version}",
+        installed.name,
+        installed.version,
+        installed.architecture,
+        licence=licence,
+        source=installed.source,
+        depends=installed.depends,
+    )
+
+
+def _composed(item: Mapping[str, Any], store: Store, snapshot: Snapshot) -> Component:
+    """A package as composition remembers it, with what its own record says."""
+    name = item["name"]
+    if not item["about"]:
+        package, _, version = name.removeprefix("debian/").partition("=")
+        licence = debian_licence(read_text(store, snapshot, f"usr/share/doc/{package}/copyright") or "")
+        source = f"the distribution's package, {item['key'] or 'of the toolchain'}"
+        return Component(DEBIAN, name, package, version, licence=licence, source=source, reason=item["reason"])
+    about = item["about"]
+    return Component(
+        BUILT,
+        name,
+        about["package"],
+        about["version"],
+        about["architecture"],
+        about["identity"],
+        about["licence"],
+        about["source"],
+        tuple((patch, reason) for patch, reason in about["patches"]),
+        item["reason"],
+        tuple(about["depends"]),
+    )
+
+
+class Compositions:
+    """Remembers what is composed, with what the packages' own records say: these may be collected, an image stays."""
+
+    def __init__(self, store: Store) -> None:
+        self._packages = Packages(store)
+        self._provenance = Provenance(store)
+
+    def keep_composition(self, layer: str, record: Mapping[str, Any]) -> None:
+        """Remember which packages a layer was composed of."""
+        packages = [{**item, "about": self._about(item["key"])} for item in record["packages"]]
+        self._provenance.keep_composition(layer, {**record, "packages": packages})
+
+    def _about(self, key: str) -> dict[str, Any]:
+        found = self._packages.by_key(Digest(key))
+        if found is None:
+            return {}
+        record, sources = found.record, found.record["sources"]
+        patches = [source for source in sources if source["kind"] == "patch"]
+        origins = [_origin(source) for source in sources if source["kind"] not in {"patch", "install"}]
+        return {
+            "package": record["package"],
+            "version": record["version"],
+            "architecture": record["platform"].partition("/")[2],
+            "identity": record["definition"],
+            "licence": record["license"],
+            "source": ", ".join(origins),
+            "patches": [(patch["files"][0][0], dict(patch["options"]).get("reason", "")) for patch in patches],
+            "depends": record["runtime"],
+        }
+
+
+def _origin(source: Mapping[str, list[str]]) -> str:
+    """Where a source is from: its first address, else its name."""
+    return source["origins"][0] if source["origins"] else source["files"][0][0]
+
+
+def debian_licence(copyright_text: str) -> str:
+    """The short name of what most of a package is under, where its copyright file can be read by machines (DEP 5)."""
+    if not copyright_text.startswith("Format:"):
+        return ""
+    for paragraph in copyright_text.split("\n\n"):
+        if re.search(r"^Files:\s*\*\s*$", paragraph, re.MULTILINE):
+            found = re.search(r"^License:[ \t]*(\S.*)$", paragraph, re.MULTILINE)
+            return found[1].strip() if found else ""
+    return ""

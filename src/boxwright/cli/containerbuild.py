@@ -1,0 +1,103 @@
+"""The part of `build` that builds containers composed of packages."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import time
+from collections.abc import Callable
+
+from boxwright.app.composition import (
+    ContainerBuild,
+    execute_container,
+    names_for,
+    packagings,
+    prepare_container,
+    write_packaged,
+)
+from boxwright.app.opening import open_store
+from boxwright.cli.build import keep_limit, print_plan, print_summary, request_of
+from boxwright.cli.console import say
+from boxwright.cli.containerprogress import container_display, packaging_line
+from boxwright.cli.packagebuild import request_of as package_request_of
+from boxwright.cli.packagebuild import write_error
+from boxwright.model.image import Image
+from boxwright.model.plan import Action
+from boxwright.solver.scheduler import Failed
+from boxwright.store.store import Store
+
+
+def build_container(options: argparse.Namespace, file: str) -> int:
+    """Build the container that `file` defines."""
+    started = time.monotonic()
+    if options.output or options.load:
+        from boxwright.app.outputs import check_outputs
+
+        check_outputs(options.output, options.load)
+    request = request_of(options)
+    with open_store(os.environ) as store:
+        planned = prepare_container(request, package_request_of(options, file), store, os.environ, write_error)
+        if options.dry_run:
+            print_plan(planned.build)
+            return 0
+        display = container_display(
+            options.progress, planned, os.path.dirname(os.path.abspath(file)), quiet=options.quiet
+        )
+        try:
+            image = execute_container(planned, request, store, display.emit)
+        except Failed as failure:
+            display.close()
+            return _explain(failure, planned, store, options, display.tail)
+        finally:
+            display.close()
+        _deliver(options, planned, image, store)
+        built = any(decision.action is Action.RUN for decision in planned.build.plan.decisions)
+    if built:
+        keep_limit(planned.build, store.home.root)
+    if options.iidfile:
+        with open(options.iidfile, "w", encoding="ascii") as out:
+            out.write(image.identity)
+    if options.quiet:
+        say(image.identity)
+    elif options.progress == "json":
+        display.result(image, time.monotonic() - started)
+    else:
+        print_summary(image, request.tags or (names_for((), planned.container),), time.monotonic() - started)
+    return 0
+
+
+def _deliver(options: argparse.Namespace, planned: ContainerBuild, image: Image, store: Store) -> None:
+    """Write what the command line asks for; without it, what the definition does."""
+    request = request_of(options)
+    name = names_for(request.tags, planned.container)
+    shown = not options.quiet and options.progress != "json"
+    wanted = packagings(planned, image, store)
+    if options.output or options.load:
+        from boxwright.app.outputs import deliver
+
+        for delivered in deliver(image, store, name, options.output, options.load):
+            if shown:
+                packaging_line(planned.container.title, delivered.kind, "OK")
+        return
+    for packaged in wanted:
+        if not packaged.done:
+            write_packaged(packaged, store, name)
+        if shown:
+            packaging_line(planned.container.title, packaged.wanted.type, "OK")
+
+
+def _explain(
+    failure: Failed,
+    planned: ContainerBuild,
+    store: Store,
+    options: argparse.Namespace,
+    tail: Callable[[int], list[str]],
+) -> int:
+    from boxwright.cli.failure import explain_failure
+    from boxwright.cli.packagefailure import explain_package
+    from boxwright.model.step import BuildPackage, TestPackage
+
+    node = planned.build.graph.nodes[failure.position]
+    if isinstance(node.step, BuildPackage | TestPackage):
+        return explain_package(failure, planned.build.graph, tail)
+    return explain_failure(failure, planned.build, store, debug=options.debug, tail=tail)

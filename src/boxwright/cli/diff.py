@@ -1,0 +1,60 @@
+"""Say what is different between two images: packages, files, configuration, sizes."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from typing import TYPE_CHECKING
+
+from boxwright.cli.console import human_size, say
+
+if TYPE_CHECKING:
+    from boxwright.app.comparison import Comparison
+
+SIGNS = {"added": "+", "removed": "-", "changed": "~"}
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """The options of `diff`."""
+    parser.add_argument("before", metavar="A", help="an image's name, or the beginning of its digest")
+    parser.add_argument("after", metavar="B", help="likewise")
+    parser.add_argument("--json", action="store_true", help="print a JSON object")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Print it; the exit status is 0 also where there are differences."""
+    from boxwright.app.comparison import compare
+    from boxwright.app.lookup import find_image
+    from boxwright.app.opening import open_store
+
+    with open_store(os.environ) as store:
+        found = compare(find_image(store, options.before), find_image(store, options.after), store)
+    if options.json:
+        import json
+
+        data = {
+            "packages": [change._asdict() for change in found.packages],
+            "files": [change._asdict() for change in found.files],
+            "configuration": {name: [before, after] for name, before, after in found.configuration},
+            "sizes": found.sizes,
+        }
+        say(json.dumps(data, indent=2))
+        return 0
+    _print(found)
+    return 0
+
+
+def _print(found: Comparison) -> None:
+    from boxwright.cli.steptext import clean
+
+    for package in found.packages:
+        sign = "+" if not package.before else "-" if not package.after else "~"
+        said = " -> ".join(filter(None, (package.before, package.after)))
+        say(f"{sign} package {clean(package.name)} {clean(said)}")
+    for file in found.files:
+        words = ", ".join(file.what)
+        grown = f" ({'+' if file.size > 0 else '-'}{human_size(abs(file.size))})" if file.size else ""
+        say(f"{SIGNS[file.kind]} /{clean(file.path)}{': ' + words if words else ''}{grown}")
+    for name, before, after in found.configuration:
+        say(f"~ configuration {name}: {clean(repr(before))} -> {clean(repr(after))}")
+    say(f"size {human_size(found.sizes[0])} -> {human_size(found.sizes[1])}")

@@ -1,0 +1,316 @@
+"""A container definition's tasks become nodes: packages are composed, files copied, commands run, in order."""
+
+from __future__ import annotations
+
+import os
+import posixpath
+import re
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import NamedTuple
+
+from boxwright.frontends.container.content import aci_config, oci_config
+from boxwright.frontends.container.problem import of_containers, wrong
+from boxwright.frontends.container.schema import ImageTask, PackageTask, RunTask, SyncTask, UserTask
+from boxwright.frontends.container.sync import sync_steps
+from boxwright.frontends.container.tasks import Placed, Tasks, read_tasks
+from boxwright.frontends.container.wanted import ContainerFiles
+from boxwright.frontends.package.convert import key_place, place_of
+from boxwright.frontends.package.graph import PackageGraph
+from boxwright.frontends.package.problem import nearest
+from boxwright.frontends.package.wanted import Found, Requirement
+from boxwright.model.graph import Graph
+from boxwright.model.image import ImageConfig
+from boxwright.model.span import Span
+from boxwright.model.step import BuildPackage, Compose, ComposedPackage, PackageUser, Run, Scratch, Step
+from boxwright.ports import Resolver
+
+DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+STAGE = "container"
+ONE_EACH = "one-per-container"
+STANDARD_PARTS = ("dev", "doc", "dbg")
+
+
+class ContainerOptions(NamedTuple):
+    """What the command line says. `variables` win over those of the file."""
+
+    platform: str
+    variables: Mapping[str, str] = MappingProxyType({})
+    labels: tuple[tuple[str, str], ...] = ()
+
+
+class ContainerImage(NamedTuple):
+    """An image that the definition asks for. `manifest` is that of an ACI; `output` where it goes, empty: by name."""
+
+    type: str
+    config: ImageConfig
+    manifest: str
+    output: str
+    where: Span
+
+
+class ContainerGraph(NamedTuple):
+    """The graph of a container. `packages` are the nodes that its tasks name, `composed` all that are in it.
+
+    `title` is ``AUTHOR/NAME-VERSION``. With `one_each` every composed package becomes an image of its own.
+    """
+
+    graph: Graph
+    packages: tuple[int, ...]
+    composed: tuple[int, ...]
+    images: tuple[ContainerImage, ...]
+    author: str
+    name: str
+    version: str
+    one_each: bool
+
+    @property
+    def title(self) -> str:
+        """As the transcript names it."""
+        text = f"{self.name}-{self.version}" if self.version else self.name
+        return f"{self.author}/{text}" if self.author else text
+
+
+def build_container(
+    text: str, file: str, files: ContainerFiles, packages: PackageGraph, resolver: Resolver, options: ContainerOptions
+) -> ContainerGraph:
+    """The graph of a definition. Raises DefinitionError with the place of what is wrong."""
+    read = read_tasks(text, file, options.variables)
+    with of_containers():
+        return _Builder(file, files, packages, resolver, options).build(read)
+
+
+class _Builder:
+    """One definition being turned into nodes."""
+
+    def __init__(
+        self,
+        file: str,
+        files: ContainerFiles,
+        packages: PackageGraph,
+        resolver: Resolver,
+        options: ContainerOptions,
+    ) -> None:
+        self._file = file
+        self._files = files
+        self._packages = packages
+        self._resolver = resolver
+        self._options = options
+        self._one_each = False
+        self._config = ImageConfig(options.platform.split("/")[1], env=(("PATH", DEFAULT_PATH),))
+        self._state = -1
+        self._scratch = True
+        self._asked: list[int] = []
+        self._composed: dict[int, None] = {}
+        self._pending: dict[int, ComposedPackage] = {}
+        self._users: list[PackageUser] = []
+        self._pending_at = Span(file, 1)
+        self._images: list[tuple[Placed, ImageConfig]] = []
+
+    def build(self, read: Tasks) -> ContainerGraph:
+        self._one_each = any(task.content == ONE_EACH for task in read.tasks if task.key == "package")
+        for number, task in enumerate(read.tasks):
+            if task.key == "base":
+                self._base(task, first=number == 0)
+            elif task.key == "package":
+                self._package(task)
+            elif task.key == "sync":
+                self._sync(task)
+            elif task.key == "run":
+                self._run(task)
+            elif task.key == "user":
+                self._user(task)
+            else:
+                self._images.append((task, self._config))
+        self._flush()
+        self._start()
+        names = {key: _text(read.variables.variables.get(key, "")) for key in ("author", "name", "version")}
+        directory = os.path.basename(os.path.dirname(os.path.abspath(self._file)))
+        labels = tuple(sorted({**dict(self._config.labels), **dict(self._options.labels)}.items()))
+        self._config = self._config._replace(labels=labels, author=self._config.author or names["author"])
+        images = tuple(self._image(task) for task, _ in self._images)
+        config = images[0].config if images else self._config
+        return ContainerGraph(
+            self._packages.graph(self._state, config),
+            tuple(self._asked),
+            tuple(self._composed),
+            images,
+            names["author"],
+            names["name"] or directory,
+            names["version"],
+            self._one_each,
+        )
+
+    def _base(self, task: Placed, *, first: bool) -> None:
+        if not first:
+            raise wrong("base", "`base` is the first task: everything else is laid on it", task.where)
+        name = str(task.content)
+        if name == "scratch":
+            return
+        resolved = self._resolver.base(name, self._options.platform, task.where)
+        self._state = self._packages.add_node(resolved.step, (), f"base {name} ({resolved.shown})", STAGE, task.where)
+        self._scratch = False
+        path = dict(resolved.config.env).get("PATH", DEFAULT_PATH)
+        env = tuple({"PATH": path, **dict(resolved.config.env)}.items())
+        self._config = resolved.config._replace(env=env, onbuild=())
+
+    def _start(self) -> int:
+        """The state that the next task starts from."""
+        if self._state < 0:
+            self._state = self._packages.add_node(Scratch(), (), "scratch", STAGE, Span(self._file, 1))
+        return self._state
+
+    def _add(self, step: Step, title: str, where: Span, *inputs: int) -> None:
+        self._state = self._packages.add_node(step, (self._start(), *inputs), title, STAGE, where)
+
+    def _package(self, task: Placed) -> None:
+        if not isinstance(task.content, PackageTask):
+            return
+        position = self._found(task.content, task)
+        parts = self._wanted_parts(task.content, position, task)
+        self._asked.append(position)
+        if not self._pending and not self._users:
+            self._pending_at = task.where
+        for place in self._packages.closure(position):
+            own = place == position
+            known = self._pending.get(place)
+            if place in self._composed and known is None:
+                continue
+            package = self._as_composed(place, own=own, asked_by=position)
+            if own:
+                package = package._replace(wanted=parts, replaces=package.replaces + task.content.replaces)
+            if known is None or own:
+                self._pending[place] = package
+            self._composed[place] = None
+
+    def _as_composed(self, place: int, *, own: bool, asked_by: int) -> ComposedPackage:
+        name = self._packages.name(place)
+        reason = "container.yaml names it" if own else f"{self._packages.name(asked_by)} needs it when it runs"
+        step = self._packages.nodes[place].step
+        if not isinstance(step, BuildPackage):
+            return ComposedPackage(name, reason=reason)
+        return ComposedPackage(name, step.parts, (), step.replaces, step.users, reason)
+
+    def _found(self, content: PackageTask, task: Placed) -> int:
+        if content.type == "debian":
+            return self._debian(content, task)
+        where = place_of(task.value, "path").span
+        if not content.path:
+            raise wrong("missing-key", f"`path` is missing: a package of type {content.type} has one", where)
+        if content.type == "embedded":
+            reference = content.path if content.path.startswith(("./", "../")) else f"./{content.path}"
+        else:
+            reference = content.path
+            if reference.startswith((".", "/")):
+                hint = "a path beside this file is of type embedded"
+                raise wrong("value", f"{reference!r} is no name in a package tree", where, hint=hint)
+        found = self._files.find(reference, self._file, where)
+        if content.version:
+            found = Found(found.path, content.version)
+        return self._packages.add(found)
+
+    def _debian(self, content: PackageTask, task: Placed) -> int:
+        name, _, version = (content.name or content.path).removeprefix("debian/").partition("=")
+        where = place_of(task.value, "name").span
+        version = content.version or version
+        if not name or not version:
+            hint = "such as {type: debian, name: libssl3, version: 3.0.17-1~deb12u2}"
+            raise wrong(
+                "missing-key", "a package of the distribution has a `name` and an exact `version`", where, hint=hint
+            )
+        exact = f"{name}={version}"
+        content_digest = self._files.debian_package(exact, where)
+        return self._packages.add_requirement(
+            Requirement("", "", exact, runtime=True, line=where.line, column=where.column, content=content_digest)
+        )
+
+    def _wanted_parts(self, content: PackageTask, position: int, task: Placed) -> tuple[str, ...]:
+        step = self._packages.nodes[position].step
+        known = [name for name, _ in step.parts] if isinstance(step, BuildPackage) else []
+        for number, name in enumerate(content.parts):
+            if name not in known:
+                where = place_of(task.value, "parts", number).span
+                raise wrong("unknown-part", f"there is no part {name!r}", where, hint=nearest(name, known))
+        own = tuple(name for name in known if name not in STANDARD_PARTS)
+        return content.parts or own
+
+    def _flush(self) -> None:
+        """Compose the packages and users that were gathered."""
+        if not self._pending and not self._users:
+            return
+        places = tuple(self._pending)
+        toolchains = dict.fromkeys(
+            self._packages.nodes[place].inputs[0]
+            for place in places
+            if isinstance(self._packages.nodes[place].step, BuildPackage)
+        )
+        overlay = self._one_each and self._scratch and self._state < 0
+        step = Compose(tuple(self._pending.values()), tuple(self._users), overlay)
+        names = ", ".join(package.name for package in step.packages[:3])
+        more = f" and {len(places) - 3} more" if len(places) > 3 else ""
+        title = f"compose {names}{more}" if places else f"users {', '.join(user.name for user in self._users)}"
+        self._add(step, title, self._pending_at, *places, *toolchains)
+        self._pending, self._users = {}, []
+
+    def _sync(self, task: Placed) -> None:
+        self._flush()
+        content = task.content
+        assert isinstance(content, SyncTask)  # noqa: S101 - the schema says so
+        for step in sync_steps(content, task, self._files):
+            self._add(step, f"sync {content.src} {content.dest}", task.where)
+
+    def _run(self, task: Placed) -> None:
+        self._flush()
+        content = task.content
+        run = RunTask(command=content) if isinstance(content, str) else content
+        assert isinstance(run, RunTask)  # noqa: S101 - the schema says so
+        argv = ("/bin/sh", "-c", run.command) if isinstance(run.command, str) else run.command
+        env = tuple({**dict(self._config.env), **run.environment}.items())
+        step = Run(argv, env, run.directory, run.user or self._config.user, run.network)
+        shown = run.command if isinstance(run.command, str) else " ".join(run.command)
+        self._add(step, f"run {shown}", task.where)
+
+    def _user(self, task: Placed) -> None:
+        content = task.content
+        if isinstance(content, str):
+            self._flush()
+            self._config = self._config._replace(user=content)
+            return
+        assert isinstance(content, UserTask)  # noqa: S101 - the schema says so
+        if not self._pending and not self._users:
+            self._pending_at = task.where
+        group = content.group or content.name
+        gid = content.uid if content.gid is None else content.gid
+        self._users.append(PackageUser(content.name, content.uid, gid, group, content.home, content.shell))
+
+    def _image(self, task: Placed) -> ContainerImage:
+        content = task.content
+        assert isinstance(content, ImageTask)  # noqa: S101 - the schema says so
+        where = place_of(task.value, "content").span
+        config, manifest = self._config, ""
+        if content.type == "aci":
+            if not content.content:
+                where = key_place(task.value, "type").span
+                raise wrong("missing-key", "an image of type aci has its manifest as `content`", where)
+            config, manifest = aci_config(content.content, config, where)
+        elif content.content:
+            config = oci_config(content.content, config, where)
+        output = content.output and posixpath.normpath(content.output)
+        return ContainerImage(content.type, config, manifest, output, task.where)
+
+
+def _text(value: str | tuple[str, ...]) -> str:
+    return value if isinstance(value, str) else " ".join(value)
+
+
+def image_tag(container: ContainerGraph) -> str:
+    """The name that the image gets where the command line gives none: ``AUTHOR/NAME:VERSION`` as registries want it."""
+    path = "/".join(filter(None, (_component(container.author), _component(container.name))))
+    version = re.sub(r"[^A-Za-z0-9_.-]", "-", container.version).lstrip(".-")[:128]
+    return f"{path or 'container'}:{version or 'latest'}"
+
+
+def _component(text: str) -> str:
+    return re.sub(
+        r"[^a-z0-9]+", lambda found: found[0] if found[0] in {".", "_", "-", "__"} else "-", text.lower()
+    ).strip("-._")

@@ -1,0 +1,36 @@
+"""What a container definition asks of the world: the port."""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Protocol
+
+from boxwright.frontends.package.wanted import Found
+from boxwright.model.span import Span
+
+
+class LocalFile(NamedTuple):
+    """A file of a directory that is copied: its path below it, mode, and text; None where it is none."""
+
+    path: str
+    mode: int
+    text: str | None
+
+
+class ContainerFiles(Protocol):
+    """What lies beside a container.yaml, and definitions of packages."""
+
+    def find(self, reference: str, near: str, where: Span | None) -> Found:
+        """The definition of a package (see PackageFiles)."""
+        ...
+
+    def debian_package(self, package: str, where: Span | None) -> str:
+        """The content that a distribution's package ``NAME=VERSION`` is pinned to, or nothing."""
+        ...
+
+    def kind(self, path: str) -> str:
+        """``directory``, ``file``, or empty where there is nothing; `path` is seen from the definition's directory."""
+        ...
+
+    def files(self, path: str) -> tuple[LocalFile, ...]:
+        """Every file below a directory (or the file itself, with an empty path), sorted."""
+        ...
