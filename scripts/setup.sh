@@ -28,6 +28,12 @@ packages() {
 attr                              tests: extended attributes
 busybox-static                    tests: a root file system of one program
 curl                              tests: to fetch pages
+gpg                               tests: archives signed by keys of their own
+gpg-agent                         tests: likewise
+libcap2-bin                       tests: file capabilities
+openssh-client                    tests: repositories and keys over SSH
+openssh-server                    tests: likewise
+procps                            tests: to look for processes that are left
 umoci                             tests: an independent judge of OCI images
 END
     cat <<'END'

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import socket
 import subprocess
@@ -19,6 +20,7 @@ from tests.conftest import ROOT, Program
 pytestmark = pytest.mark.integration
 
 SECONDS = 60.0
+INSTANCE = f"boxwright-hello-{os.getpid()}"
 SYSTEM = """FROM debian:bookworm/system
 RUN apt-get update && apt-get install -y --no-install-recommends nginx && rm -rf /var/lib/apt/lists/*
 COPY index.html /var/www/html/index.html
@@ -87,7 +89,7 @@ def system_context(context: Callable[..., Path]) -> Path:
 @pytest.mark.engine("lxd")
 def test_lxd(boxwright: Program, system_context: Path) -> None:
     boxwright("build", system_context, "-q", "-t", "hello-system", "--load", "lxd", timeout=600)
-    name = "boxwright-hello"
+    name = INSTANCE
     try:
         output("lxc", "launch", "hello-system", name)
         assert fetch(f"http://{_address(name)}/") == page()
