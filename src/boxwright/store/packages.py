@@ -26,7 +26,7 @@ REMEMBERED_SECONDS = 90 * 24 * 3600
 
 TABLES = (
     """CREATE TABLE IF NOT EXISTS packages (key TEXT PRIMARY KEY, definition TEXT NOT NULL, name TEXT NOT NULL,
-      archive TEXT NOT NULL, record TEXT NOT NULL, used INTEGER NOT NULL) WITHOUT ROWID""",
+      archive TEXT NOT NULL, record TEXT NOT NULL, used INTEGER NOT NULL) WITHOUT ROWID""",  # used: nanoseconds, for builds follow fast
     "CREATE TABLE IF NOT EXISTS definitions (definition TEXT PRIMARY KEY, key TEXT NOT NULL) WITHOUT ROWID",
     "CREATE INDEX IF NOT EXISTS packages_by_name ON packages (name)",
     "CREATE TABLE IF NOT EXISTS pins (name TEXT PRIMARY KEY, value TEXT NOT NULL, used INTEGER NOT NULL) WITHOUT ROWID",
@@ -50,7 +50,7 @@ class Packages:
         with self._store.index.writing() as db:
             db.execute(
                 "INSERT OR REPLACE INTO packages VALUES (?, ?, ?, ?, ?, ?)",
-                (package.key, package.definition, package.name, package.archive, text, int(time.time())),
+                (package.key, package.definition, package.name, package.archive, text, time.time_ns()),
             )
             self.note_definition(package.definition, package.key)
 
