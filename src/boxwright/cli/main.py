@@ -35,6 +35,7 @@ COMMANDS = {
     "shell": "open a shell in a state, such as the one before a failed step",
     "cache": "list, export, seed and clear cache mounts",
     "why-rebuild": "say in which fields the identities of two packages differ",
+    "bundle": "make a ZIP of a revision, which base containers fetch when they start",
     "lock": "pin what a package takes from outside, in boxwright.lock",
     "schema": "print the JSON Schema of a kind of definition",
     "gc": "remove what was not used for longest",
