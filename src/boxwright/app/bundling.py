@@ -151,7 +151,11 @@ def _definition(files: list[BundleFile]) -> BundleDefinition:
 
 
 def _selected(files: list[BundleFile], definition: BundleDefinition) -> list[BundleFile]:
-    """Without what is left out, and without the files that say so."""
+    """Without what is left out, and without the files that say so. Raises BoxwrightError `bundle.own`."""
+    own = next((file.path for file in files if file.path == OWN or file.path.startswith(f"{OWN}/")), None)
+    if own is not None:
+        hint = f"{OWN}/ is what the bundle says of itself: say it in {DEFINITION}"
+        raise BoxwrightError("bundle.own", f"{own} can't be in a bundle", hint=hint)
     ignore = next((read_small(file) for file in files if file.path == IGNORE_FILE), "")
     selection = Selection(ignore, definition.include, definition.exclude)
     return [file for file in files if file.path not in (DEFINITION, IGNORE_FILE) and selection.takes(file.path)]
