@@ -93,7 +93,16 @@ def test_what_lies_beside_the_zip(repository: Path, tmp_path: Path, boxwright: P
     manifest = json.loads((dist / f"{first.name}.json").read_text())
     assert manifest["sha256"] == hashlib.sha256(first.read_bytes()).hexdigest()
     assert manifest["size"] == first.stat().st_size
-    words = ["-pubin", "-inkey", public, "-rawin", "-in", f"{first}.json", "-sigfile", f"{first}.json.sig"]
+    words: list[str | Path] = [
+        "-pubin",
+        "-inkey",
+        public,
+        "-rawin",
+        "-in",
+        f"{first}.json",
+        "-sigfile",
+        f"{first}.json.sig",
+    ]
     subprocess.run(["openssl", "pkeyutl", "-verify", *words], check=True, capture_output=True)
 
     for number in range(3):
