@@ -330,7 +330,7 @@ def test_signals_reach_the_program_and_its_status_comes_back(base: Callable[[str
     try:
         until(lambda: "waiting" in program("logs", name).out)
         program("stop", name)
-        assert "(42)" in program("ps", "-a").out
+        assert "exited 42" in program("ps", "-a").out
     finally:
         program("rm", "-f", name)
 
