@@ -72,7 +72,7 @@ class Running:
 
     def is_healthy(self) -> bool:
         try:
-            return json.loads(self.get("/healthz", self.health))["status"] == "ok"
+            return bool(json.loads(self.get("/healthz", self.health))["status"] == "ok")
         except OSError:
             return False
 
@@ -259,7 +259,7 @@ def first_refusal(program: Program, env: dict[str, str]) -> str:
     done = program("run", "--rm", "--network", "host", *words, "base/static", status=1)
     lines = [json.loads(line) for line in (done.out + done.err).splitlines() if line.startswith('{"time"')]
     assert [line["event"] for line in lines][-1] == "failed"
-    return next(line["message"] for line in lines if line["event"] == "refused")
+    return str(next(line["message"] for line in lines if line["event"] == "refused"))
 
 
 def test_a_download_is_carried_on_and_times_are_bounded(base: Callable[[str], Program], web: Web) -> None:
@@ -420,7 +420,30 @@ def test_two_revisions_over_https(kind: str, base: Callable[[str], Program], tmp
         ]
         container = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
         try:
-            until(lambda: Running(program, "", port, health).answers(f"{kind} two"), 30)
+            until(lambda: Running(program, "", port, health).answers(f"{kind} two"), 60)
         finally:
             subprocess.run(["podman", "rm", "-f", "-t", "0", container], check=True, capture_output=True)
             subprocess.run(["podman", "rmi", image], check=True, capture_output=True)
+
+
+def test_developing_with_a_bundle(base: Callable[[str], Program], tmp_path: Path) -> None:
+    program = base("static")
+    site = tmp_path / "site"
+    site.mkdir()
+    (site / "index.html").write_text("one\n")
+    port, health = free_port(), free_port()
+    words = ["-e", f"PORT={port}", "-e", f"HEALTH_PORT={health}", "--network", "host", "--rm", "--name", "develop"]
+    with program.start("run", *words, "--bundle", site, "--watch", "base/static") as process:
+        box = Running(program, "develop", port, health)
+        until(lambda: box.answers("one"), 20)
+        (site / "index.html").write_text("two\n")
+        until(lambda: box.answers("two"), 10)
+        os.mkfifo(site / "fifo")  # can't be bundled: said, and the last one stays
+        time.sleep(0.5)
+        os.unlink(site / "fifo")
+        assert box.answers("two")
+        program("stop", "develop")
+        assert process.wait(20) == 143
+    assert program("ps", "-aq").out == ""
+    assert "usage.watch" in program("run", "--watch", "base/static", status=2).err
+    assert "run.bundle" in program("run", "--bundle", tmp_path / "no", "base/static", status=2).err

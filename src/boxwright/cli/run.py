@@ -36,6 +36,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--read-only", action="store_true", help="no layer: only volumes can be written")
     add("--init", action="store_true", help="a first process that forwards signals and reaps orphans")
     add("--rm", action="store_true", help="remove it when it ends")
+    add("--bundle", default="", metavar="DIR", help="bundle this directory for a base image, such as base/php")
+    add("--watch", action="store_true", help="with --bundle: again at each change")
     add("image", metavar="IMAGE")
     add("command", nargs=argparse.REMAINDER, metavar="COMMAND")
 
@@ -43,6 +45,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Run it; in the foreground its exit status is ours."""
     asked = _options(options)
+    if options.image.startswith("base/"):
+        from boxwright.app.bundlerun import provide_base
+
+        provide_base(options.image, os.environ, note)
+    if options.bundle or options.watch:
+        return _run_bundle(options, asked)
     if not options.detach:
         from boxwright.app.containers import run_attached
 
@@ -56,6 +64,48 @@ def run(options: argparse.Namespace) -> int:
         note(f"port {forward}")
     say(container.name)
     return 0
+
+
+def _run_bundle(options: argparse.Namespace, asked: RunOptions) -> int:
+    """In the foreground, with a process beside it that watches where that is asked for."""
+    from boxwright.app.bundlerun import bundled
+    from boxwright.app.containers import open_engine, run_attached
+    from boxwright.errors import UsageError
+
+    if not options.bundle:
+        raise UsageError("usage.watch", "--watch says what to do with --bundle DIR")
+    if options.detach:
+        raise UsageError("usage.bundle", "--bundle is for the foreground", hint="boxwright bundle makes one that stays")
+    with bundled(asked, options.bundle, os.environ, note) as complete:
+        if not options.watch:
+            return run_attached(os.environ, complete, _guard)
+        named = complete._replace(name=complete.name or f"bundle-{os.getpid()}")
+        watcher = _fork_watcher(options.bundle, named, open_engine(os.environ))
+        try:
+            return run_attached(os.environ, named, _guard)
+        finally:
+            _end_watcher(watcher)
+
+
+def _fork_watcher(directory: str, asked: RunOptions, engine: NativeEngine) -> int:
+    sys.stderr.flush()
+    pid = os.fork()
+    if pid:
+        return pid
+    from boxwright.app.bundlerun import watch
+
+    try:
+        os.setsid()
+        watch(directory, asked.volumes[-1].source, asked.name, engine, os.environ, note)
+    finally:
+        os._exit(0)
+
+
+def _end_watcher(pid: int) -> None:
+    import signal
+
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
 
 
 def _options(options: argparse.Namespace) -> RunOptions:
