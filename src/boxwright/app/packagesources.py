@@ -46,13 +46,15 @@ class PackageSources:
     def _debian(self, package: str, wanted: str, part: str, output: Callable[[bytes], None]) -> str:
         """The file of a source package that has the wanted bytes."""
         from boxwright.files import hash_file
-        from boxwright.sources.debian import fetch_source
+        from boxwright.sources.debian import fetch_source, version_with
 
         name, _, version = package.partition("=")
+        apt = self._packages.cache("apt")
         directory = f"{part}.d"
         os.makedirs(directory)
         try:
-            files = fetch_source(name, version, directory, self._packages.cache("apt"), output)
+            exact = version or version_with(name, wanted, apt, output)
+            files = fetch_source(name, exact, directory, apt, output)
             for file, digest in files:
                 if digest == wanted:
                     os.rename(f"{directory}/{file}", part)

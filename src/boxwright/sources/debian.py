@@ -44,6 +44,24 @@ def fetch_source(name: str, version: str, directory: str, apt: str, output: Outp
     return ((description, hash_file(os.path.join(directory, description))), *listed)
 
 
+def version_with(name: str, sha256: str, apt: str, output: Output) -> str:
+    """The newest version of a source package that lists a file with these bytes.
+
+    Raises FetchError `source.fetch` where the archive has none.
+    """
+    _apt_get(["source", "--print-uris", "--only-source", name], apt, apt, output)
+    listed = _run(["showsrc", "--only-source", name], apt, apt, None, program="apt-cache")
+    newest = ""
+    for stanza in listed.stdout.decode("utf-8", "replace").split("\n\n"):
+        version = re.search(r"^Version: *(\S+)$", stanza, re.MULTILINE)
+        if version and re.search(rf"^ {sha256} ", stanza, re.MULTILINE):
+            later = ["dpkg", "--compare-versions", version[1], "gt", newest]
+            newest = newest if run_program(later, package="dpkg").status else version[1]
+    if not newest:
+        raise FetchError("source.fetch", f"no version of the source package {name} holds a file with that sha256")
+    return newest
+
+
 def dsc_files(text: str) -> Files:
     """The files that a source package's description lists, by SHA-256 (deb-src-control, "Checksums-Sha256")."""
     found = re.search(r"^Checksums-Sha256:\s*\n((?:[ \t]+\S.*\n?)+)", text, re.MULTILINE)
@@ -145,7 +163,9 @@ def _lines() -> Iterator[str]:
         yield f"deb-src {signed}{rest}"
 
 
-def _run(words: Sequence[str], directory: str, apt: str, output: Output) -> Finished:
+def _run(
+    words: Sequence[str], directory: str, apt: str, output: Output | None, program: str = "apt-get"
+) -> Finished:
     settings = {
         "Dir::Etc::SourceList": f"{apt}/sources.list",
         "Dir::Etc::SourceParts": "-",
@@ -158,5 +178,5 @@ def _run(words: Sequence[str], directory: str, apt: str, output: Output) -> Fini
         "Acquire::IndexTargets::deb::Contents-deb::DefaultEnabled": "false",
     }
     options = [word for name, value in settings.items() for word in ("-o", f"{name}={value}")]
-    argv = ["env", f"--chdir={directory}", "apt-get", "-q", *options, *words]
+    argv = ["env", f"--chdir={directory}", program, "-q", *options, *words]
     return run_program(argv, package="apt", output=output)

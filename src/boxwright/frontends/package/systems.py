@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+# Scripts made by autoconf before 2.70 refuse --runstatedir.
+_RUN_DIRECTORY = "! grep -q -e -runstatedir configure || set -- --runstatedir=/run \"$@\"\n"
 _DIRECTORIES = '--prefix="$PREFIX" --sysconfdir=/etc --localstatedir=/var --libdir="$LIBDIR"'
 
 DEFAULTS: dict[str, dict[str, str]] = {
     "none": {},
     "autotools": {
         "prepare": "[ -x configure ] || autoreconf --force --install",
-        "configure": f'./configure --build="$TRIPLET" {_DIRECTORIES} --runstatedir=/run "$@"',
+        "configure": f'{_RUN_DIRECTORY}./configure --build="$TRIPLET" {_DIRECTORIES} "$@"',
         "build": 'make -j"$JOBS" "$@"',
         "install": 'make DESTDIR="$DESTDIR" install "$@"',
     },
