@@ -44,26 +44,34 @@ class PackageSources:
         return self._here(content)
 
     def _debian(self, package: str, wanted: str, part: str, output: Callable[[bytes], None]) -> str:
-        """The file of a source package that has the wanted bytes."""
-        from boxwright.files import hash_file
-        from boxwright.sources.debian import fetch_source, version_with
+        """The file of a source package that has the wanted bytes. Without a version, of any that has it."""
+        from boxwright.sources.debian import versions_with
 
         name, _, version = package.partition("=")
         apt = self._packages.cache("apt")
+        failure = FetchError("source.fetch", f"the source package {package} holds no file with that sha256")
+        for exact in (version,) if version else versions_with(name, wanted, apt, output):
+            try:
+                if self._take(name, exact, wanted, part, output):
+                    return wanted
+            except FetchError as error:
+                failure = error
+        raise failure
+
+    def _take(self, name: str, version: str, wanted: str, part: str, output: Callable[[bytes], None]) -> bool:
+        from boxwright.sources.debian import fetch_source
+        from boxwright.steps.package import remove
+
         directory = f"{part}.d"
         os.makedirs(directory)
         try:
-            exact = version or version_with(name, wanted, apt, output)
-            files = fetch_source(name, exact, directory, apt, output)
-            for file, digest in files:
+            for file, digest in fetch_source(name, version, directory, self._packages.cache("apt"), output):
                 if digest == wanted:
                     os.rename(f"{directory}/{file}", part)
-                    return hash_file(part)
+                    return True
         finally:
-            from boxwright.steps.package import remove
-
             remove(directory)
-        raise FetchError("source.fetch", f"the source package {package} holds no file with that sha256")
+        return False
 
     def _git(self, source: PackageSource, content: str, output: Callable[[bytes], None]) -> str:
         from boxwright.sources.gitarchive import archive_commit

@@ -12,6 +12,7 @@ import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import cmp_to_key
 from pathlib import Path
 
 from boxwright.errors import FetchError
@@ -44,22 +45,27 @@ def fetch_source(name: str, version: str, directory: str, apt: str, output: Outp
     return ((description, hash_file(os.path.join(directory, description))), *listed)
 
 
-def version_with(name: str, sha256: str, apt: str, output: Output) -> str:
-    """The newest version of a source package that lists a file with these bytes.
+def versions_with(name: str, sha256: str, apt: str, output: Output) -> tuple[str, ...]:
+    """The versions of a source package that list a file with these bytes, as the archive's lists have them.
 
-    Raises FetchError `source.fetch` where the archive has none.
+    The oldest comes first: a main archive keeps it, where a security archive drops each with the next. Raises
+    FetchError `source.fetch` where there is none.
     """
     _apt_get(["source", "--print-uris", "--only-source", name], apt, apt, output)
     listed = _run(["showsrc", "--only-source", name], apt, apt, None, program="apt-cache")
-    newest = ""
+    found = set()
     for stanza in listed.stdout.decode("utf-8", "replace").split("\n\n"):
         version = re.search(r"^Version: *(\S+)$", stanza, re.MULTILINE)
         if version and re.search(rf"^ {sha256} ", stanza, re.MULTILINE):
-            later = ["dpkg", "--compare-versions", version[1], "gt", newest]
-            newest = newest if run_program(later, package="dpkg").status else version[1]
-    if not newest:
+            found.add(version[1])
+    if not found:
         raise FetchError("source.fetch", f"no version of the source package {name} holds a file with that sha256")
-    return newest
+    return tuple(sorted(found, key=cmp_to_key(_compare)))
+
+
+def _compare(one: str, other: str) -> int:
+    later = run_program(["dpkg", "--compare-versions", one, "gt", other], package="dpkg").status == 0
+    return 1 if later else -1
 
 
 def dsc_files(text: str) -> Files:
@@ -163,9 +169,7 @@ def _lines() -> Iterator[str]:
         yield f"deb-src {signed}{rest}"
 
 
-def _run(
-    words: Sequence[str], directory: str, apt: str, output: Output | None, program: str = "apt-get"
-) -> Finished:
+def _run(words: Sequence[str], directory: str, apt: str, output: Output | None, program: str = "apt-get") -> Finished:
     settings = {
         "Dir::Etc::SourceList": f"{apt}/sources.list",
         "Dir::Etc::SourceParts": "-",

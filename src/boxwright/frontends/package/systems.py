@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 # Scripts made by autoconf before 2.70 refuse --runstatedir.
-_RUN_DIRECTORY = "! grep -q -e -runstatedir configure || set -- --runstatedir=/run \"$@\"\n"
+_RUN_DIRECTORY = '! grep -q -e -runstatedir configure || set -- --runstatedir=/run "$@"\n'
 _DIRECTORIES = '--prefix="$PREFIX" --sysconfdir=/etc --localstatedir=/var --libdir="$LIBDIR"'
 
 DEFAULTS: dict[str, dict[str, str]] = {
