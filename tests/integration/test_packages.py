@@ -6,6 +6,7 @@ import hashlib
 import http.server
 import json
 import os
+import re
 import shutil
 import subprocess
 import threading
@@ -432,6 +433,56 @@ def test_source_and_binary_packages_of_the_distribution(pkg: Program, tree: Tree
     packages = tree(d=text("d", script, more) + f"toolchain: {tools['toolchain']}\n")
     pkg("build", packages / "d")
     assert b"GNU Hello" in archive(pkg, "demo/d-1")
+
+
+HELLO = "31e066137a962676e89f69d1b65382de95a7ef7d914b8cb956f41ea72e0f516b"
+"""hello-2.10.tar.gz, as GNU published it; Debian 12 and 13 have it."""
+
+
+def test_a_mirror_without_a_version_is_any_that_has_the_bytes(pkg: Program, tree: Tree) -> None:
+    source = "sources: [{url: 'http://127.0.0.1:9/hello.tar.gz', sha256: DIGEST, mirrors: ['debian:hello']}]\n"
+    script = "cp configure.ac $DESTDIR/usr/share/"
+    packages = tree(mirrored=text("mirrored", script, source.replace("DIGEST", HELLO)))
+    pkg("build", packages / "mirrored")
+    assert b"GNU Hello" in archive(pkg, "demo/mirrored-1")
+
+    tree(mirrored=text("mirrored", script, source.replace("DIGEST", "0" * 64)))
+    failed = pkg("build", packages / "mirrored", status=5)
+    assert "[source.fetch]" in failed.err
+    assert "no version of the source package hello" in failed.err
+
+
+def test_configure_is_given_the_run_directory_where_it_knows_it(pkg: Program, tree: Tree) -> None:
+    configure = '#!/bin/sh\n# {}\necho "$@" >given\n'
+    makefile = "all:\ninstall:\n\tmkdir -p $(DESTDIR)/usr/share && cp given $(DESTDIR)/usr/share/\n"
+    definition = "version: 1\nsources: [{local: src}]\nbuild-system: autotools\narguments: ['two words', '$HOME']\n"
+    for name, known in (("older", "--prefix"), ("newer", "-runstatedir | --runstatedir")):
+        files = {"pkg.yaml": f"name: {name}\n{definition}", "src/Makefile": makefile}
+        directory = tree(**{name: {**files, "src/configure": configure.format(known)}}) / name
+        (directory / "src/configure").chmod(0o755)
+        pkg("build", directory)
+        given = archive(pkg, f"demo/{name}-1")
+        assert b"two words $HOME\n" in given
+        assert (b"--runstatedir=/run" in given) == (name == "newer")
+
+
+def test_a_toolchain_without_patch_is_named(pkg: Program, tree: Tree, tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    for name in ("bin", "dev", "proc", "tmp", "build"):
+        (root / name).mkdir(parents=True)
+    shutil.copy("/bin/dash", root / "bin/sh")
+    needed = subprocess.run(["ldd", "/bin/dash"], capture_output=True, text=True, check=True).stdout
+    for library in re.findall(r"/lib\S+", needed):
+        (root / library[1:]).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(library, root / library[1:])
+    subprocess.run(["tar", "-cf", tmp_path / "shell.tar", "-C", root, "."], check=True)
+    files = {
+        "pkg.yaml": f"name: patched\nversion: 1\npatches: {{p: why}}\ntoolchain: 'tar:{tmp_path}/shell.tar'\n",
+        "p": PATCH.format("two"),
+    }
+    failed = pkg("build", tree(patched=files) / "patched", status=1)
+    assert "[package.failed]" in failed.err
+    assert "the toolchain has no patch" in failed.err
 
 
 def test_where_a_directory_holds_several_definitions_none_is_guessed(pkg: Program, tree: Tree) -> None:
