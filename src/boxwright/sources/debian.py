@@ -51,7 +51,7 @@ def versions_with(name: str, sha256: str, apt: str, output: Output) -> tuple[str
     The oldest comes first: a main archive keeps it, where a security archive drops each with the next. Raises
     FetchError `source.fetch` where there is none.
     """
-    _apt_get(["source", "--print-uris", "--only-source", name], apt, apt, output)
+    _apt_get(["source", "--print-uris", "-qq", "--only-source", name], apt, apt, output)
     listed = _run(["showsrc", "--only-source", name], apt, apt, None, program="apt-cache")
     found = set()
     for stanza in listed.stdout.decode("utf-8", "replace").split("\n\n"):
