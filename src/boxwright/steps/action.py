@@ -1,7 +1,7 @@
 """The one action that a package build is: a script, its environment, and where its inputs lie (decision 5).
 
 The action unpacks, builds and archives with the tools of its own root file system, so it can run in a sandbox here or
-on a Remote Execution server, with the same result. `FORMAT` counts in keys: it changes when a result could be another.
+on a Remote Execution server, with the same result. `FORMAT` counts in keys: it changes when any of this does.
 """
 
 from __future__ import annotations
@@ -29,10 +29,6 @@ find src -exec touch -h -d "@$SOURCE_DATE_EPOCH" {} +
 
 _APPLY = """\
 apply() {  # FILE DIRECTORY LEVEL
-    command -v patch >/dev/null || {
-        echo "boxwright: patches are given, and the toolchain has no patch; add it under toolchain: packages" >&2
-        exit 1
-    }
     level=$3
     if [ "$level" = -1 ]; then
         for level in 1 0 2 3 none; do
