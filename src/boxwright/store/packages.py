@@ -25,8 +25,9 @@ REMEMBERED_SECONDS = 90 * 24 * 3600
 """How long sources are kept after they were fetched."""
 
 TABLES = (
+    # used: in nanoseconds, since two builds may end within a second
     """CREATE TABLE IF NOT EXISTS packages (key TEXT PRIMARY KEY, definition TEXT NOT NULL, name TEXT NOT NULL,
-      archive TEXT NOT NULL, record TEXT NOT NULL, used INTEGER NOT NULL) WITHOUT ROWID""",  # used: nanoseconds, for builds follow fast
+      archive TEXT NOT NULL, record TEXT NOT NULL, used INTEGER NOT NULL) WITHOUT ROWID""",
     "CREATE TABLE IF NOT EXISTS definitions (definition TEXT PRIMARY KEY, key TEXT NOT NULL) WITHOUT ROWID",
     "CREATE INDEX IF NOT EXISTS packages_by_name ON packages (name)",
     "CREATE TABLE IF NOT EXISTS pins (name TEXT PRIMARY KEY, value TEXT NOT NULL, used INTEGER NOT NULL) WITHOUT ROWID",
