@@ -63,6 +63,7 @@ def sites(tmp_path_factory: pytest.TempPathFactory) -> Path:
     key = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-subj", "/CN=localhost")
     files = ("-keyout", directory / "key.pem", "-out", directory / "certificate.pem")
     subprocess.run(["openssl", "req", "-x509", *key, *files], check=True, capture_output=True)
+    (directory / "key.pem").chmod(0o644)  # for LXD's containers, whose root is another user
     (directory / "site.conf").write_text(SITE)
     return directory
 
@@ -180,12 +181,11 @@ def test_lxd(built: Built, sites: Path, example: Callable[..., Path]) -> None:
     place = example(("    type: aci" + old, f"    type: lxd\n    content: '{content}'\n"))
     out = place.parent / "out"
     built.program("build", place, "-t", "nginx-lxd", cwd=out)
-    config = (
-        f"raw.lxc=lxc.init.cmd = /usr/sbin/nginx\nlxc.mount.entry = {sites} etc/nginx/sites none bind,ro,create=dir"
-    )
     said("lxc", "image", "import", out / ACI.replace(".aci", ".lxd.tar.gz"), "--alias", INSTANCE)
     try:
-        said("lxc", "init", INSTANCE, INSTANCE, "-c", config)
+        said("lxc", "init", INSTANCE, INSTANCE, "-c", "raw.lxc=lxc.init.cmd = /usr/sbin/nginx")
+        device = (f"source={sites}", "path=/etc/nginx/sites", "readonly=true")
+        said("lxc", "config", "device", "add", INSTANCE, "sites", "disk", *device)
         said("lxc", "start", INSTANCE)
         (instance,) = json.loads(said("lxc", "list", f"^{INSTANCE}$", "--format", "json"))
         pid = str(instance["state"]["pid"])
