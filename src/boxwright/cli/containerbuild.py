@@ -11,11 +11,10 @@ from boxwright.app.composition import (
     ContainerBuild,
     execute_container,
     names_for,
-    packagings,
     prepare_container,
-    write_packaged,
 )
 from boxwright.app.opening import open_store
+from boxwright.app.packaging import packagings, write_packaged
 from boxwright.cli.build import keep_limit, print_plan, print_summary, request_of
 from boxwright.cli.console import say
 from boxwright.cli.containerprogress import container_display, packaging_line
@@ -71,7 +70,7 @@ def _deliver(options: argparse.Namespace, planned: ContainerBuild, image: Image,
     request = request_of(options)
     name = names_for(request.tags, planned.container)
     shown = not options.quiet and options.progress != "json"
-    wanted = packagings(planned, image, store)
+    wanted = packagings(planned.container, image, store, name)
     if options.output or options.load:
         from boxwright.app.outputs import deliver
 
@@ -83,7 +82,7 @@ def _deliver(options: argparse.Namespace, planned: ContainerBuild, image: Image,
         if not packaged.done:
             write_packaged(packaged, store, name)
         if shown:
-            packaging_line(planned.container.title, packaged.wanted.type, "OK")
+            packaging_line(planned.container.title, packaged.wanted.type, "UP TO DATE" if packaged.done else "OK")
 
 
 def _explain(
