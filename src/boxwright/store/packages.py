@@ -24,6 +24,7 @@ FRESH_SECONDS = 2 * 3600
 REMEMBERED_SECONDS = 90 * 24 * 3600
 """How long sources are kept after they were fetched."""
 
+# In packages, `used` is in nanoseconds: builds follow each other fast.
 TABLES = (
     # used: in nanoseconds, since two builds may end within a second
     """CREATE TABLE IF NOT EXISTS packages (key TEXT PRIMARY KEY, definition TEXT NOT NULL, name TEXT NOT NULL,

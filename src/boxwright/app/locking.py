@@ -1,0 +1,223 @@
+"""Writing boxwright.lock: everything that a definition takes from outside is looked up, and pinned by content."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+from boxwright.app.basesystems import made_of, pool_files
+from boxwright.app.build import prepare
+from boxwright.app.definitions import is_container, is_package
+from boxwright.app.locks import FORMAT, LockedBase, lock_path, lock_text, write_text
+from boxwright.app.outside import Outside
+from boxwright.app.packages import PackageRequest, package_outside, prepare_package
+from boxwright.app.platforms import checked_platform
+from boxwright.app.privileges import ensure_privileges
+from boxwright.app.request import BuildRequest
+from boxwright.errors import FetchError
+from boxwright.model.graph import Graph
+from boxwright.model.step import Base, BuildPackage, Fetch
+from boxwright.ports import Emit
+from boxwright.solver.keys import Keys
+from boxwright.solver.planner import make_plan
+from boxwright.solver.scheduler import Conditions, Failed, Scheduler
+from boxwright.steps.base import pinned_by
+from boxwright.store.packages import Packages
+from boxwright.store.store import Store
+
+Data = dict[str, dict[str, object]]
+SECTIONS = {"url": "urls", "debian-source": "debian-sources", "debian-package": "debian-packages"}
+FROM_OUTSIDE = ("bootstrap", "registry")
+
+
+class LockRequest(NamedTuple):
+    """What is to be locked: a definition's file. `output` is told what is fetched, `note` what a person should know."""
+
+    file: str
+    platform: str
+    mirror: str | None
+    target: str
+    output: Callable[[bytes], None]
+    emit: Emit
+    note: Callable[[str], None]
+    pull: bool = False
+
+
+class Locked(NamedTuple):
+    """A lock as it is to be written."""
+
+    path: str
+    data: Mapping[str, object]
+
+    def write(self) -> None:
+        """Write it beside the definition."""
+        write_text(self.path, f"{lock_text(self.data)}\n")
+
+
+class _Planned(NamedTuple):
+    """What the definitions' graph takes from outside. `pins` are by kind and name; `bases` by what they are called."""
+
+    graph: Graph
+    keys: Keys
+    pins: Mapping[str, str]
+    bases: Mapping[str, Base]
+    outside: Outside
+
+
+def make_lock(request: LockRequest, store: Store, environment: Mapping[str, str]) -> Locked:
+    """Pin everything that the definition takes from outside.
+
+    Bases are made where they are not here, since their content is what is pinned; with `pull` in any case.
+    """
+    planned = _planned(request, store, environment)
+    systems = [
+        position
+        for position, node in enumerate(planned.graph.nodes)
+        if isinstance(node.step, Base) and node.step.source in ("toolchain", "bootstrap")
+    ]
+    _make(planned, systems, request, store)
+    data: Data = {}
+    _add_pins(data, planned, store)
+    for position in systems:
+        _keep_packages(planned.graph.nodes[position].step, planned.outside, request, store)
+        _add_system(data, planned, position, store)
+    _add_others(data, planned, store)
+    whole = {"format": FORMAT, "platform": checked_platform(request.platform), **data}
+    return Locked(lock_path(request.file), whole)
+
+
+def _planned(request: LockRequest, store: Store, environment: Mapping[str, str]) -> _Planned:
+    directory = os.path.dirname(os.path.abspath(request.file))
+    whole = BuildRequest(
+        directory,
+        file=request.file,
+        platform=request.platform,
+        mirror=request.mirror,
+        target=request.target,
+        pull=request.pull,
+        locking=True,
+    )
+    own = PackageRequest(request.file, platform=request.platform, mirror=request.mirror, locking=True)
+    outside = package_outside(own, environment)
+    if is_package(request.file):
+        package = prepare_package(own, store, environment, request.output)
+        return _Planned(package.graph, package.keys, package.files.used, {}, outside)
+    if is_container(request.file):
+        from boxwright.app.composition import prepare_container
+
+        container = prepare_container(whole, own, store, environment, request.output)
+        used = container.files.used
+        return _Planned(container.build.graph, container.build.keys, used, container.bases, outside)
+    build = prepare(whole, store, environment)
+    return _Planned(build.graph, build.keys, {}, build.bases, outside)
+
+
+def _make(planned: _Planned, positions: list[int], request: LockRequest, store: Store) -> None:
+    """Make bases that are not here, or of which nobody knows any more what they were made of."""
+    for position in positions:
+        step = planned.graph.nodes[position].step
+        assert isinstance(step, Base)  # noqa: S101 - positions are of bases
+        known = step.name.startswith("tar:") or made_of(store, step) is not None
+        if planned.keys.snapshot(position) is not None and known and not request.pull:
+            continue
+        ensure_privileges()
+        graph = planned.graph._replace(target=position)
+        plan = make_plan(graph, planned.keys, refuse=frozenset({position}))
+        conditions = Conditions(os.cpu_count() or 1, 0, True, frozenset({position}))
+        try:
+            Scheduler(graph, plan, planned.keys, store, request.emit, conditions).run()
+        except Failed as failure:
+            raise failure.error from failure
+
+
+def _keep_packages(step: object, outside: Outside, request: LockRequest, store: Store) -> None:
+    """Fetch the files of a base's packages while they can be had: they are what it is made of next year."""
+    from boxwright.app.poolfiles import provide_files
+
+    assert isinstance(step, Base)  # noqa: S101 - only bases come here
+    made = made_of(store, step)
+    if made is None or step.name.startswith("alpine:"):
+        return
+    locked = LockedBase(step.source, step.name, "", *made)
+    try:
+        provide_files(
+            Packages(store), outside, pool_files(locked), step.name.partition(":")[0], locked.sources, request.output
+        )
+    except FetchError as error:
+        request.note(f"not all packages of {step.name.partition(' ')[0]} can be kept: {error.message}")
+
+
+def _add_pins(data: Data, planned: _Planned, store: Store) -> None:
+    """URLs, commits and packages of the distribution, and the identities of packages."""
+    packages = Packages(store)
+    for pin, value in planned.pins.items():
+        kind, _, name = pin.partition(" ")
+        if kind == "debian-source":
+            files = [[file, digest, *_path(packages, digest)] for file, digest in json.loads(value)]
+            _section(data, SECTIONS[kind])[name] = files
+        elif kind in SECTIONS:
+            _section(data, SECTIONS[kind])[name] = " ".join((value, *_path(packages, value)))
+    for position, node in enumerate(planned.graph.nodes):
+        step = node.step
+        if not isinstance(step, BuildPackage):
+            continue
+        definition = planned.keys.definition(position)
+        if definition:
+            _section(data, "packages")[node.stage] = definition
+        for source in step.sources:
+            kind, _, commit = source.files[0][1].partition(":")
+            if kind == "git":
+                _section(data, "git")[source.origins[0].removeprefix("git:")] = commit
+
+
+def _path(packages: Packages, digest: str) -> tuple[str, ...]:
+    found = packages.pin(f"pool {digest}")
+    return (found,) if found else ()
+
+
+def _section(data: Data, name: str) -> dict[str, object]:
+    return data.setdefault(name, {})
+
+
+def _add_system(data: Data, planned: _Planned, position: int, store: Store) -> None:
+    """A bootstrapped base: its content, its packages, its sources."""
+    step = planned.graph.nodes[position].step
+    snapshot = planned.keys.snapshot(position)
+    assert isinstance(step, Base)  # noqa: S101 - positions are of bases
+    if snapshot is None:
+        raise FetchError("store.gone", f"{step.name} was removed while it was needed", hint="lock again")
+    packages, sources = made_of(store, step) or ((), ())
+    entry: dict[str, object] = {"content": pinned_by(step, snapshot)}
+    if packages:
+        entry |= {"packages": [list(item) for item in packages], "sources": list(sources)}
+    if step.source == "toolchain":
+        _section(data, "bases")[step.name] = entry
+        return
+    for called, asked in planned.bases.items():
+        if asked == step:
+            _section(data, "images")[called] = {**entry, "source": step.source, "name": step.name}
+
+
+def _add_others(data: Data, planned: _Planned, store: Store) -> None:
+    """Images of registries, what lies on this machine, and what ADD fetches."""
+    steps = {node.step for node in planned.graph.nodes}
+    for called, asked in planned.bases.items():
+        if asked.pinned is not None and asked in steps:
+            entry = {"source": asked.source, "content": asked.pinned}
+            if asked.source in FROM_OUTSIDE:
+                entry["name"] = asked.name
+            _section(data, "images")[called] = entry
+    fetches = [step for step in steps if isinstance(step, Fetch)]
+    if not fetches:
+        return
+    from boxwright.app.remotes import Remotes, fetch_pin
+
+    remotes = Remotes(store)
+    remotes.identify_all(fetches)
+    for step in fetches:
+        if step.kind == "http" and step.checksum:
+            continue
+        kind, _, name = fetch_pin(step).partition(" ")
+        _section(data, "git" if kind == "git" else "urls")[name] = remotes.identify(step).removeprefix("sha256:")
