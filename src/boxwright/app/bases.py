@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Collection, Mapping
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 from boxwright.app.locks import Lock, LockedBase, unpinned
 from boxwright.app.names import image_name
@@ -19,6 +20,9 @@ from boxwright.ports import ResolvedBase
 from boxwright.sources.reference import Meaning, classify
 from boxwright.store.images import Images, config_from_text, config_text
 from boxwright.store.store import Store
+
+if TYPE_CHECKING:
+    from boxwright.sources.packages import BootstrapResult
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -181,6 +185,7 @@ class BaseFetcher:
         self._outside = outside
         self._lock = lock
         self._keep = keep
+        self._made: dict[Base, BootstrapResult] = {}
 
     def fetch(
         self, base: Base, directory: str, output: Callable[[bytes], None], cancelled: Callable[[], bool]
@@ -210,12 +215,20 @@ class BaseFetcher:
     ) -> int:
         from boxwright.app.basesystems import Surroundings, make_base_system
 
-        around = Surroundings(self._store, self._outside, self._pinned(base), self._keep, output, cancelled)
+        around = Surroundings(self._store, self._outside, self._pinned(base), self._keep, output, cancelled, self._made)
         if base.source == "bootstrap":
             return make_base_system(base, base.name, directory, around).epoch
         from boxwright.app.toolchains import fetch_toolchain
 
         return fetch_toolchain(base, directory, around)
+
+    def made(self, base: Base, content: Digest) -> None:
+        """Remember what a tree that was just fetched was made of."""
+        result = self._made.pop(base, None)
+        if result is not None:
+            from boxwright.app.basesystems import note_made
+
+            note_made(self._store, content, result)
 
     def _pinned(self, base: Base) -> LockedBase | None:
         """What the lock says of it, where the step is pinned to that."""

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from boxwright.app.locks import LockedBase, LockedPackage
 from boxwright.app.outside import Outside
+from boxwright.model.digest import Digest
 from boxwright.model.step import Base
 from boxwright.sources.packages import BootstrapResult
 from boxwright.sources.pool import PoolFile
@@ -20,7 +21,10 @@ REBUILT = ("debian", "ubuntu")
 
 
 class Surroundings(NamedTuple):
-    """What making a base needs beside its name. With `keep` its packages' files are kept by digest."""
+    """What making a base needs beside its name. With `keep` its packages' files are kept by digest.
+
+    `made` is told what it was made of.
+    """
 
     store: Store
     outside: Outside
@@ -28,35 +32,36 @@ class Surroundings(NamedTuple):
     keep: bool
     output: Callable[[bytes], None]
     cancelled: Callable[[], bool]
+    made: dict[Base, BootstrapResult]
 
 
 def make_base_system(base: Base, name: str, directory: str, around: Surroundings) -> BootstrapResult:
-    """Fill `directory` with the base `name`; what it was made of is remembered for `base`, for the lock."""
+    """Fill `directory` with the base `name`."""
     distribution = name.partition(":")[0]
     locked = around.locked
     if locked is not None and locked.packages and distribution in REBUILT:
         result = _rebuilt(base, name, directory, around, locked)
     else:
         result = _bootstrapped(base, name, directory, around)
-    packages = [(p.name, p.version, p.architecture, p.sha256, p.path, p.priority) for p in result.packages]
-    text = json.dumps({"packages": packages, "sources": result.sources})
-    with around.store.index.writing() as db:
-        row = (base_row(base), "", "{}", "", text, int(time.time()))
-        db.execute("INSERT OR REPLACE INTO bases VALUES (?, ?, ?, ?, ?, ?)", row)
+    around.made[base] = result
     return result
 
 
-def base_row(base: Base) -> str:
-    """The name under which it is remembered what a base was made of."""
-    return f"{base.source}:{base.name} {base.platform}"
+def note_made(store: Store, content: Digest, result: BootstrapResult) -> None:
+    """Remember what the base with this content was made of, for locks."""
+    packages = [(p.name, p.version, p.architecture, p.sha256, p.path, p.priority) for p in result.packages]
+    text = json.dumps({"packages": packages, "sources": result.sources})
+    with store.index.writing() as db:
+        row = (f"made:{content}", "", "{}", "", text, int(time.time()))
+        db.execute("INSERT OR REPLACE INTO bases VALUES (?, ?, ?, ?, ?, ?)", row)
 
 
-def made_of(store: Store, base: Base) -> tuple[tuple[LockedPackage, ...], tuple[str, ...]] | None:
-    """What a base was made of when it was last made, and its sources; None where that is not known (any more)."""
-    row = store.index.one("SELECT packages FROM bases WHERE name=?", (base_row(base),))
-    found = json.loads(row[0]) if row else None
-    if not isinstance(found, dict) or not found["packages"]:
+def made_of(store: Store, content: Digest) -> tuple[tuple[LockedPackage, ...], tuple[str, ...]] | None:
+    """What the base with this content was made of, and its sources; None where that is not known."""
+    row = store.index.one("SELECT packages FROM bases WHERE name=?", (f"made:{content}",))
+    if row is None:
         return None
+    found = json.loads(row[0])
     return tuple(LockedPackage(*item) for item in found["packages"]), tuple(found["sources"])
 
 

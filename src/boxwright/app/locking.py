@@ -7,16 +7,17 @@ import os
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
-from boxwright.app.basesystems import made_of, pool_files
+from boxwright.app.basesystems import REBUILT, made_of, pool_files
 from boxwright.app.build import prepare
 from boxwright.app.definitions import is_container, is_package
-from boxwright.app.locks import FORMAT, LockedBase, lock_path, lock_text, write_text
+from boxwright.app.locks import FORMAT, Lock, LockedBase, lock_path, lock_text, read_lock, write_text
 from boxwright.app.outside import Outside
 from boxwright.app.packages import PackageRequest, package_outside, prepare_package
 from boxwright.app.platforms import checked_platform
 from boxwright.app.privileges import ensure_privileges
 from boxwright.app.request import BuildRequest
-from boxwright.errors import FetchError
+from boxwright.errors import DefinitionError, FetchError
+from boxwright.frontends.package.graph import PackageGraph
 from boxwright.model.graph import Graph
 from boxwright.model.step import Base, BuildPackage, Fetch
 from boxwright.ports import Emit
@@ -56,22 +57,27 @@ class Locked(NamedTuple):
         write_text(self.path, f"{lock_text(self.data)}\n")
 
 
-class _Planned(NamedTuple):
-    """What the definitions' graph takes from outside. `pins` are by kind and name; `bases` by what they are called."""
+class LockPlan(NamedTuple):
+    """What the definitions' graph takes from outside. `pins` are by kind and name; `bases` by what they are called.
 
+    `paths` say where files of the distribution were, by SHA-256, when an earlier lock was made.
+    """
+
+    path: str
     graph: Graph
     keys: Keys
     pins: Mapping[str, str]
     bases: Mapping[str, Base]
     outside: Outside
+    packages: PackageGraph | None
+    paths: Mapping[str, str]
 
 
-def make_lock(request: LockRequest, store: Store, environment: Mapping[str, str]) -> Locked:
+def make_lock(request: LockRequest, planned: LockPlan, store: Store) -> Locked:
     """Pin everything that the definition takes from outside.
 
     Bases are made where they are not here, since their content is what is pinned; with `pull` in any case.
     """
-    planned = _planned(request, store, environment)
     systems = [
         position
         for position, node in enumerate(planned.graph.nodes)
@@ -81,14 +87,19 @@ def make_lock(request: LockRequest, store: Store, environment: Mapping[str, str]
     data: Data = {}
     _add_pins(data, planned, store)
     for position in systems:
-        _keep_packages(planned.graph.nodes[position].step, planned.outside, request, store)
-        _add_system(data, planned, position, store)
+        made = _add_system(data, planned, position, store)
+        _keep_packages(made, planned.outside, request, store)
     _add_others(data, planned, store)
     whole = {"format": FORMAT, "platform": checked_platform(request.platform), **data}
-    return Locked(lock_path(request.file), whole)
+    return Locked(planned.path, whole)
 
 
-def _planned(request: LockRequest, store: Store, environment: Mapping[str, str]) -> _Planned:
+def plan_lock(request: LockRequest, store: Store, environment: Mapping[str, str]) -> LockPlan:
+    """Read the definitions, and look up what they take from outside.
+
+    A version of a distribution's package is one thing for ever, so an earlier lock is believed there: the archive may
+    have dropped it.
+    """
     directory = os.path.dirname(os.path.abspath(request.file))
     whole = BuildRequest(
         directory,
@@ -99,28 +110,47 @@ def _planned(request: LockRequest, store: Store, environment: Mapping[str, str])
         pull=request.pull,
         locking=True,
     )
-    own = PackageRequest(request.file, platform=request.platform, mirror=request.mirror, locking=True)
+    path = lock_path(request.file)
+    earlier = _earlier(request)
+    paths = earlier.paths if earlier else {}
+    own = PackageRequest(
+        request.file, platform=request.platform, mirror=request.mirror, locking=True, lock=earlier, test=True
+    )
     outside = package_outside(own, environment)
     if is_package(request.file):
         package = prepare_package(own, store, environment, request.output)
-        return _Planned(package.graph, package.keys, package.files.used, {}, outside)
+        return LockPlan(path, package.graph, package.keys, package.files.used, {}, outside, package.packages, paths)
     if is_container(request.file):
         from boxwright.app.composition import prepare_container
 
         container = prepare_container(whole, own, store, environment, request.output)
         used = container.files.used
-        return _Planned(container.build.graph, container.build.keys, used, container.bases, outside)
+        built = container.build
+        return LockPlan(path, built.graph, built.keys, used, container.bases, outside, container.packages, paths)
     build = prepare(whole, store, environment)
-    return _Planned(build.graph, build.keys, {}, build.bases, outside)
+    return LockPlan(path, build.graph, build.keys, {}, build.bases, outside, None, paths)
 
 
-def _make(planned: _Planned, positions: list[int], request: LockRequest, store: Store) -> None:
+def _earlier(request: LockRequest) -> Lock | None:
+    """What stays true of an earlier lock; nothing of one that can't be read."""
+    try:
+        lock = read_lock(request.file, checked_platform(request.platform))
+    except DefinitionError:
+        return None
+    if lock is None:
+        return None
+    pins = {name: value for name, value in lock.pins.items() if name.startswith(("debian-source ", "debian-package "))}
+    return lock._replace(pins=pins, bases={}, images={})
+
+
+def _make(planned: LockPlan, positions: list[int], request: LockRequest, store: Store) -> None:
     """Make bases that are not here, or of which nobody knows any more what they were made of."""
     for position in positions:
         step = planned.graph.nodes[position].step
         assert isinstance(step, Base)  # noqa: S101 - positions are of bases
-        known = step.name.startswith("tar:") or made_of(store, step) is not None
-        if planned.keys.snapshot(position) is not None and known and not request.pull:
+        here = planned.keys.snapshot(position)
+        known = here is not None and (step.name.startswith("tar:") or made_of(store, here.manifest.content) is not None)
+        if known and not request.pull:
             continue
         ensure_privileges()
         graph = planned.graph._replace(target=position)
@@ -132,33 +162,29 @@ def _make(planned: _Planned, positions: list[int], request: LockRequest, store: 
             raise failure.error from failure
 
 
-def _keep_packages(step: object, outside: Outside, request: LockRequest, store: Store) -> None:
+def _keep_packages(made: LockedBase, outside: Outside, request: LockRequest, store: Store) -> None:
     """Fetch the files of a base's packages while they can be had: they are what it is made of next year."""
     from boxwright.app.poolfiles import provide_files
 
-    assert isinstance(step, Base)  # noqa: S101 - only bases come here
-    made = made_of(store, step)
-    if made is None or step.name.startswith("alpine:"):
+    distribution = made.name.partition(":")[0]
+    if not made.packages or distribution not in REBUILT:
         return
-    locked = LockedBase(step.source, step.name, "", *made)
     try:
-        provide_files(
-            Packages(store), outside, pool_files(locked), step.name.partition(":")[0], locked.sources, request.output
-        )
+        provide_files(Packages(store), outside, pool_files(made), distribution, made.sources, request.output)
     except FetchError as error:
-        request.note(f"not all packages of {step.name.partition(' ')[0]} can be kept: {error.message}")
+        request.note(f"not all packages of {made.name.partition(' ')[0]} can be kept: {error.message}")
 
 
-def _add_pins(data: Data, planned: _Planned, store: Store) -> None:
+def _add_pins(data: Data, planned: LockPlan, store: Store) -> None:
     """URLs, commits and packages of the distribution, and the identities of packages."""
     packages = Packages(store)
     for pin, value in planned.pins.items():
         kind, _, name = pin.partition(" ")
         if kind == "debian-source":
-            files = [[file, digest, *_path(packages, digest)] for file, digest in json.loads(value)]
+            files = [[file, digest, *_path(packages, planned, digest)] for file, digest in json.loads(value)]
             _section(data, SECTIONS[kind])[name] = files
         elif kind in SECTIONS:
-            _section(data, SECTIONS[kind])[name] = " ".join((value, *_path(packages, value)))
+            _section(data, SECTIONS[kind])[name] = " ".join((value, *_path(packages, planned, value)))
     for position, node in enumerate(planned.graph.nodes):
         step = node.step
         if not isinstance(step, BuildPackage):
@@ -172,8 +198,8 @@ def _add_pins(data: Data, planned: _Planned, store: Store) -> None:
                 _section(data, "git")[source.origins[0].removeprefix("git:")] = commit
 
 
-def _path(packages: Packages, digest: str) -> tuple[str, ...]:
-    found = packages.pin(f"pool {digest}")
+def _path(packages: Packages, planned: LockPlan, digest: str) -> tuple[str, ...]:
+    found = packages.pin(f"pool {digest}") or planned.paths.get(digest.removeprefix("sha256:"))
     return (found,) if found else ()
 
 
@@ -181,26 +207,28 @@ def _section(data: Data, name: str) -> dict[str, object]:
     return data.setdefault(name, {})
 
 
-def _add_system(data: Data, planned: _Planned, position: int, store: Store) -> None:
+def _add_system(data: Data, planned: LockPlan, position: int, store: Store) -> LockedBase:
     """A bootstrapped base: its content, its packages, its sources."""
     step = planned.graph.nodes[position].step
     snapshot = planned.keys.snapshot(position)
     assert isinstance(step, Base)  # noqa: S101 - positions are of bases
     if snapshot is None:
         raise FetchError("store.gone", f"{step.name} was removed while it was needed", hint="lock again")
-    packages, sources = made_of(store, step) or ((), ())
-    entry: dict[str, object] = {"content": pinned_by(step, snapshot)}
-    if packages:
-        entry |= {"packages": [list(item) for item in packages], "sources": list(sources)}
+    made = made_of(store, snapshot.manifest.content) or ((), ())
+    locked = LockedBase(step.source, step.name, pinned_by(step, snapshot), *made)
+    entry: dict[str, object] = {"content": locked.content}
+    if locked.packages:
+        entry |= {"packages": [list(item) for item in locked.packages], "sources": list(locked.sources)}
     if step.source == "toolchain":
         _section(data, "bases")[step.name] = entry
-        return
+        return locked
     for called, asked in planned.bases.items():
         if asked == step:
             _section(data, "images")[called] = {**entry, "source": step.source, "name": step.name}
+    return locked
 
 
-def _add_others(data: Data, planned: _Planned, store: Store) -> None:
+def _add_others(data: Data, planned: LockPlan, store: Store) -> None:
     """Images of registries, what lies on this machine, and what ADD fetches."""
     steps = {node.step for node in planned.graph.nodes}
     for called, asked in planned.bases.items():

@@ -51,7 +51,9 @@ def fetch_debian(
     packages = Packages(store)
     if base.pinned is None:
         raise FetchError("source.fetch", f"{base.name} has no digest")
-    unpack_binary(provide_deb(packages, base.name, str(base.pinned), base.platform, outside, paths, output), directory)
+    path = provide_deb(packages, base.name, str(base.pinned), base.platform, outside, paths, output)
+    packages.keep_pin(f"debian-package {base.name}", str(base.pinned))
+    unpack_binary(path, directory)
     return None
 
 

@@ -24,7 +24,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Write the lock."""
     from boxwright.app.definitions import find_definition
-    from boxwright.app.locking import LockRequest, make_lock
+    from boxwright.app.locking import LockRequest, make_lock, plan_lock
     from boxwright.app.opening import open_store
 
     file = find_definition(options.directory, options.file)
@@ -32,7 +32,7 @@ def run(options: argparse.Namespace) -> int:
         file, options.platform, options.mirror, options.target, write_error, show, note, pull=options.pull
     )
     with open_store(os.environ) as store:
-        locked = make_lock(request, store, os.environ)
+        locked = make_lock(request, plan_lock(request, store, os.environ), store)
     locked.write()
     counts = ", ".join(f"{len(part)} {name}" for name, part in locked.data.items() if isinstance(part, dict) and part)
     say(f"{locked.path}: {counts or 'nothing from outside'}")

@@ -22,6 +22,10 @@ class Fetcher(Protocol):
         """Fill `directory`; returns the newest time in it that is to be kept, None to keep all times."""
         ...
 
+    def made(self, base: Base, content: Digest) -> None:
+        """Is told the content of what it fetched."""
+        ...
+
 
 LOCKED = ("toolchain", "bootstrap")
 """Bases whose tree a lock pins."""
@@ -63,6 +67,7 @@ class BaseKind:
         with self._workspace.draft(None) as draft:
             newest = self._fetcher.fetch(base, draft.upper, control.output, control.cancelled)
             snapshot = self._workspace.commit(key, None, draft, newest=newest)
+        self._fetcher.made(base, snapshot.manifest.content)
         found = pinned_by(base, snapshot)
         if base.source in LOCKED and base.pinned not in (None, found):
             raise FetchError(
