@@ -21,7 +21,7 @@ _HEX = re.compile(r"[0-9a-f]{64}")
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _COMMIT = re.compile(r"[0-9a-f]{40}([0-9a-f]{24})?")
 _WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+~:_-]*")
-_PATH = re.compile(r"(?!.*\.\.)[A-Za-z0-9][A-Za-z0-9.+~:_%/-]*")
+_PATH = re.compile(r"(?!.*//)(?!(?:.*/)?\.\.(?:/|$))[A-Za-z0-9][A-Za-z0-9.+~_%/-]*")
 _SOURCE = re.compile(r"(?:deb \[signed-by=/[^\s\]]+\] )?[^\s\]]+( [^\s\]]+)*")
 _HINT = "run `boxwright lock`, or take the file from the version control again"
 
@@ -121,14 +121,15 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def _line(text: str, name: str) -> int:
-    """The line on which a name stands."""
-    place = text.find(f"{json.dumps(name)}:")
+def _line(text: str, name: str, section: str = "") -> int:
+    """The line on which a name stands, in a section where one is given."""
+    start = max(0, text.find(f"\n {json.dumps(section)}:")) if section else 0
+    place = text.find(f"{json.dumps(name, ensure_ascii=False)}:", start)
     return text.count("\n", 0, place) + 1 if place >= 0 else 1
 
 
-def _damaged(path: str, text: str, name: str, message: str) -> DefinitionError:
-    return DefinitionError("lock.damaged", message, hint=_HINT, where=Span(path, _line(text, name)))
+def _damaged(path: str, text: str, name: str, message: str, section: str = "") -> DefinitionError:
+    return DefinitionError("lock.damaged", message, hint=_HINT, where=Span(path, _line(text, name, section)))
 
 
 class _Reader:
@@ -138,6 +139,7 @@ class _Reader:
         self._path = path
         self._text = text
         self._data = data
+        self._within = ""
         self._paths: dict[str, str] = {}
 
     def read(self) -> Lock:
@@ -163,13 +165,15 @@ class _Reader:
         return Lock(self._path, platform, pins, bases, images, self._paths)
 
     def _section(self, name: str) -> dict[str, Any]:
+        self._within = name
         found = self._data.get(name, {})
         if not isinstance(found, dict):
             raise self._wrong(name)
         return found
 
     def _wrong(self, name: str) -> DefinitionError:
-        return _damaged(self._path, self._text, name, f"what is said of {name} is not what a lock says")
+        message = f"what is said of {name} is not what a lock says"
+        return _damaged(self._path, self._text, name, message, self._within if name != self._within else "")
 
     def _matched(self, name: str, value: object, pattern: re.Pattern[str]) -> str:
         if not isinstance(value, str) or not pattern.fullmatch(value):
@@ -234,7 +238,10 @@ def lock_text(data: object, indent: int = 0) -> str:
         return compact
     blank = " " * (indent + 1)
     if isinstance(data, dict):
-        items = [f"{json.dumps(key)}: {lock_text(value, indent + 1)}" for key, value in sorted(data.items())]
+        items = [
+            f"{json.dumps(key, ensure_ascii=False)}: {lock_text(value, indent + 1)}"
+            for key, value in sorted(data.items())
+        ]
         opening, closing = "{", "}"
     else:
         items = [json.dumps(item, ensure_ascii=False, sort_keys=True) for item in data]
