@@ -7,7 +7,6 @@ from collections.abc import Callable, Collection, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from boxwright.app.locks import Lock, LockedBase, unpinned
 from boxwright.app.names import image_name
 from boxwright.app.outside import ANYWHERE, Outside
 from boxwright.app.request import BuildRequest
@@ -22,6 +21,7 @@ from boxwright.store.images import Images, config_from_text, config_text
 from boxwright.store.store import Store
 
 if TYPE_CHECKING:
+    from boxwright.app.locks import Lock, LockedBase
     from boxwright.sources.packages import BootstrapResult
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -75,6 +75,8 @@ class BaseResolver:
         else:
             meaning = classify(name, contexts=self._contexts, bases=self._configured)
             if self._locked and meaning.source in ("bootstrap", "registry"):
+                from boxwright.app.locks import unpinned
+
                 raise unpinned(name, where, self._lock)
             found = self._from_outside(meaning, platform)
             if name in self._configured:

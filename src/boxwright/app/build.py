@@ -10,11 +10,10 @@ from typing import NamedTuple
 from boxwright.app.bases import BaseFetcher, base_resolver
 from boxwright.app.configuration import configuration_for
 from boxwright.app.contexts import LocalContexts
-from boxwright.app.definitions import is_inside
+from boxwright.app.definitions import is_inside, lock_path
 from boxwright.app.givens import Given
 from boxwright.app.inputs import build_contexts, given_definition, named_trees
 from boxwright.app.kinds import step_kinds
-from boxwright.app.locks import lock_path, read_lock
 from boxwright.app.moment import Moment, build_moment
 from boxwright.app.mounts import LateMounts
 from boxwright.app.platforms import checked_platform
@@ -105,6 +104,8 @@ def _with_lock(request: BuildRequest, given: Given, file: str) -> BuildRequest:
             hint = "run `boxwright lock`"
             raise DefinitionError("lock.none", f"there is no {os.path.basename(path)} beside {file}", hint=hint)
         return request
+    from boxwright.app.locks import read_lock
+
     return request._replace(lock=read_lock(file, checked_platform(request.platform)))
 
 

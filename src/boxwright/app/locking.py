@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 from boxwright.app.basesystems import REBUILT, made_of, pool_files
 from boxwright.app.build import prepare
-from boxwright.app.definitions import is_container, is_package
-from boxwright.app.locks import FORMAT, Lock, LockedBase, lock_path, lock_text, read_lock, write_text
+from boxwright.app.definitions import is_container, is_package, lock_path
+from boxwright.app.locks import FORMAT, Lock, LockedBase, lock_text, read_lock, write_text
 from boxwright.app.outside import Outside
 from boxwright.app.packages import PackageRequest, package_outside, prepare_package
 from boxwright.app.platforms import checked_platform

@@ -8,10 +8,10 @@ import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from boxwright.app.definitions import LOCK, lock_path
 from boxwright.errors import DefinitionError
 from boxwright.model.span import Span
 
-NAME = "boxwright.lock"
 FORMAT = 1
 WIDTH = 160
 SECTIONS = frozenset(
@@ -59,11 +59,6 @@ class Lock(NamedTuple):
     bases: Mapping[str, LockedBase]
     images: Mapping[str, LockedBase]
     paths: Mapping[str, str]
-
-
-def lock_path(file: str) -> str:
-    """Where the lock of a definition is."""
-    return os.path.join(os.path.dirname(os.path.abspath(file)), NAME)
 
 
 def read_lock(file: str, platform: str) -> Lock | None:
@@ -263,7 +258,7 @@ def write_text(path: str, text: str) -> None:
 
 def unpinned(name: str, where: Span | None, lock: Lock | None = None) -> DefinitionError:
     """The error for what must be pinned and is not."""
-    file = lock.file if lock else NAME
+    file = lock.file if lock else LOCK
     return DefinitionError(
         "lock.missing", f"{file} does not pin {name}", hint="run `boxwright lock` and look at what it adds", where=where
     )

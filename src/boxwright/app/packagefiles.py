@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from functools import cmp_to_key
 from typing import TYPE_CHECKING
 
-from boxwright.app.locks import unpinned as unlocked
 from boxwright.app.outside import ANYWHERE, Outside
 from boxwright.errors import BoxwrightError, DefinitionError, UsageError
 from boxwright.frontends.package.wanted import Found
@@ -212,7 +211,7 @@ class DefinitionFiles:
             self.used[f"url {urls[0]}"] = pinned
             return pinned
         if self._locked:
-            raise unlocked(urls[0], where)
+            raise _unpinned(urls[0], where)
         found = self.fetch_checksum(urls)
         if self.locking:
             self.used[f"url {urls[0]}"] = found
@@ -274,7 +273,7 @@ class DefinitionFiles:
         from boxwright.sources.debian import find_binary, find_source
 
         if self._locked:
-            raise unlocked(name, where)
+            raise _unpinned(name, where)
         kind, _, package = name.partition(" ")
         called, _, version = package.partition("=")
         apt = self._packages.cache("apt")
@@ -309,13 +308,19 @@ class DefinitionFiles:
         name = " ".join((exact, *packages))
         pinned = self._pins.get(f"base {name}", "")
         if not pinned and self._locked:
-            raise unlocked(f"base {name.partition(' ')[0]}", where)
+            raise _unpinned(f"base {name.partition(' ')[0]}", where)
         self.used[f"base {name}"] = pinned
         return name, pinned
 
     def epoch(self) -> int | None:
         """SOURCE_DATE_EPOCH where the user gave it."""
         return self._epoch
+
+
+def _unpinned(name: str, where: Span | None) -> DefinitionError:
+    from boxwright.app.locks import unpinned
+
+    return unpinned(name, where)
 
 
 def stamp(path: str) -> str:

@@ -17,7 +17,6 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from boxwright.app.locks import Lock, unpinned
 from boxwright.errors import BoxwrightError, FetchError
 from boxwright.model.digest import Digest, hex_of
 from boxwright.model.giturl import redacted, without_password
@@ -27,6 +26,7 @@ from boxwright.steps.fetch import fetch_fields
 from boxwright.store.store import Store
 
 if TYPE_CHECKING:
+    from boxwright.app.locks import Lock
     from boxwright.sources.http import Download, Validators
 
 AT_ONCE = 8
@@ -101,6 +101,8 @@ class Remotes:
         name = fetch_pin(step)
         found = self._lock.pins.get(name, "") if self._lock else ""
         if not found and self._locked and not step.checksum:
+            from boxwright.app.locks import unpinned
+
             raise unpinned(name, None, self._lock)
         return found
 

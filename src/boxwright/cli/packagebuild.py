@@ -7,6 +7,7 @@ import os
 import sys
 import time
 
+from boxwright.app.definitions import LOCK, lock_path
 from boxwright.app.opening import open_store
 from boxwright.app.packages import PackageBuild, PackageRequest, execute_package, prepare_package
 from boxwright.app.platforms import machine_platform
@@ -51,11 +52,13 @@ def build_package(options: argparse.Namespace, file: str) -> int:
 
 def request_of(options: argparse.Namespace, file: str) -> PackageRequest:
     """What the command line asks for."""
-    from boxwright.app.locks import NAME, read_lock
+    lock = None
+    if os.path.exists(lock_path(file)):
+        from boxwright.app.locks import read_lock
 
-    lock = read_lock(file, options.platform or machine_platform())
-    if lock is None and options.locked:
-        raise DefinitionError("lock.none", f"there is no {NAME} beside {file}", hint="run `boxwright lock`")
+        lock = read_lock(file, options.platform or machine_platform())
+    elif options.locked:
+        raise DefinitionError("lock.none", f"there is no {LOCK} beside {file}", hint="run `boxwright lock`")
     return PackageRequest(
         file,
         lock=lock,
