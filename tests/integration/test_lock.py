@@ -305,3 +305,21 @@ def test_a_damaged_lock_is_an_error_with_its_line(
     assert "boxwright.lock:" in cut.err
     lock.write_text(text.replace('"format": 1', '"format": 99'))
     assert "[lock.version]" in fresh_boxwright("build", directory, status=2).err
+
+
+def test_the_base_of_a_container_is_locked(boxwright: Program, tmp_path: Path) -> None:
+    directory = tmp_path / "c"
+    directory.mkdir()
+    (directory / "f").write_text("text")
+    definition = "- base: {0}\n- sync: {{src: f, dest: /f}}\n- image: {{type: oci}}\n"
+    (directory / "container.yaml").write_text(definition.format("debian:bookworm"))
+    boxwright("lock", directory, timeout=600)
+    locked = json.loads((directory / "boxwright.lock").read_text())["images"]["debian:bookworm"]
+    assert {package[0] for package in locked["packages"]} >= {"libc6", "bash"}
+    output = f"oci:{tmp_path}/out"
+    first = boxwright("build", directory, "-q", "-o", output).out
+    (directory / "boxwright.lock").rename(tmp_path / "kept")
+    assert boxwright("build", directory, "-q", "-o", output).out == first, "pinned or not, it is the same image"
+    (tmp_path / "kept").rename(directory / "boxwright.lock")
+    (directory / "container.yaml").write_text(definition.format("debian:trixie"))
+    assert "[lock.missing]" in boxwright("build", directory, "-o", output, status=2).err

@@ -149,8 +149,8 @@ def _make(planned: LockPlan, positions: list[int], request: LockRequest, store: 
         step = planned.graph.nodes[position].step
         assert isinstance(step, Base)  # noqa: S101 - positions are of bases
         here = planned.keys.snapshot(position)
-        known = here is not None and (step.name.startswith("tar:") or made_of(store, here.manifest.content) is not None)
-        if known and not request.pull:
+        tar = step.name.startswith("tar:")
+        if here is not None and (tar or (not request.pull and made_of(store, here.manifest.content) is not None)):
             continue
         ensure_privileges()
         graph = planned.graph._replace(target=position)

@@ -65,7 +65,7 @@ def find_source(name: str, version: str, apt: str, output: Output) -> tuple[Pool
     stanza = _listed(["showsrc", "--only-source", name], name, version, apt, output)
     directory = _field(stanza, "Directory")
     files = dsc_files(stanza)
-    ordered = sorted(files, key=lambda file: not file[0].endswith(".dsc"))
+    ordered = sorted(files, key=lambda file: (not file[0].endswith(".dsc"), file[0]))
     found = _field(stanza, "Version")
     return tuple(PoolFile(name, found, "source", digest, f"{directory}/{file}") for file, digest in ordered)
 

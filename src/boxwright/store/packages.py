@@ -175,9 +175,9 @@ def _sources_in_use(db: sqlite3.Connection) -> Iterator[str]:
     """The digests of what the packages and bases that are here were made of."""
     for (text,) in db.execute("SELECT record FROM packages"):
         record = json.loads(text)
-        for source in record["sources"]:
+        for source in record.get("sources", ()):
             yield from (digest for _, digest in source["files"])
-        for name in record["dependencies"]:
+        for name in record.get("dependencies", ()):
             row = db.execute("SELECT value FROM pins WHERE name=?", (f"debian-package {name[7:]}",)).fetchone()
             if row and name.startswith("debian/"):
                 yield row[0]
