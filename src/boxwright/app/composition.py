@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
-from boxwright.app.bases import BaseFetcher, BaseResolver
+from boxwright.app.bases import BaseFetcher, base_resolver
 from boxwright.app.build import Build, finder
 from boxwright.app.configuration import configuration_for
 from boxwright.app.containerfiles import DirectoryFiles
@@ -55,6 +55,7 @@ class ContainerBuild(NamedTuple):
     build: Build
     packages: PackageGraph
     files: DefinitionFiles
+    bases: Mapping[str, Base]
 
 
 def prepare_container(
@@ -69,8 +70,10 @@ def prepare_container(
     platform = checked_platform(request.platform)
     file = os.path.abspath(packages_request.file)
     directory = os.path.dirname(file)
-    definitions = definition_files(packages_request, packages, environment, output)
     configuration = configuration_for(directory, environment)
+    outside = configuration.outside(request.mirror, environment, offline=request.offline)
+    definitions = definition_files(packages_request, packages, environment, outside, output)
+    bases = base_resolver(store, request, configuration.bases)
     cache = resolved_cache(definitions, packages, platform, packages_request)
     definitions.locking = packages_request.locking
     builder = PackageGraph(resolver(definitions, platform, None if packages_request.locking else cache), platform)
@@ -80,7 +83,7 @@ def prepare_container(
         packages_request.file,
         DirectoryFiles(directory, definitions),
         builder,
-        BaseResolver(store, pull=request.pull, configured=configuration.bases),
+        bases,
         options,
     )
     if not packages_request.locking:
@@ -88,11 +91,11 @@ def prepare_container(
     moment = build_moment(environment, {}, directory)
     contexts = LocalContexts(store, {"": directory}, file, moment.epoch)
     sandbox = LateSandbox(store.home.cache)
-    fetcher = BaseFetcher(store, mirror=request.mirror, mirrors=configuration.mirrors, environment=environment)
+    fetcher = BaseFetcher(store, outside, request.lock, keep=request.locking)
     recipe, mounts = step_kinds(request, store, container.graph, contexts, sandbox, moment, environment, fetcher)
     kinds = {
         **recipe,
-        **package_kinds(store, packages, request.mirror),
+        **package_kinds(store, packages, outside, request.lock, keep=request.locking),
         **_compose_kinds(store),
     }
     pull = frozenset(
@@ -109,7 +112,7 @@ def prepare_container(
     )
     plan = make_plan(container.graph, keys, refuse=refuse | pull)
     build = Build(packages_request.file, container.graph, plan, keys, refuse | pull, sandbox, moment, contexts, mounts)
-    return ContainerBuild(container, build, builder, definitions)
+    return ContainerBuild(container, build, builder, definitions, bases.asked)
 
 
 def _compose_kinds(store: Store) -> Kinds:

@@ -6,8 +6,7 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from boxwright.app.packagelock import read_lock
-from boxwright.app.packages import PackageRequest, prepare_package
+from boxwright.app.packages import prepare_package, with_lock
 from boxwright.model.step import BuildPackage
 from boxwright.steps import action
 from boxwright.steps.package import described
@@ -28,9 +27,7 @@ def identity_of(store: Store, given: str, environment: Mapping[str, str]) -> dic
     if not os.path.isfile(file):
         record = Packages(store).find(given).record
         return _flat({**record, "source": record["sources"], "dependency": record["dependencies"]})
-    lock = read_lock(file)
-    request = PackageRequest(file, lock=lock or {}, locked=lock is not None, test=False)
-    build = prepare_package(request, store, environment, lambda _: None)
+    build = prepare_package(with_lock(file), store, environment, lambda _: None)
     node = build.graph.nodes[build.package]
     step = node.step
     assert isinstance(step, BuildPackage)  # noqa: S101 - the node is a package's

@@ -33,9 +33,10 @@ def build_container(options: argparse.Namespace, file: str) -> int:
         from boxwright.app.outputs import check_outputs
 
         check_outputs(options.output, options.load)
-    request = request_of(options)
+    packages_request = package_request_of(options, file)
+    request = request_of(options)._replace(lock=packages_request.lock, locked=packages_request.locked)
     with open_store(os.environ) as store:
-        planned = prepare_container(request, package_request_of(options, file), store, os.environ, write_error)
+        planned = prepare_container(request, packages_request, store, os.environ, write_error)
         if options.dry_run:
             print_plan(planned.build)
             return 0

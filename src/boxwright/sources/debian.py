@@ -18,6 +18,7 @@ from pathlib import Path
 from boxwright.errors import FetchError
 from boxwright.files import hash_file
 from boxwright.sources.aptsources import read_sources
+from boxwright.sources.pool import PoolFile
 from boxwright.sources.process import Finished, require_program, run_program
 
 Output = Callable[[bytes], None]
@@ -80,13 +81,56 @@ def dsc_files(text: str) -> Files:
     return files
 
 
-def fetch_binary(name: str, version: str, directory: str, apt: str, output: Output) -> str:
-    """Fetch a binary package into `directory`; returns its path. Raises FetchError `source.fetch`."""
-    _apt_get(["download", f"{name}={version}"], directory, apt, output)
-    found = [file for file in os.listdir(directory) if file.endswith(".deb")]
-    if len(found) != 1:
-        raise FetchError("source.fetch", f"apt fetched {len(found)} files of {name}={version}")
-    return os.path.join(directory, found[0])
+def find_source(name: str, version: str, apt: str, output: Output) -> tuple[PoolFile, ...]:
+    """The files of a source package, the .dsc first, as the archive's signed lists have them; nothing is fetched.
+
+    An empty version is the newest. Raises FetchError `source.fetch`.
+    """
+    stanza = _listed(["showsrc", "--only-source", name], name, version, apt, output)
+    directory = _field(stanza, "Directory")
+    files = dsc_files(stanza)
+    ordered = sorted(files, key=lambda file: (not file[0].endswith(".dsc"), file[0]))
+    found = _field(stanza, "Version")
+    return tuple(PoolFile(name, found, "source", digest, f"{directory}/{file}") for file, digest in ordered)
+
+
+def find_binary(name: str, version: str, apt: str, output: Output) -> PoolFile:
+    """The file of a binary package, as the archive's signed lists have it; nothing is fetched. As `find_source`."""
+    stanza = _listed(["show", f"{name}={version}" if version else name], name, version, apt, output)
+    fields = (_field(stanza, field) for field in ("Version", "Architecture", "SHA256", "Filename"))
+    return PoolFile(name, *fields)
+
+
+def _listed(words: Sequence[str], name: str, version: str, apt: str, output: Output) -> str:
+    """The description of a version in apt's lists, which are fetched anew where it isn't there."""
+    require_program("apt-get", "apt")
+    os.makedirs(apt, exist_ok=True)
+    with _alone(f"{apt}/lock"):
+        stamp = f"{apt}/updated"
+        fresh = not os.path.exists(stamp)
+        if fresh:
+            _update(apt, stamp, output)
+        found = _stanzas(_run(words, apt, apt, None, "apt-cache"), version)
+        if not found and not fresh and time.time() - os.stat(stamp).st_mtime > FRESH_SECONDS:
+            _update(apt, stamp, output)
+            found = _stanzas(_run(words, apt, apt, None, "apt-cache"), version)
+    if not found:
+        raise FetchError(
+            "source.fetch",
+            f"the distribution's archive has no {name} {version}".rstrip(),
+            hint="archives drop old versions: `apt-cache policy` lists what there is; a lock keeps them",
+        )
+    return found[0]
+
+
+def _stanzas(done: Finished, version: str) -> list[str]:
+    stanzas = done.stdout.decode("utf-8", "replace").split("\n\n") if not done.status else []
+    return [text for text in stanzas if text.strip() and (not version or _field(text, "Version") == version)]
+
+
+def _field(stanza: str, name: str) -> str:
+    found = re.search(rf"^{name}: *(.*)$", stanza, re.MULTILINE)
+    return found[1].strip() if found else ""
 
 
 def unpack_binary(deb: str, directory: str) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from boxwright.frontends.package.convert import convert, key_place, place_of
 from boxwright.frontends.package.document import Mapping, Scalar
 from boxwright.frontends.package.flags import Additions, apply_flags, phase_arguments
@@ -71,7 +73,25 @@ def resolve(found: Found, platform: str, files: PackageFiles) -> Resolved:
         _toolchain(definition, document, files),
         test,
         test_needs,
+        _watch(definition, document),
     )
+
+
+def _watch(definition: Changes, document: Mapping) -> tuple[str, str, str]:
+    """Raises `package.value` where it is not one place and a pattern with one group."""
+    watch = definition.watch
+    if watch is None:
+        return ("", "", "")
+    where = place_of(document, "watch").span
+    if bool(watch.url) == bool(watch.git):
+        raise wrong("value", "`watch` has one of url and git", where)
+    try:
+        groups = re.compile(watch.pattern.replace("{version}", "()")).groups
+    except re.error as error:
+        raise wrong("value", f"{watch.pattern!r} is no regular expression: {error}", where) from error
+    if groups != 1:
+        raise wrong("value", f"{watch.pattern!r} needs one group, or {{version}}", where)
+    return (watch.url, watch.git, watch.pattern)
 
 
 def _with_bases(found: Found, files: PackageFiles) -> tuple[Mapping, str]:
