@@ -158,7 +158,7 @@ def _step(definition: Definition, additions: Additions, document: Mapping, files
         "",
         sources=sources,
         options=additions.options,
-        phases=_phases(definition, additions),
+        phases=_phases(definition, additions, document),
         parts=tuple((name, globs) for name, globs in parts.items()),
         owners=tuple(_owner(path, owner, users, document) for path, owner in definition.owners.items()),
         users=users,
@@ -173,13 +173,19 @@ def _step(definition: Definition, additions: Additions, document: Mapping, files
     )
 
 
-def _phases(definition: Changes, additions: Additions) -> tuple[tuple[str, str, tuple[str, ...]], ...]:
+def _phases(
+    definition: Changes, additions: Additions, document: Mapping
+) -> tuple[tuple[str, str, tuple[str, ...]], ...]:
     own = phase_arguments(definition.arguments)
     phases: list[tuple[str, str, tuple[str, ...]]] = []
     for phase in PHASES:
         main = getattr(definition.phases, phase)
         script = DEFAULTS[definition.build_system].get(phase, "") if main is None else main
         words = own.get(phase, ()) + additions.arguments.get(phase, ())
+        if words and not script.strip():
+            where = place_of(document, "arguments" if phase in own else "use").span
+            hint = f"name a phase: arguments: {{build: [...]}}; build-system: {definition.build_system}"
+            raise wrong("arguments", f"the phase {phase} does nothing here, and has arguments", where, hint=hint)
         for name, text, arguments in (
             (f"before-{phase}", getattr(definition.phases, f"before_{phase}"), ()),
             (phase, script, words),
