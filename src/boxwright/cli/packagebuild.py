@@ -10,7 +10,7 @@ import time
 from boxwright.app.opening import open_store
 from boxwright.app.packages import PackageBuild, PackageRequest, execute_package, prepare_package
 from boxwright.cli.console import human_size, say
-from boxwright.cli.packageprogress import package_display
+from boxwright.cli.packageprogress import package_display, package_result
 from boxwright.model.digest import Digest, hex_of, short
 from boxwright.model.package import PackageRecord
 from boxwright.model.plan import Action
@@ -42,7 +42,9 @@ def build_package(options: argparse.Namespace, file: str) -> int:
     definition = build.keys.definition(build.package) or record.definition
     if options.quiet:
         say(definition)
-    elif options.progress != "json":
+    elif options.progress == "json":
+        package_result(record, definition, time.monotonic() - started)
+    else:
         _summary(record, definition, time.monotonic() - started)
     return 0
 
