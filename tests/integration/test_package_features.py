@@ -308,3 +308,44 @@ def test_a_shell_on_a_terminal_after_a_failure(pkg: Program, tree: Tree) -> None
     assert "left" in shown
     assert "/dev/pts/" in shown or "/dev/console" in shown
     assert "1000" in shown
+
+
+# Toolchains ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_toolchain_is_an_image_like_any_other(
+    pkg: Program, tree: Tree, context: Callable[..., Path], toolchain: Path, tmp_path: Path
+) -> None:
+    """A local image, and the same as an OCI layout; the lock holds which one."""
+    recipe = f"FROM tar:{toolchain}\nRUN echo {{}} > /usr/share/made\n"
+    layout = tmp_path / "layout"
+    pkg("build", context(recipe.format("one")), "-q", "-t", "tools:1", "-o", f"oci:{layout}", "--network", "none")
+    definition = text("made", "cp /usr/share/made $DESTDIR/usr/share/")
+    packages = tree(made=f"{definition}\ntoolchain: tools:1\n")
+    first = pkg("build", packages / "made")
+    assert file_of(pkg, "demo/made-1", "usr/share/made") == "one\n"
+    assert "Defaulting" not in pkg("build", packages / "made").err
+    pkg("lock", packages / "made")
+    names = list(json.loads((packages / "made/boxwright.lock").read_text())["bases"])
+    assert [name.partition("@")[0] for name in names] == ["image+local:tools:1"]
+
+    elsewhere = tree("other", made=f"{definition}\ntoolchain: oci:{layout}\n")
+    same = pkg("build", elsewhere / "made")
+    assert "Defaulting" not in same.err, "the same tree from elsewhere is the same toolchain"
+    assert "Found HASH" in same.err
+    assert same.out.split()[1] == first.out.split()[1]
+
+    pkg("build", context(recipe.format("two"), name="again"), "-q", "-t", "tools:1", "--network", "none")
+    assert pkg("build", packages / "made").out.split()[1] == first.out.split()[1], "the lock holds"
+    (packages / "made/boxwright.lock").unlink()
+    assert pkg("build", packages / "made").out.split()[1] != first.out.split()[1]
+    assert file_of(pkg, "demo/made-1", "usr/share/made") == "two\n"
+
+    tree(made=f"{definition}\ntoolchain: no-such-image:1\n")
+    pkg("lock", packages / "made", status=None)
+    wrong = pkg("build", packages / "made", status=None)
+    assert wrong.status != 0
+    assert "no-such-image" in wrong.err
+    assert "Traceback" not in wrong.err
+    tree(made=f"{definition}\ntoolchain: {{base: tools:1, packages: [gcc]}}\n")
+    assert "[package.toolchain]" in pkg("build", packages / "made", status=2).err

@@ -133,6 +133,10 @@ class BaseFetcher:
 
             unpack_tar(base.name, directory)
             return None
+        if base.source == "toolchain" and base.name.startswith("image+"):
+            from boxwright.app.toolchainimages import fetch_toolchain_image
+
+            return fetch_toolchain_image(base, directory, self._store, output)
         if base.source in ("toolchain", "debian-package"):
             from boxwright.app.toolchains import fetch_debian, fetch_toolchain
 

@@ -79,11 +79,12 @@ def _text(value: object) -> str:
 
 def differences(before: Mapping[str, str], after: Mapping[str, str]) -> list[tuple[str, str | None, str | None]]:
     """The fields that are different: the name, and what it was and is; None where it is not there."""
-    return [
-        (name, *map(_short, _differing(before.get(name), after.get(name))))
-        for name in dict.fromkeys((*before, *after))
-        if before.get(name) != after.get(name)
-    ]
+    found: list[tuple[str, str | None, str | None]] = []
+    for name in dict.fromkeys((*before, *after)):
+        if before.get(name) != after.get(name):
+            old, new = _differing(before.get(name), after.get(name))
+            found.append((name, _short(old), _short(new)))
+    return found
 
 
 def _differing(before: str | None, after: str | None) -> tuple[str | None, str | None]:

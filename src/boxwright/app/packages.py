@@ -52,6 +52,7 @@ class PackageRequest(NamedTuple):
     lock: Mapping[str, str] = MappingProxyType({})
     locked: bool = False
     locking: bool = False
+    pull: bool = False
 
 
 class PackageBuild(NamedTuple):
@@ -76,7 +77,7 @@ def definition_files(
 
         raise UsageError("usage.epoch", f"SOURCE_DATE_EPOCH={text}: seconds since 1970 are expected")
     trees = package_trees(os.path.dirname(request.file), environment)
-    return DefinitionFiles(
+    files = DefinitionFiles(
         packages,
         trees,
         request.lock,
@@ -84,6 +85,8 @@ def definition_files(
         locked=request.locked,
         output=output,
     )
+    files.pull = request.pull
+    return files
 
 
 def resolver(files: DefinitionFiles, platform: str, cache: ResolvedCache | None = None) -> Callable[[Found], Resolved]:

@@ -64,6 +64,7 @@ def request_of(options: argparse.Namespace, file: str) -> PackageRequest:
         jobs=options.jobs,
         keep_going=options.keep_going,
         test=not options.no_test,
+        pull=options.pull,
     )
 
 

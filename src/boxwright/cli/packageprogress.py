@@ -105,8 +105,11 @@ class Transcript(PlainDisplay):
                     if plan.decisions[package].action in (Action.REUSE, Action.UNUSED):
                         self._put(*self.head(package), status_line("    Found HASH in the local store...", "OK"))
             case StepStarted(position) if self.is_shown(position):
+                self._started.add(position)
                 self._begun.append(position)
                 self._advance()
+            case StepFinished(position, _) if position in self._nodes.packages and position not in self._started:
+                self._put(*self.head(position), status_line("    Found HASH in the local store...", "OK"))
             case StepFinished(position, _):
                 self._last[position] = "OK"
                 self._advance()

@@ -68,7 +68,7 @@ def resolve(found: Found, platform: str, files: PackageFiles) -> Resolved:
         found.path,
         step,
         _requirements(definition, additions, document, found, files),
-        _toolchain(definition, document, files),
+        _toolchain(definition, document, platform, files),
         test,
         test_needs,
     )
@@ -262,7 +262,7 @@ def _requirement(text: str, found: Found, files: PackageFiles, where: Span, *, r
     return Requirement(other.path, other.version, "", runtime, where.line, where.column)
 
 
-def _toolchain(definition: Changes, document: Mapping, files: PackageFiles) -> tuple[str, str]:
+def _toolchain(definition: Changes, document: Mapping, platform: str, files: PackageFiles) -> tuple[str, str]:
     given = definition.toolchain
     toolchain = Toolchain(base=given) if isinstance(given, str) else given
     is_system = toolchain.base.split(":")[0] in ("debian", "ubuntu")
@@ -272,7 +272,7 @@ def _toolchain(definition: Changes, document: Mapping, files: PackageFiles) -> t
     where = place_of(document, "toolchain").span
     if packages and not is_system:
         raise wrong("toolchain", f"packages can be added to debian: and ubuntu: bases, not to {toolchain.base}", where)
-    return files.toolchain(toolchain.base, tuple(sorted(set(packages))), where)
+    return files.toolchain(toolchain.base, tuple(sorted(set(packages))), platform, where)
 
 
 def _test(
