@@ -198,6 +198,10 @@ class BaseFetcher:
 
             unpack_tar(base.name, directory)
             return None
+        if base.source == "toolchain" and base.name.startswith("image+"):
+            from boxwright.app.toolchainimages import fetch_toolchain_image
+
+            return fetch_toolchain_image(base, directory, self._store, output)
         if base.source == "debian-package":
             from boxwright.app.toolchains import fetch_debian
 

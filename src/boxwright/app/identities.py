@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping
 from typing import Any
@@ -68,8 +69,6 @@ def _is_named(item: object) -> bool:
 
 
 def _text(value: object) -> str:
-    import json
-
     while isinstance(value, (list, tuple)) and len(value) == 1:
         value = value[0]
     return value if isinstance(value, str) else json.dumps(value, sort_keys=True)
@@ -77,11 +76,23 @@ def _text(value: object) -> str:
 
 def differences(before: Mapping[str, str], after: Mapping[str, str]) -> list[tuple[str, str | None, str | None]]:
     """The fields that are different: the name, and what it was and is; None where it is not there."""
-    return [
-        (name, _short(before.get(name)), _short(after.get(name)))
-        for name in dict.fromkeys((*before, *after))
-        if before.get(name) != after.get(name)
-    ]
+    found: list[tuple[str, str | None, str | None]] = []
+    for name in dict.fromkeys((*before, *after)):
+        if before.get(name) != after.get(name):
+            old, new = _differing(before.get(name), after.get(name))
+            found.append((name, _short(old), _short(new)))
+    return found
+
+
+def _differing(before: str | None, after: str | None) -> tuple[str | None, str | None]:
+    """Of two JSON objects what differs in them; other texts as they are."""
+    if before is None or after is None or not (before.startswith("{") and after.startswith("{")):
+        return before, after
+    old, new = json.loads(before), json.loads(after)
+    return (
+        json.dumps({key: value for key, value in old.items() if new.get(key) != value}, sort_keys=True),
+        json.dumps({key: value for key, value in new.items() if old.get(key) != value}, sort_keys=True),
+    )
 
 
 def _short(text: str | None) -> str | None:

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 FILE = "pkg.yaml"
 TREE = "packages"
 TREES_VARIABLE = "BOXWRIGHT_PACKAGES"
+IMAGE = "\0image "
+"""What is looked at beside paths: the image of a platform and a name."""
+BOOTSTRAPPED = ("debian", "ubuntu")
 
 
 def package_trees(near: str, environment: Mapping[str, str]) -> tuple[str, ...]:
@@ -76,6 +79,7 @@ class DefinitionFiles:
         self._noted: dict[str, str] = {}
         self.used: dict[str, str] = {}
         self.locking = False
+        self.pull = False
 
     def document(self, path: str) -> Document:
         """The document in a file."""
@@ -108,8 +112,15 @@ class DefinitionFiles:
         """What a path looks like, as of the first time in this run."""
         found = self._stamps.get(path)
         if found is None:
-            found = self._stamps[path] = stamp(path)
+            found = self._stamps[path] = self._image(path) if path.startswith(IMAGE) else stamp(path)
         return found
+
+    def _image(self, question: str) -> str:
+        """The exact name of an image that is a toolchain, as of now."""
+        from boxwright.app.toolchainimages import exact_image
+
+        platform, _, base = question.removeprefix(IMAGE).partition(" ")
+        return exact_image(self._packages.store, base, platform, pull=self.pull)
 
     def note(self, path: str) -> str:
         """Remember that an answer depends on what a path looks like."""
@@ -293,24 +304,37 @@ class DefinitionFiles:
         self._packages.keep_pin(name, value)
         return value
 
-    def toolchain(self, base: str, packages: tuple[str, ...], where: Span | None) -> tuple[str, str]:
+    def toolchain(self, base: str, packages: tuple[str, ...], platform: str, where: Span | None) -> tuple[str, str]:
         """The exact name of a toolchain, and its pinned content or nothing."""
         exact = base
         if base.startswith("tar:"):
-            from boxwright.files import hash_file
+            from boxwright.store.filedigests import file_digest
 
             path = os.path.abspath(base.removeprefix("tar:"))
             self.note(path)
             try:
-                exact = f"tar:{path}@{hash_file(path)}"
+                exact = f"tar:{path}@{file_digest(self._packages.store.index, path)}"
             except OSError as error:
                 raise DefinitionError("base.not-found", f"{path}: {error.strerror}", where=where) from error
+        elif base.split(":", maxsplit=1)[0] not in BOOTSTRAPPED:
+            exact = self._exact_image(base, platform, where)
         name = " ".join((exact, *packages))
         pinned = self._pins.get(f"base {name}", "")
         if not pinned and self._locked:
             raise _unpinned(f"base {name.partition(' ')[0]}", where)
         self.used[f"base {name}"] = pinned
         return name, pinned
+
+    def _exact_image(self, base: str, platform: str, where: Span | None) -> str:
+        if self._locked:
+            from boxwright.app.toolchainimages import pinned_image
+
+            return pinned_image(base, self._pins) or base
+        try:
+            return self.note(f"{IMAGE}{platform} {base}")
+        except BoxwrightError as error:
+            error.where = where
+            raise
 
     def epoch(self) -> int | None:
         """SOURCE_DATE_EPOCH where the user gave it."""

@@ -56,6 +56,7 @@ class PackageRequest(NamedTuple):
     locked: bool = False
     locking: bool = False
     offline: bool = False
+    pull: bool = False
 
     @property
     def pins(self) -> Mapping[str, str]:
@@ -97,7 +98,7 @@ def definition_files(
 
         raise UsageError("usage.epoch", f"SOURCE_DATE_EPOCH={text}: seconds since 1970 are expected")
     trees = package_trees(os.path.dirname(request.file), environment)
-    return DefinitionFiles(
+    files = DefinitionFiles(
         packages,
         trees,
         request.pins,
@@ -106,6 +107,8 @@ def definition_files(
         output=output,
         outside=outside,
     )
+    files.pull = request.pull
+    return files
 
 
 def resolver(files: DefinitionFiles, platform: str, cache: ResolvedCache | None = None) -> Callable[[Found], Resolved]:

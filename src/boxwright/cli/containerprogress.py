@@ -20,7 +20,7 @@ def container_display(mode: str, planned: ContainerBuild, directory: str, *, qui
     if mode == "json":
         return JsonDisplay(planned.build.graph)
     _say(f"Building {clean(planned.container.title)}")
-    return ContainerTranscript(planned, directory, verbose=mode == "plain")
+    return ContainerTranscript(planned, directory, verbose=mode == "plain").watched(mode)
 
 
 class ContainerTranscript(Transcript):

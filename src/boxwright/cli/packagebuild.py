@@ -12,7 +12,7 @@ from boxwright.app.opening import open_store
 from boxwright.app.packages import PackageBuild, PackageRequest, execute_package, prepare_package
 from boxwright.app.platforms import machine_platform
 from boxwright.cli.console import human_size, say
-from boxwright.cli.packageprogress import package_display
+from boxwright.cli.packageprogress import package_display, package_result
 from boxwright.errors import DefinitionError
 from boxwright.model.digest import Digest, hex_of, short
 from boxwright.model.package import PackageRecord
@@ -45,7 +45,9 @@ def build_package(options: argparse.Namespace, file: str) -> int:
     definition = build.keys.definition(build.package) or record.definition
     if options.quiet:
         say(definition)
-    elif options.progress != "json":
+    elif options.progress == "json":
+        package_result(record, definition, time.monotonic() - started)
+    else:
         _summary(record, definition, time.monotonic() - started)
     return 0
 
@@ -70,6 +72,7 @@ def request_of(options: argparse.Namespace, file: str) -> PackageRequest:
         jobs=options.jobs,
         keep_going=options.keep_going,
         test=not options.no_test,
+        pull=options.pull,
     )
 
 

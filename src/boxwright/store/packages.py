@@ -40,7 +40,7 @@ class Packages:
     """The packages of a store."""
 
     def __init__(self, store: Store) -> None:
-        self._store = store
+        self._store = self.store = store
         self._blobs = f"{store.home.root}/blobs"
         if store.index.one("SELECT 1 FROM sqlite_master WHERE name='definitions'") is None:
             with store.index.writing() as db:

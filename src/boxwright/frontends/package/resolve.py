@@ -70,7 +70,7 @@ def resolve(found: Found, platform: str, files: PackageFiles) -> Resolved:
         found.path,
         step,
         _requirements(definition, additions, document, found, files),
-        _toolchain(definition, document, files),
+        _toolchain(definition, document, platform, files),
         test,
         test_needs,
         _watch(definition, document),
@@ -178,7 +178,7 @@ def _step(definition: Definition, additions: Additions, document: Mapping, files
         "",
         sources=sources,
         options=additions.options,
-        phases=_phases(definition, additions),
+        phases=_phases(definition, additions, document),
         parts=tuple((name, globs) for name, globs in parts.items()),
         owners=tuple(_owner(path, owner, users, document) for path, owner in definition.owners.items()),
         users=users,
@@ -193,13 +193,19 @@ def _step(definition: Definition, additions: Additions, document: Mapping, files
     )
 
 
-def _phases(definition: Changes, additions: Additions) -> tuple[tuple[str, str, tuple[str, ...]], ...]:
+def _phases(
+    definition: Changes, additions: Additions, document: Mapping
+) -> tuple[tuple[str, str, tuple[str, ...]], ...]:
     own = phase_arguments(definition.arguments)
     phases: list[tuple[str, str, tuple[str, ...]]] = []
     for phase in PHASES:
         main = getattr(definition.phases, phase)
         script = DEFAULTS[definition.build_system].get(phase, "") if main is None else main
         words = own.get(phase, ()) + additions.arguments.get(phase, ())
+        if words and not script.strip():
+            where = place_of(document, "arguments" if phase in own else "use").span
+            hint = f"name a phase: arguments: {{build: [...]}}; build-system: {definition.build_system}"
+            raise wrong("arguments", f"the phase {phase} does nothing here, and has arguments", where, hint=hint)
         for name, text, arguments in (
             (f"before-{phase}", getattr(definition.phases, f"before_{phase}"), ()),
             (phase, script, words),
@@ -276,7 +282,7 @@ def _requirement(text: str, found: Found, files: PackageFiles, where: Span, *, r
     return Requirement(other.path, other.version, "", runtime, where.line, where.column)
 
 
-def _toolchain(definition: Changes, document: Mapping, files: PackageFiles) -> tuple[str, str]:
+def _toolchain(definition: Changes, document: Mapping, platform: str, files: PackageFiles) -> tuple[str, str]:
     given = definition.toolchain
     toolchain = Toolchain(base=given) if isinstance(given, str) else given
     is_system = toolchain.base.split(":")[0] in ("debian", "ubuntu")
@@ -286,7 +292,7 @@ def _toolchain(definition: Changes, document: Mapping, files: PackageFiles) -> t
     where = place_of(document, "toolchain").span
     if packages and not is_system:
         raise wrong("toolchain", f"packages can be added to debian: and ubuntu: bases, not to {toolchain.base}", where)
-    return files.toolchain(toolchain.base, tuple(sorted(set(packages))), where)
+    return files.toolchain(toolchain.base, tuple(sorted(set(packages))), platform, where)
 
 
 def _test(

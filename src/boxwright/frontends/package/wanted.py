@@ -54,7 +54,7 @@ class PackageFiles(Protocol):
         """The digest of the file of a binary package ``NAME=VERSION``."""
         ...
 
-    def toolchain(self, base: str, packages: tuple[str, ...], where: Span | None) -> tuple[str, str]:
+    def toolchain(self, base: str, packages: tuple[str, ...], platform: str, where: Span | None) -> tuple[str, str]:
         """The exact name of a toolchain, and its pinned content or nothing."""
         ...
 
