@@ -260,5 +260,12 @@ class BuildStream:
 
     def build_packages(self, directory: Path) -> Sample:
         places = {"XDG_CACHE_HOME": str(self.home / "cache"), "XDG_CONFIG_HOME": str(self.home / "config")}
-        command = [self.environment / "bin" / "bst", "--no-interactive", "-C", directory, "build", "all.bst"]
+        command: list[str | Path] = [
+            self.environment / "bin" / "bst",
+            "--no-interactive",
+            "-C",
+            directory,
+            "build",
+            "all.bst",
+        ]
         return run(command, places)

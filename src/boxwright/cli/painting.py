@@ -68,7 +68,7 @@ class Painter:
         with Live(console=console, auto_refresh=False, transient=True, redirect_stdout=False, redirect_stderr=False,
                   vertical_overflow="crop") as live:  # fmt: skip
             while not self._stop.is_set():
-                _make_room(console, painted)
+                make_room(console, painted)
                 with self._lock:
                     above = self._above[:]
                     self._above.clear()
@@ -78,7 +78,7 @@ class Painter:
                 live.update(rendered(lines), refresh=True)
                 painted = [min(len(line), console.size.width) for line, _ in lines]
                 self._stop.wait(REPAINT_SECONDS)
-            _make_room(console, painted)
+            make_room(console, painted)
             live.update("", refresh=True)
 
 
@@ -90,7 +90,7 @@ def rendered(lines: list[Line]) -> RenderableType:
     return Group(*(Text(line, style=style, no_wrap=True, overflow="ellipsis") for line, style in lines))
 
 
-def _make_room(console: Console, painted: list[int]) -> None:
+def make_room(console: Console, painted: list[int]) -> None:
     """Where the terminal became narrower it broke lines of the painting: go up to where rich believes to be."""
     from rich.control import Control
     from rich.segment import ControlType
