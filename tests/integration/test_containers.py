@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import json
 import shutil
 import subprocess
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.alpinemirror import served
 from tests.conftest import Program
 
 IMAGE = "sysadmin42/hello-production:2.0-p1"
@@ -481,3 +483,37 @@ def test_a_container_is_locked(boxwright: Program, make: Make, tmp_path: Path) -
         HELLO["pkgs/libgreet/pkg.yaml"].replace("packages: [gcc", "packages: [make, gcc")
     )
     assert "[lock.missing]" in boxwright("build", directory, cwd=tmp_path / "out", status=2).err
+
+
+def test_a_patch_from_a_url_is_pinned(boxwright: Program, make: Make, tmp_path: Path) -> None:
+    """The second patch of formats.md's example: its checksum stands in the lock file beside container.yaml."""
+    (tmp_path / "web").mkdir()
+    fix = tmp_path / "web/fix.patch"
+    fix.write_text(PATCH.replace("patched", f"fixed {tmp_path}"))
+    with served(tmp_path / "web") as address:
+        patches = f'patches:\n  hello.patch: "Say it"\n  {address}/fix.patch: "Fix buffer overruns"\n'
+        definition = HELLO["pkgs/hello/pkg.yaml"].replace('patches: {hello.patch: "Say that it is patched"}\n', patches)
+        directory = make(HELLO, {"pkgs/hello/pkg.yaml": definition})
+        digest = hashlib.sha256(fix.read_bytes()).hexdigest()
+        missing = boxwright("build", directory, cwd=tmp_path / "out", status=2, timeout=600)
+        assert "[package.no-checksum]" in missing.err
+        assert f"{address}/fix.patch: {{reason: ..., sha256: {digest}}}" in missing.err
+        boxwright("lock", directory, timeout=600)
+        lock = json.loads((directory / "boxwright.lock").read_text())
+        assert lock["urls"] == {f"{address}/fix.patch": digest}
+
+        fix.write_text("something else\n")
+        (boxwright.home / "blobs" / digest).unlink()
+        changed = boxwright("build", directory, cwd=tmp_path / "out", status=5)
+        assert "[source.checksum]" in changed.err
+        fix.write_text(PATCH.replace("patched", f"fixed {tmp_path}"))
+        boxwright("build", directory, "-t", "url-patch", cwd=tmp_path / "out")
+        moved = definition.replace("/fix.patch", "/other.patch")
+        (directory / "pkgs/hello/pkg.yaml").write_text(moved)
+        assert "[lock.missing]" in boxwright("build", directory, cwd=tmp_path / "out", status=2).err
+    (package,) = [
+        one
+        for one in json.loads(boxwright("list", "url-patch", "--json").out)["packages"]
+        if one["name"] == "hello-2.0"
+    ]
+    assert package["patches"] == [["hello.patch", "Say it"], ["fix.patch", "Fix buffer overruns"]]

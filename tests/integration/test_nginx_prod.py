@@ -63,7 +63,8 @@ def sites(tmp_path_factory: pytest.TempPathFactory) -> Path:
     key = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-subj", "/CN=localhost")
     files = ("-keyout", directory / "key.pem", "-out", directory / "certificate.pem")
     subprocess.run(["openssl", "req", "-x509", *key, *files], check=True, capture_output=True)
-    (directory / "key.pem").chmod(0o644)  # for LXD's containers, whose root is another user
+    directory.chmod(0o755)  # root in LXD's containers is another user
+    (directory / "key.pem").chmod(0o644)
     (directory / "site.conf").write_text(SITE)
     return directory
 
