@@ -245,7 +245,9 @@ def test_bills_of_materials_are_valid(boxwright: Program, make: Make, tmp_path: 
 
 
 def test_a_recipe_on_debian(boxwright: Program, context: Callable[..., Path]) -> None:
-    recipe = "FROM debian:bookworm\nRUN echo run >/made-by-run\nCOPY copied /etc/copied\n"
+    recipe = (
+        "FROM debian:bookworm\nRUN echo run >/made-by-run; echo '# more' >>/etc/bash.bashrc\nCOPY copied /etc/copied\n"
+    )
     boxwright("build", context(recipe, {"copied": "x"}), "-t", "looked-into", timeout=600)
     listed = json.loads(boxwright("list", "looked-into", "--json").out)
     packages = {package["package"]: package for package in listed["packages"]}
@@ -253,10 +255,16 @@ def test_a_recipe_on_debian(boxwright: Program, context: Callable[..., Path]) ->
     assert packages["bash"]["licence"].startswith("GPL-3")
     assert packages["bash"]["files"] > 10
     assert sorted(path for paths in listed["steps"].values() for path in paths) == ["etc/copied", "made-by-run"]
+    assert list(listed["changed"].values()) == [["etc/bash.bashrc"]]
     assert "etc/passwd" in listed["unowned"]
     assert "usr/bin/bash" not in listed["unowned"]
     assert boxwright("owns", "looked-into", "/bin/bash").out.startswith("/usr/bin/bash: debian/bash=5.")
     assert "RUN echo run" in boxwright("owns", "looked-into", "/made-by-run").out
+    assert ", changed by RUN echo run" in boxwright("owns", "looked-into", "/etc/bash.bashrc").out
+    assert "it came with FROM debian:bookworm" in boxwright("why", "looked-into", "bash").out
+    table = boxwright("list", "looked-into").out.splitlines()
+    assert table[0].split() == ["PACKAGE", "HASH", "LICENCE", "SIZE", "SOURCE"]
+    assert "1 file of packages changed by: RUN echo run" in "\n".join(table)
     assert "libc6 depends on it" not in boxwright("why", "looked-into", "libc6").out
     assert "is linked with its libc.so.6" in boxwright("why", "looked-into", "libc6").out
 
