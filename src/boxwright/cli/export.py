@@ -1,4 +1,4 @@
-"""Write an image in some format: oci, oci-archive, docker-archive, lxc, lxd, rootfs, tar, squashfs."""
+"""Write an image in some format: oci, oci-archive, docker-archive, lxc, lxd, rootfs, tar, squashfs, aci."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Write it."""
-    from boxwright.app.lookup import find_image, names_of
+    from boxwright.app.lookup import find_image, name_as_given
     from boxwright.app.outputs import check_outputs, deliver
     from boxwright.errors import UsageError
 
@@ -27,7 +27,7 @@ def run(options: argparse.Namespace) -> int:
     check_outputs(options.outputs, options.load)
     with open_store(os.environ) as store:
         image = find_image(store, options.image)
-        name = next(iter(names_of(store, image)), "")
+        name = name_as_given(store, image, options.image)
         for delivered in deliver(image, store, name, options.outputs, options.load):
             say(f"{delivered.kind}: {delivered.place}")
     return 0
