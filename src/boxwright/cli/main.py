@@ -27,6 +27,7 @@ COMMANDS = {
     "inspect": "show an image or a container as JSON",
     "tag": "give an image another name",
     "export": "write an image in some format",
+    "push": "push an image to registries",
     "why": "say for each step which input changed since the last build, or why something is in an image",
     "list": "list the packages in an image",
     "owns": "say whose a file of an image is",

@@ -1,0 +1,105 @@
+"""The registry half of `push`, and `build --push`."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from boxwright.app.opening import open_store
+from boxwright.cli import registryoptions
+from boxwright.cli.console import human_size, note, say
+from boxwright.errors import UsageError
+
+if TYPE_CHECKING:
+    from boxwright.app.outputs import Delivered
+    from boxwright.app.pushing import Pushed
+    from boxwright.images.layer import Layer
+    from boxwright.model.image import Image
+    from boxwright.sources.reference import RegistryName
+    from boxwright.store.store import Store
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """The options for registries."""
+    add = parser.add_argument
+    add("--layers", default="", metavar="HOW", help="flat, auto or auto:N (default auto:64): at most N layers")
+    add("--compression", default="gzip", choices=("zstd", "gzip", "none"), metavar="KIND", help="zstd, gzip or none")
+    add("--compression-level", type=int, default=None, metavar="N")
+    add("--digestfile", metavar="FILE", help="write the manifest's digest to a file")
+    add("-q", "--quiet", action="store_true", help="print digests alone")
+    registryoptions.configure(parser)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Push an image of the store."""
+    from boxwright.app.layering import INSTRUCTIONS, parse_layering
+    from boxwright.app.lookup import find_image, names_of
+    from boxwright.app.pushing import check_names
+
+    if parse_layering(options.layers).kind == INSTRUCTIONS:
+        hint = "an image of the store has no instructions any more: boxwright build --layers --push"
+        raise UsageError("usage.layers", "--layers instructions: only while it is built", hint=hint)
+    with open_store(os.environ) as store:
+        image = find_image(store, options.image)
+        names = check_names(options.places or names_of(store, image))
+        for pushed in _push(image, store, options, names, ()):
+            if options.quiet:
+                say(pushed.digest)
+            else:
+                _report(pushed)
+    if options.digestfile:
+        with open(options.digestfile, "w", encoding="ascii") as file:
+            file.write(pushed.digest)
+    return 0
+
+
+def push_built(
+    image: Image, store: Store, options: argparse.Namespace, layers: Sequence[Layer]
+) -> tuple[Delivered, ...]:
+    """Push what was built under its names; without `layers`, those of its instructions, they are chosen."""
+    from boxwright.app.names import image_name
+    from boxwright.app.outputs import Delivered
+    from boxwright.app.pushing import check_names
+
+    options = argparse.Namespace(**{**_defaults(), **vars(options), "layers": "" if layers else options.layers})
+    names = check_names([image_name(tag) for tag in options.tag])
+    delivered = []
+    for pushed in _push(image, store, options, names, layers):
+        if not options.quiet and options.progress != "json":
+            _report(pushed)
+        delivered.append(Delivered("registry", pushed.name, pushed.digest, pushed.config))
+    return tuple(delivered)
+
+
+def _defaults() -> dict[str, object]:
+    parser = argparse.ArgumentParser(add_help=False)
+    configure(parser)
+    return vars(parser.parse_args([]))
+
+
+def _push(
+    image: Image,
+    store: Store,
+    options: argparse.Namespace,
+    names: Sequence[RegistryName],
+    layers: Sequence[Layer],
+) -> Iterator[Pushed]:
+    from boxwright.app.layering import AUTO, parse_layering, shared_out
+    from boxwright.app.privileges import ensure_privileges
+    from boxwright.app.pushing import push_image
+    from boxwright.app.registries import opened_registries
+    from boxwright.images.layer import Packing
+
+    packing = Packing(options.compression, options.compression_level)
+    with opened_registries(registryoptions.environment(options), registryoptions.reach(options)) as registries:
+        ensure_privileges()
+        chosen = layers or shared_out(image, store, parse_layering(options.layers, default=AUTO))
+        for name in names:
+            yield push_image(image, chosen, name, registries, store, packing)
+
+
+def _report(pushed: Pushed) -> None:
+    note(f"{pushed.sent_layers} of {pushed.layers} layers, {human_size(pushed.sent)} sent")
+    say(f"{pushed.name}@{pushed.digest}")
