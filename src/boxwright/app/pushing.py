@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from io import BytesIO
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from boxwright.app.packing import Packer
+from boxwright.app.pulling import remember_image
 from boxwright.app.registries import Registries
 from boxwright.errors import UsageError
 from boxwright.images.layer import Layer, Packing
@@ -35,8 +36,12 @@ class Pushed(NamedTuple):
     layers: int
     sent_layers: int
     sent: int
-    manifest: bytes
+    descriptor: Mapping[str, Any]
     config: Digest
+
+
+Beside = Callable[[Client, Digest, int], None]
+"""Pushes what belongs to the manifest of this digest and size."""
 
 
 def check_names(names: Sequence[str]) -> tuple[RegistryName, ...]:
@@ -54,25 +59,34 @@ def push_image(
     store: Store,
     packing: Packing,
     *,
+    beside: Beside | None = None,
     tagged: bool = True,
 ) -> Pushed:
-    """Push an image under a name; not `tagged`: by its digest alone. Raises RegistryError."""
+    """Push an image under a name; not `tagged`: by its digest alone. Raises RegistryError.
+
+    What `beside` pushes is there before the tag names the image, so that nobody sees the tag without it.
+    """
     client = registries.client(registries.route(name).home, push=True)
     before = registries.transport.sent
     packer = Packer(store, packing)
     keys = [packer.key(layer) if layer.members is not None else None for layer in layers]
     present = _named_by(client.manifest(name.tag)) if tagged else frozenset()
     try:
-        parts, sent = _push(client, image, layers, keys, packer, packing, present, name.tag if tagged else "")
+        parts, sent = _push(client, image, layers, keys, packer, packing, present)
     except RegistryError as error:
         if not present or _UNKNOWN_BLOB.isdisjoint(error.codes):
             raise
         # What the old manifest names was removed by the registry's own collection.
-        parts, sent = _push(client, image, layers, keys, packer, packing, frozenset(), name.tag if tagged else "")
+        parts, sent = _push(client, image, layers, keys, packer, packing, frozenset())
+    remember_image(store, parts.digest, image)
     packer.touch([key for key in keys if key is not None])
     count = sum(key is not None for key in keys)
+    if beside is not None:
+        beside(client, parts.digest, len(parts.manifest))
+    if tagged:
+        client.put_manifest(name.tag, parts.manifest, MANIFEST_TYPE)
     config = digest_of(parts.config)
-    return Pushed(str(name), parts.digest, count, sent, registries.transport.sent - before, parts.manifest, config)
+    return Pushed(str(name), parts.digest, count, sent, registries.transport.sent - before, parts.descriptor, config)
 
 
 def _named_by(manifest: Manifest | None) -> frozenset[str]:
@@ -88,7 +102,6 @@ def _push(
     packer: Packer,
     packing: Packing,
     present: frozenset[str],
-    tag: str,
 ) -> tuple[Documents, int]:
     broken = threading.Event()
     sent: list[Digest] = []
@@ -109,7 +122,7 @@ def _push(
         _raise_first([future.exception() for future in running])
     parts = documents(image, [future.result() for future in running], packing.compression, "")
     put_bytes(client, parts.config, present)
-    client.put_manifest(tag or parts.digest, parts.manifest, MANIFEST_TYPE)
+    client.put_manifest(parts.digest, parts.manifest, MANIFEST_TYPE)
     return parts, len(sent)
 
 

@@ -128,6 +128,8 @@ def _output(value: str, name: str, notes: list[str]) -> list[str]:
         return [name, value]
     fields = dict(item.partition("=")[::2] for item in value.split(","))
     kind, destination = fields.pop("type", ""), fields.pop("dest", "")
+    if kind == "registry" or (kind == "image" and fields.get("push", "false") in TRUE):
+        return [*(word for name in fields.get("name", "").split(",") if name for word in ("--tag", name)), "--push"]
     if (kind in _STORE and fields.get("push", "false") in FALSE) or (kind == "docker" and not destination):
         notes.append(f"{name} {value}: {_IN_THE_STORE}")
         return []

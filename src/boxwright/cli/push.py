@@ -11,7 +11,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """The options of `push`."""
     parser.add_argument("image", metavar="IMAGE", help="an image of the store")
     parser.add_argument(
-        "places", nargs="*", metavar="NAME", help="[REGISTRY/]REPOSITORY[:TAG]; without one, the image's own names"
+        "places", nargs="*", metavar="NAME", help="[REGISTRY/]REPOSITORY[:TAG]; without one, as IMAGE is called"
     )
     registrypush.configure(parser)
 

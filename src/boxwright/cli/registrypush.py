@@ -15,8 +15,11 @@ from boxwright.errors import UsageError
 if TYPE_CHECKING:
     from boxwright.app.outputs import Delivered
     from boxwright.app.pushing import Pushed
+    from boxwright.app.signing import Signer
     from boxwright.images.layer import Layer
+    from boxwright.model.digest import Digest
     from boxwright.model.image import Image
+    from boxwright.repositories.registry.client import Client
     from boxwright.sources.reference import RegistryName
     from boxwright.store.store import Store
 
@@ -27,6 +30,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--layers", default="", metavar="HOW", help="flat, auto or auto:N (default auto:64): at most N layers")
     add("--compression", default="gzip", choices=("zstd", "gzip", "none"), metavar="KIND", help="zstd, gzip or none")
     add("--compression-level", type=int, default=None, metavar="N")
+    add("--sbom", action="append", default=[], choices=("spdx", "cyclonedx"), help="push a bill of materials beside it")
+    add("--provenance", action="store_true", help="push beside it how it was built (SLSA)")
+    add("--sign", default="", metavar="KEY", help="sign it, as cosign does, with the private key in a PEM file")
     add("--digestfile", metavar="FILE", help="write the manifest's digest to a file")
     add("-q", "--quiet", action="store_true", help="print digests alone")
     registryoptions.configure(parser)
@@ -43,7 +49,9 @@ def run(options: argparse.Namespace) -> int:
         raise UsageError("usage.layers", "--layers instructions: only while it is built", hint=hint)
     with open_store(os.environ) as store:
         image = find_image(store, options.image)
-        names = check_names(options.places or names_of(store, image))
+        own = names_of(store, image)
+        given = [name for name in own if name in (options.image, f"{options.image}:latest")]
+        names = check_names(options.places or given or own)
         for pushed in _push(image, store, options, names, ()):
             if options.quiet:
                 say(pushed.digest)
@@ -86,18 +94,36 @@ def _push(
     names: Sequence[RegistryName],
     layers: Sequence[Layer],
 ) -> Iterator[Pushed]:
+    from boxwright.app.attachments import Wanted, attach_all
     from boxwright.app.layering import AUTO, parse_layering, shared_out
     from boxwright.app.privileges import ensure_privileges
     from boxwright.app.pushing import push_image
     from boxwright.app.registries import opened_registries
     from boxwright.images.layer import Packing
+    from boxwright.images.referrers import Subject
 
+    signer = _signer(options.sign)
+    wanted = Wanted(tuple(dict.fromkeys(options.sbom)), options.provenance, signer)
     packing = Packing(options.compression, options.compression_level)
+
+    def beside(client: Client, digest: Digest, size: int) -> None:
+        for what in attach_all(client, image, store, Subject(digest, size), wanted):
+            if not options.quiet:
+                note(f"with {what}")
+
     with opened_registries(registryoptions.environment(options), registryoptions.reach(options)) as registries:
         ensure_privileges()
         chosen = layers or shared_out(image, store, parse_layering(options.layers, default=AUTO))
         for name in names:
-            yield push_image(image, chosen, name, registries, store, packing)
+            yield push_image(image, chosen, name, registries, store, packing, beside=beside)
+
+
+def _signer(path: str) -> Signer | None:
+    if not path:
+        return None
+    from boxwright.app.signing import read_signer
+
+    return read_signer(path, os.environ)
 
 
 def _report(pushed: Pushed) -> None:
