@@ -15,7 +15,8 @@ import pytest
 
 from tests.conftest import Program
 from tests.integration.registries import Registry, proxied, serving
-from tests.integration.test_push import needed, run, unpacked
+from tests.integration.test_layers import needed
+from tests.integration.test_push import run, unpacked
 
 Context = Callable[..., Path]
 FILES = {f"d{number // 20}/{number}.txt": os.urandom(15_000) for number in range(120)}
@@ -258,7 +259,7 @@ def for_arm(layout: Path) -> None:
 
 
 def blob_file(layout: Path, descriptor: dict[str, Any]) -> Path:
-    return layout / "blobs" / descriptor["digest"].replace(":", "/")
+    return layout / "blobs" / str(descriptor["digest"]).replace(":", "/")
 
 
 def rewritten(layout: Path, descriptor: dict[str, Any], value: object) -> None:

@@ -14,7 +14,8 @@ import pytest
 
 from tests.conftest import Program, Result
 from tests.integration.registries import FaultProxy, Registry, proxied, serving
-from tests.integration.test_push import needed, run
+from tests.integration.test_layers import needed
+from tests.integration.test_push import run
 
 Context = Callable[..., Path]
 FILES = {f"d{number // 10}/{number}.txt": os.urandom(40_000) for number in range(60)}
@@ -41,7 +42,7 @@ def app(boxwright: Program, context: Context, busybox_base: Path) -> str:
 
 
 def is_whole(registry: Registry, path: str) -> bool:
-    """skopeo reads every byte of what the tag names."""
+    """Whether skopeo can read every byte of what the tag names."""
     skopeo = [needed("skopeo"), "copy", "-q", "--src-tls-verify=false", f"docker://{registry.host}/{path}", "dir:"]
     target = registry.root.parent / "read"
     done = subprocess.run([*skopeo[:-1], f"dir:{target}"], capture_output=True, check=False)
@@ -100,7 +101,7 @@ def test_a_push_gives_up_with_a_reason(
 def test_statuses_that_trying_again_does_not_mend(boxwright: Program, proxy: FaultProxy, app: str) -> None:
     for status, code in ((403, "registry.denied"), (400, "registry.refused"), (413, "registry.too-large")):
         proxy.seen.clear()
-        proxy.harm = lambda method, path, _, status=status: str(status) if method == "POST" else ""  # type: ignore[misc]
+        proxy.harm = first_of("POST", "/blobs/", str(status), 99)
         said = boxwright("push", app, f"{proxy.host}/faults/final{status}:v1", *QUICK, status=5).err
         assert f"[{code}]" in said
         assert proxy.count("POST", "/blobs/") <= 5
@@ -122,7 +123,7 @@ def test_a_pull_gets_the_very_bytes_or_fails(
     boxwright: Program, fresh_boxwright: Program, proxy: FaultProxy, app: str, harm: str, code: str
 ) -> None:
     name = f"{proxy.host}/faults/pull:v1"
-    identity = json.loads(boxwright("inspect", app).out)[0]["digest"]
+    identity = json.loads(boxwright("inspect", app).out)[0]["identity"]
     boxwright("push", app, name)
     proxy.harm = first_of("GET", "/blobs/", harm, 2)
     got: Result = fresh_boxwright("pull", name, "-t", "got", *QUICK, status=None)
@@ -151,7 +152,7 @@ def test_a_push_that_is_killed_can_be_done_again(
     boxwright: Program, registry: Registry, proxy: FaultProxy, app: str
 ) -> None:
     name = f"{proxy.host}/faults/killed:v1"
-    proxy.harm = lambda method, path, number: "stall" if method == "PUT" and number > 1 else ""
+    proxy.harm = lambda *asked: "stall" if asked[0] == "PUT" and asked[2] > 1 else ""
     process = boxwright.start("push", app, name)
     while proxy.count("PUT", "/blobs/") < 3 and process.poll() is None:
         time.sleep(0.02)
@@ -163,8 +164,9 @@ def test_a_push_that_is_killed_can_be_done_again(
     assert is_whole(registry, "faults/killed:v1")
 
 
-def test_ctrl_c_ends_a_push(boxwright: Program, proxy: FaultProxy, app: str) -> None:
-    proxy.harm = lambda method, path, _: "500" if method == "PUT" else ""
+@pytest.mark.parametrize("harm", ["500", "stall"])
+def test_ctrl_c_ends_a_push(boxwright: Program, proxy: FaultProxy, app: str, harm: str) -> None:
+    proxy.harm = first_of("PUT", "/blobs/", harm, 99)
     process = boxwright.start("push", app, f"{proxy.host}/faults/stopped:v1", "--retry", "9", "--retry-delay", "5")
     while not proxy.count("PUT", "/blobs/") and process.poll() is None:
         time.sleep(0.02)

@@ -8,11 +8,12 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 from io import BytesIO
 from typing import Any, BinaryIO
 
+from boxwright.app.parallel import Stoppable, run_all
 from boxwright.errors import FetchError
 from boxwright.model.digest import Digest, digest_of, hex_of
 from boxwright.repositories.registry.client import Client
@@ -60,22 +61,10 @@ class BlobCache:
                 raise unusable(self._store.home.root, error) from error
             return size - before if size > before else size
 
-    def fetch_all(self, client: Client, blobs: Sequence[tuple[Digest, int]]) -> int:
+    def fetch_all(self, client: Client, blobs: Sequence[tuple[Digest, int]], registries: Stoppable) -> int:
         """The same for several at once; gives the bytes that came."""
-        broken: list[BaseException] = []
-
-        def one(blob: tuple[Digest, int]) -> int:
-            try:
-                return 0 if broken else self.fetch(client, *blob, lambda: bool(broken))
-            except BaseException as error:
-                broken.append(error)
-                raise
-
-        with ThreadPoolExecutor(AT_ONCE, "pull") as executor:
-            running = [executor.submit(one, blob) for blob in dict.fromkeys(blobs)]
-        if broken:
-            raise broken[0]
-        return sum(future.result() for future in running)
+        tasks = [partial(self.fetch, client, *blob, client.cancelled) for blob in dict.fromkeys(blobs)]
+        return sum(run_all(tasks, AT_ONCE, registries))
 
 
 class CachedFiles:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from boxwright.app.blobcache import checked_size
+from boxwright.app.parallel import run_all
 from boxwright.app.registries import Registries
 from boxwright.app.sides import (
     From,
@@ -78,14 +79,14 @@ def copy(source: Where, target: Where, registries: Registries, platform: str = "
     with tempfile.TemporaryDirectory(prefix="boxwright-copy-") as scratch:
         side, origin = _source(source, registries, scratch)
         sink, finish = _target(target, registries, scratch, origin)
-        copied = _Copy(side, sink, scratch).run(platform)
+        copied = _Copy(side, sink, scratch, registries).run(platform)
         finish()
         return copied
 
 
-def copy_into(source: From, sink: Into, scratch: str) -> Copied:
+def copy_into(source: From, sink: Into, scratch: str, registries: Registries) -> Copied:
     """Copy what `source` says into `sink`; blobs pass through files in `scratch`."""
-    return _Copy(source, sink, scratch).run("")
+    return _Copy(source, sink, scratch, registries).run("")
 
 
 def _source(where: Where, registries: Registries, scratch: str) -> tuple[From, RegistryName | None]:
@@ -140,7 +141,8 @@ def _skopeo(source: str, target: str, kind: type[FetchError]) -> None:
 class _Copy:
     """One copy."""
 
-    def __init__(self, source: From, sink: Into, scratch: str) -> None:
+    def __init__(self, source: From, sink: Into, scratch: str, registries: Registries) -> None:
+        self._registries = registries
         self._source = source
         self._sink = sink
         self._scratch = scratch
@@ -189,10 +191,9 @@ class _Copy:
         wanted = [blob for blob in blobs if blob[0] not in self._seen]
         self._seen.update(digest for digest, _ in wanted)
         several = isinstance(self._source, FromRegistry)
-        with ThreadPoolExecutor(AT_ONCE if several else 1, "copy") as executor:
-            for moved in executor.map(self._blob, wanted):
-                self._blobs += 1
-                self._moved += moved
+        moved = run_all([partial(self._blob, blob) for blob in wanted], AT_ONCE if several else 1, self._registries)
+        self._blobs += len(moved)
+        self._moved += sum(moved)
 
     def _blob(self, blob: tuple[Digest, int]) -> int:
         digest, size = blob

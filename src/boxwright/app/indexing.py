@@ -80,7 +80,7 @@ def _from_registry(name: RegistryName, target: Client, registries: Registries) -
     if source.place != target.place:
         near = name.repository if source.place.host == target.place.host else ""
         with tempfile.TemporaryDirectory(prefix="boxwright-index-") as scratch:
-            copy_into(FromRegistry(source, top.digest), IntoRegistry(target, "", near), scratch)
+            copy_into(FromRegistry(source, top.digest), IntoRegistry(target, "", near), scratch, registries)
     yield from _of_manifest(target, top)
 
 

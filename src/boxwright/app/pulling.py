@@ -50,7 +50,7 @@ def pull_image(
         try:
             top = client.manifest(name.digest or name.tag)
             if top is not None:
-                return _pull(client, top, platform, store, tags, check)
+                return _pull(client, registries, top, platform, store, tags, check)
         except RegistryError as error:
             if error.code in _FINAL:
                 raise
@@ -70,7 +70,13 @@ def _clients(name: RegistryName, registries: Registries) -> Iterator[Client]:
 
 
 def _pull(
-    client: Client, top: Manifest, platform: str, store: Store, tags: tuple[str, ...], check: Check | None
+    client: Client,
+    registries: Registries,
+    top: Manifest,
+    platform: str,
+    store: Store,
+    tags: tuple[str, ...],
+    check: Check | None,
 ) -> Pulled:
     if check is not None:
         check(client, top.digest)
@@ -89,7 +95,7 @@ def _pull(
             Images(store).tag(known, tag)
         return Pulled(known, top.digest, 0, known=True)
     cache = BlobCache(store)
-    received = cache.fetch_all(client, [checked_size(blob) for blob in blobs_of(manifest.value)])
+    received = cache.fetch_all(client, [checked_size(blob) for blob in blobs_of(manifest.value)], registries)
     documents |= {"oci-layout": LAYOUT, "index.json": _index(manifest)}
     image = _unpack(client, manifest, CachedFiles(cache, documents), platform, store, tags)
     return Pulled(image, top.digest, received, known=False)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 from io import BytesIO
 from typing import Any, NamedTuple
 
 from boxwright.app.packing import Packer
+from boxwright.app.parallel import run_all
 from boxwright.app.pulling import remember_image
 from boxwright.app.registries import Registries
 from boxwright.errors import UsageError
@@ -72,12 +72,12 @@ def push_image(
     keys = [packer.key(layer) if layer.members is not None else None for layer in layers]
     present = _named_by(client.manifest(name.tag)) if tagged else frozenset()
     try:
-        parts, sent = _push(client, image, layers, keys, packer, packing, present)
+        parts, sent = _push(client, registries, image, layers, keys, packer, packing, present)
     except RegistryError as error:
         if not present or _UNKNOWN_BLOB.isdisjoint(error.codes):
             raise
         # What the old manifest names was removed by the registry's own collection.
-        parts, sent = _push(client, image, layers, keys, packer, packing, frozenset())
+        parts, sent = _push(client, registries, image, layers, keys, packer, packing, frozenset())
     remember_image(store, parts.digest, image)
     packer.touch([key for key in keys if key is not None])
     count = sum(key is not None for key in keys)
@@ -96,6 +96,7 @@ def _named_by(manifest: Manifest | None) -> frozenset[str]:
 
 def _push(
     client: Client,
+    registries: Registries,
     image: Image,
     layers: Sequence[Layer],
     keys: Sequence[Digest | None],
@@ -103,35 +104,19 @@ def _push(
     packing: Packing,
     present: frozenset[str],
 ) -> tuple[Documents, int]:
-    broken = threading.Event()
     sent: list[Digest] = []
 
     def one(layer: Layer, key: Digest | None) -> PackedLayer:
         if key is None:
             return layer.created_by, None
-        if broken.is_set():
-            raise RegistryError("registry.stopped", "stopped by another failure")
-        try:
-            return layer.created_by, _settle_layer(client, layer, key, packer, present, sent.append)
-        except BaseException:
-            broken.set()
-            raise
+        return layer.created_by, _settle_layer(client, layer, key, packer, present, sent.append)
 
-    with ThreadPoolExecutor(AT_ONCE, "push") as executor:
-        running = [executor.submit(one, layer, key) for layer, key in zip(layers, keys, strict=True)]
-        _raise_first([future.exception() for future in running])
-    parts = documents(image, [future.result() for future in running], packing.compression, "")
+    tasks = [partial(one, layer, key) for layer, key in zip(layers, keys, strict=True)]
+    packed = run_all(tasks, AT_ONCE, registries)
+    parts = documents(image, packed, packing.compression, "")
     put_bytes(client, parts.config, present)
     client.put_manifest(parts.digest, parts.manifest, MANIFEST_TYPE)
     return parts, len(sent)
-
-
-def _raise_first(errors: Sequence[BaseException | None]) -> None:
-    """Raise the failure that stopped the others."""
-    found = [error for error in errors if error is not None]
-    own = [error for error in found if getattr(error, "code", "") != "registry.stopped"]
-    if found:
-        raise (own or found)[0]
 
 
 def _settle_layer(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+import threading
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property
 from typing import NamedTuple
@@ -32,13 +33,11 @@ class Reach(NamedTuple):
 class Registries:
     """Makes clients. To be made before this process becomes root of a namespace: files are found by its user."""
 
-    def __init__(
-        self, environment: Mapping[str, str], reach: Reach, cancelled: Callable[[], bool] = lambda: False
-    ) -> None:
+    def __init__(self, environment: Mapping[str, str], reach: Reach) -> None:
         self._environment = environment
         self._user = os.geteuid()
         self._reach = reach
-        self._cancelled = cancelled
+        self._stopped = threading.Event()
         self._insecure: dict[str, bool] = {}
         self.transport = Transport(
             timeout=reach.timeout,
@@ -62,7 +61,19 @@ class Registries:
         def login() -> Login | None:
             return self._reach.login or login_for(place.host, place.repository, self._environment, self._user)
 
-        return Client(place, self.transport, login, push=push, patience=self._reach.patience, cancelled=self._cancelled)
+        return Client(
+            place, self.transport, login, push=push, patience=self._reach.patience, cancelled=self._stopped.is_set
+        )
+
+    def stop(self) -> None:
+        """End what is under way."""
+        self._stopped.set()
+        self.transport.abort()
+
+    def resume(self) -> None:
+        """Take up work again."""
+        self._stopped.clear()
+        self.transport.resume()
 
     def close(self) -> None:
         """Close connections."""

@@ -6,6 +6,7 @@ repeated. Safe for threads.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -45,6 +46,7 @@ DOCKER_LIST = "application/vnd.docker.distribution.manifest.list.v2+json"
 INDEXES = (INDEX_TYPE, DOCKER_LIST)
 MANIFESTS = (MANIFEST_TYPE, DOCKER_MANIFEST, *INDEXES)
 
+_LOCAL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS})
 _OK, _CREATED, _ACCEPTED, _PARTIAL, _NOT_FOUND, _UNAUTHORIZED = 200, 201, 202, 206, 404, 401
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _MOST_REDIRECTS = 5
@@ -84,7 +86,7 @@ class Client:
         self._tokens = Tokens(transport, place.host, login)
         self._scope = f"repository:{place.repository}:pull{',push' if push else ''}"
         self._patience = patience
-        self._cancelled = cancelled
+        self.cancelled = cancelled
         self._scheme = HTTPS
         self._settled = False
 
@@ -262,12 +264,15 @@ class Client:
 
     def _patiently(self, work: Callable[[], _T], what: str) -> _T:
         self._settle(what)
-        return patiently(self._patience, work, lambda error: self._failed(error, what), self._cancelled)
+        return patiently(self._patience, work, lambda error: self._failed(error, what), self.cancelled)
 
     def _failed(self, error: Exception, what: str) -> RegistryError:
         """What to say of the network. Raises what trying again won't mend."""
+        self._check_cancelled()
         if isinstance(error, OSError) and error.filename is not None:
             raise error  # of this machine's files
+        if isinstance(error, OSError) and error.errno in _LOCAL:
+            raise error
         reason = reason_of(error)
         if isinstance(error, ssl.SSLCertVerificationError):
             hint = "put its authority into /etc/containers/certs.d/HOST/ca.crt, or say --insecure"
@@ -292,7 +297,7 @@ class Client:
                 self._scheme = scheme
                 return
 
-        patiently(self._patience, ask, lambda error: self._failed(error, what), self._cancelled)
+        patiently(self._patience, ask, lambda error: self._failed(error, what), self.cancelled)
         self._settled = True
 
     def _once(
@@ -347,7 +352,7 @@ class Client:
         return self.transport.send(method, address, target, {**headers, **more}, body)
 
     def _check_cancelled(self) -> None:
-        if self._cancelled():
+        if self.cancelled():
             raise BoxwrightError("build.cancelled", "cancelled")
 
 

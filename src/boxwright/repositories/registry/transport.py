@@ -6,13 +6,16 @@ what changed.
 
 from __future__ import annotations
 
+import errno
 import glob
 import http.client
+import socket
 import ssl
 import threading
 import urllib.parse
 import urllib.request
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
@@ -75,9 +78,10 @@ class Transport:
         self._certificates = certificates
         self._idle: dict[Address, list[http.client.HTTPConnection]] = {}
         self._contexts: dict[str, ssl.SSLContext] = {}
+        self._busy: set[http.client.HTTPConnection] = set()
+        self._aborted = False
         self._guard = threading.Lock()
         self.sent = 0
-        self.received = 0
 
     def close(self) -> None:
         """End all connections that nobody uses."""
@@ -86,6 +90,19 @@ class Transport:
                 for connection in connections:
                     connection.close()
             self._idle.clear()
+
+    def abort(self) -> None:
+        """Break off what is under way, and all that follows until `resume`: whoever waits for it gets an OSError."""
+        with self._guard:
+            self._aborted = True
+            for connection in self._busy:
+                if connection.sock is not None:
+                    with suppress(OSError):
+                        connection.sock.shutdown(socket.SHUT_RDWR)
+
+    def resume(self) -> None:
+        """Take up work again."""
+        self._aborted = False
 
     def send(
         self,
@@ -100,19 +117,23 @@ class Transport:
         try:
             return self._exchange(connection, method, address, target, headers, body)
         except (http.client.BadStatusLine, ConnectionError):
-            connection.close()
+            self._drop(connection)
             if not used_before:
                 raise
         except BaseException:
-            connection.close()
+            self._drop(connection)
             raise
         # A connection that was kept may have been closed meanwhile, which says nothing of the server.
         connection = self._connect(address)
         try:
             return self._exchange(connection, method, address, target, headers, body)
         except BaseException:
-            connection.close()
+            self._drop(connection)
             raise
+
+    def _drop(self, connection: http.client.HTTPConnection) -> None:
+        self._release(connection)
+        connection.close()
 
     def _exchange(
         self,
@@ -144,6 +165,7 @@ class Transport:
             response = connection.getresponse()
 
         def done(reusable: bool) -> None:  # noqa: FBT001 - called by position
+            self._release(connection)
             if reusable and not response.will_close:
                 with self._guard:
                     self._idle.setdefault(address, []).append(connection)
@@ -185,7 +207,9 @@ class Transport:
         with self._guard:
             idle = self._idle.get(address)
             if idle:
-                return idle.pop(), True
+                connection = idle.pop()
+                self._busy.add(connection)
+                return connection, True
         return self._connect(address), False
 
     def _connect(self, address: Address) -> http.client.HTTPConnection:
@@ -199,8 +223,20 @@ class Transport:
                 connection.set_tunnel(host, port)
         else:
             connection = http.client.HTTPConnection(*where, timeout=self._timeout)
-        connection.connect()
+        with self._guard:
+            if self._aborted:
+                raise ConnectionAbortedError(errno.ECONNABORTED, "broken off")
+            self._busy.add(connection)
+        try:
+            connection.connect()
+        except BaseException:
+            self._release(connection)
+            raise
         return connection
+
+    def _release(self, connection: http.client.HTTPConnection) -> None:
+        with self._guard:
+            self._busy.discard(connection)
 
     def _tls(self, host: str) -> ssl.SSLContext:
         """The context for a host, with the certificates of its directory (containers-certs.d(5))."""
