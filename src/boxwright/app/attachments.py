@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from boxwright.app.databases import attached_dump, dump_path
 from boxwright.app.provenance import provenance_of, statement
-from boxwright.app.pushing import put_bytes
+from boxwright.app.registrypush import put_bytes
 from boxwright.app.signing import (
     ARTIFACT_TYPE,
     ENVELOPE_TYPE,

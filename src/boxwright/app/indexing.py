@@ -9,8 +9,8 @@ from typing import Any
 
 from boxwright.app.copying import copy_into
 from boxwright.app.layering import AUTO, parse_layering, shared_out
-from boxwright.app.pushing import push_image
 from boxwright.app.registries import Registries
+from boxwright.app.registrypush import push_image
 from boxwright.app.sides import FromRegistry, IntoRegistry
 from boxwright.errors import UsageError
 from boxwright.images.config import canonical_json

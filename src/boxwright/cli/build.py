@@ -215,7 +215,7 @@ def check_delivery(options: argparse.Namespace) -> None:
 
         check_outputs(options.output, options.load, layers=options.layers)
     if options.push:
-        from boxwright.app.pushing import check_names
+        from boxwright.app.registrypush import check_names
 
         check_names([image_name(tag) for tag in options.tag])
 

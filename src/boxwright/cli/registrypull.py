@@ -25,8 +25,8 @@ def run(options: argparse.Namespace) -> int:
     """Pull."""
     from boxwright.app.names import image_name
     from boxwright.app.platforms import machine_platform
-    from boxwright.app.pulling import pull_image
     from boxwright.app.registries import opened_registries
+    from boxwright.app.registrypull import pull_image
     from boxwright.sources.reference import parse_registry_name
 
     names = [(text, parse_registry_name(text)) for text in options.names]

@@ -14,7 +14,7 @@ from boxwright.errors import UsageError
 
 if TYPE_CHECKING:
     from boxwright.app.outputs import Delivered
-    from boxwright.app.pushing import Pushed
+    from boxwright.app.registrypush import Pushed
     from boxwright.app.signing import Signer
     from boxwright.images.layer import Layer
     from boxwright.model.digest import Digest
@@ -42,7 +42,7 @@ def run(options: argparse.Namespace) -> int:
     """Push an image of the store."""
     from boxwright.app.layering import INSTRUCTIONS, parse_layering
     from boxwright.app.lookup import find_image, names_of
-    from boxwright.app.pushing import check_names
+    from boxwright.app.registrypush import check_names
 
     if parse_layering(options.layers).kind == INSTRUCTIONS:
         hint = "an image of the store has no instructions any more: boxwright build --layers --push"
@@ -69,7 +69,7 @@ def push_built(
     """Push what was built under its names; without `layers`, those of its instructions, they are chosen."""
     from boxwright.app.names import image_name
     from boxwright.app.outputs import Delivered
-    from boxwright.app.pushing import check_names
+    from boxwright.app.registrypush import check_names
 
     options = argparse.Namespace(**{**_defaults(), **vars(options), "layers": "" if layers else options.layers})
     names = check_names([image_name(tag) for tag in options.tag])
@@ -97,8 +97,8 @@ def _push(
     from boxwright.app.attachments import Wanted, attach_all
     from boxwright.app.layering import AUTO, parse_layering, shared_out
     from boxwright.app.privileges import ensure_privileges
-    from boxwright.app.pushing import push_image
     from boxwright.app.registries import opened_registries
+    from boxwright.app.registrypush import push_image
     from boxwright.images.layer import Packing
     from boxwright.images.referrers import Subject
 

@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 
 from boxwright.app.packing import Packer
 from boxwright.app.parallel import run_all
-from boxwright.app.pulling import remember_image
 from boxwright.app.registries import Registries
+from boxwright.app.registrypull import remember_image
 from boxwright.errors import UsageError
 from boxwright.images.layer import Layer, Packing
 from boxwright.images.oci import MANIFEST_TYPE, Documents, PackedLayer, documents
