@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import os
 import tempfile
+import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 from boxwright.images.layer import Layer, Packing
@@ -14,6 +14,9 @@ from boxwright.images.layerkey import layer_key
 from boxwright.images.streams import Written
 from boxwright.model.digest import Digest
 from boxwright.store.store import Store
+
+PACKED_AT_ONCE = 2
+"""Each compresses in threads of its own; more would only need more memory."""
 
 
 class Packer:
@@ -23,6 +26,7 @@ class Packer:
         self._store = store
         self._packing = packing
         self._scratch = store.scratch()
+        self._turn = threading.Semaphore(PACKED_AT_ONCE)
 
     def key(self, layer: Layer) -> Digest:
         """What the layer is made of."""
@@ -37,7 +41,7 @@ class Packer:
         """Pack a layer into a new file, which the caller removes, and remember what it came to."""
         descriptor, name = tempfile.mkstemp(prefix="layer-", dir=self._scratch)
         try:
-            with open(descriptor, "wb") as file:
+            with self._turn, open(descriptor, "wb") as file:
                 written = layer.write(file, self._packing)
         except BaseException:
             os.unlink(name)
@@ -52,9 +56,6 @@ class Packer:
         with self._store.index.writing() as db:
             now = int(time.time())
             db.executemany("UPDATE artifacts SET used=? WHERE key=?", [(now, _name(key)) for key in keys])
-
-
-Pack = Callable[[], tuple[Written, Path]]
 
 
 def _name(key: Digest) -> str:

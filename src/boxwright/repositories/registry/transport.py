@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import glob
 import http.client
+import re
 import socket
 import ssl
 import threading
@@ -27,6 +28,7 @@ BODY_MOST = 8 << 20
 """The largest answer that is read into memory."""
 
 HTTP, HTTPS = "http", "https"
+_LOOPBACK = re.compile(r"127(\.\d{1,3}){3}")
 _PORTS = {HTTP: 80, HTTPS: 443}
 
 
@@ -286,7 +288,7 @@ def _proxy(address: Address) -> str | None:
 def is_loopback(host: str) -> bool:
     """Whether HOST[:PORT] is this machine's, where Docker takes plain HTTP."""
     name = urllib.parse.urlsplit(f"//{host}").hostname or ""
-    return name in ("localhost", "::1") or name.startswith("127.")
+    return name in ("localhost", "::1") or _LOOPBACK.fullmatch(name) is not None
 
 
 def reason_of(error: Exception) -> str:
