@@ -132,6 +132,7 @@ def test_podman_pulls_and_runs(boxwright: Program, registry: Registry, place: Pa
 
 
 def test_layers_of_an_output(boxwright: Program, place: Path, tmp_path: Path) -> None:
+    (place / "note").write_text("of its own, so that it has this name alone\n")
     identity = boxwright("build", place, "-q", "-t", "layered-out", "-o", f"oci,compression=gzip:{tmp_path}/flat").out
     boxwright("export", "--layers", "auto:7", "layered-out", f"oci,compression=gzip:{tmp_path}/seven")
     boxwright(
@@ -160,3 +161,19 @@ def test_wrong_use(boxwright: Program, place: Path, arguments: tuple[str, ...], 
     boxwright("build", place, "-q", "-t", "used-wrongly")
     words = [{"NAME": "used-wrongly", "PLACE": str(place)}.get(word, word) for word in arguments]
     assert f"[{code}]" in boxwright(*words, status=None).err
+
+
+@pytest.mark.ordinary_user
+def test_an_ordinary_user_pushes_and_pulls(
+    ordinary_boxwright: Program, registry: Registry, place: Path, busybox_base: Path
+) -> None:
+    for path in (busybox_base, *busybox_base.parents, *place.parents):
+        if path.stat().st_uid == os.geteuid() and "pytest" in str(path):
+            path.chmod(path.stat().st_mode | 0o055)
+    name = f"{registry.host}/team/ordinary:v1"
+    identity = ordinary_boxwright("build", place, "-q", "--network", "none", "-t", name).out.strip()
+    ordinary_boxwright("push", name)
+    ordinary_boxwright("rm", name)
+    ordinary_boxwright("gc", "--all")
+    assert identity in ordinary_boxwright("pull", name).out
+    assert ordinary_boxwright("run", "--rm", "--network", "none", name).out == "first\n"
