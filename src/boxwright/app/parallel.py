@@ -40,8 +40,9 @@ def run_all(tasks: Sequence[Callable[[], _T]], at_once: int, what: Stoppable) ->
             raise
 
     with ThreadPoolExecutor(at_once, "transfer") as executor:
-        running: list[Future[_T]] = [executor.submit(one, task) for task in tasks]
+        running: list[Future[_T]] = []
         try:
+            running += [executor.submit(one, task) for task in tasks]
             for future in running:
                 future.exception()
         except BaseException as error:
