@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.tools import Tool
+from bench.tools import PackageTool, Tool
 from boxwright.frontends.recipe.frontend import RecipeOptions, build_graph
 from boxwright.model.span import Span
 from boxwright.ports import ResolvedBase
@@ -21,9 +21,12 @@ from boxwright.ports import ResolvedBase
 FILES = 10_000
 FILE_BYTES = 11_800
 STAGES = 8
+CHAINS = 10
 STAGE_BYTES = 8_000_000
 FILLER_BYTES = 110_000_000
 FILLER_PART = 1_000_000
+APP_FILES = 200
+REGISTRY = "127.0.0.1:5000"
 
 
 @dataclass(frozen=True)
@@ -56,7 +59,7 @@ class Case:
     work: str
     limit: float | None
     measure: Callable[[Bench], float]
-    peers: bool = True
+    peers: tuple[str, ...] = ("BuildKit", "buildah")
     runs: int | None = None  # fewer than the others, where one run tells enough
 
 
@@ -158,6 +161,22 @@ def export(bench: Bench) -> float:
         return seconds
 
 
+def push_edited(bench: Bench) -> float:
+    """To the registry that `make engines` starts."""
+    name = f"{REGISTRY}/bench/{bench.tool.name.lower()}:latest"
+    with bench.context("COPY filler /srv/filler", "COPY app /srv/app") as context:
+        write_filler(context / "filler")
+        for number in range(APP_FILES):
+            path = context / "app" / f"{number // 20:02}" / f"{number}.txt"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(os.urandom(FILE_BYTES))
+        bench.tool.build(context)
+        bench.tool.push(context, name)
+        (context / "app" / "03" / "70.txt").write_text(bench.salt())
+        bench.tool.build(context)
+        return bench.tool.push(context, name).seconds
+
+
 def plan(bench: Bench) -> float:
     with bench.context(*echoes(10_000, bench.salt())) as context:
         return bench.tool.build(context, "--dry-run").seconds
@@ -201,6 +220,38 @@ def parse(bench: Bench) -> float:
     return time.perf_counter() - started
 
 
+# Packages ------------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def chains(bench: Bench, length: int) -> Iterator[tuple[PackageTool, Path]]:
+    """Ten chains of packages, each of which writes one file and sees the one before it."""
+    tool = bench.tool
+    if not isinstance(tool, PackageTool):
+        raise TypeError(tool.name)
+    directory = bench.work / f"packages-{bench.salt()}"
+    directory.mkdir()
+    tool.write_packages(directory, CHAINS, length, bench.salt())
+    try:
+        yield tool, directory
+    finally:
+        shutil.rmtree(directory)
+
+
+def packages_cold(bench: Bench) -> float:
+    with chains(bench, 10) as (tool, directory):
+        return tool.build_packages(directory).seconds
+
+
+def packages_nothing(bench: Bench, length: int = 10) -> float:
+    """The second of two builds after the first: what was made on the way is then at hand for every tool."""
+    with chains(bench, length) as (tool, directory):
+        tool.build_packages(directory)
+        return tool.build_packages(directory).seconds
+
+
+PACKAGE_PEERS = ("BuildStream",)
+
 CASES = (
     Case("run-50", "50 RUN steps, nothing cached", 0.5, run_cold),
     Case("run-50-cached", "the same, all cached", 0.06, run_cached),
@@ -209,7 +260,18 @@ CASES = (
     Case("copy-edited", "the same, one file edited", 0.3, copy_edited),
     Case("stages", "8 stages (sleep 1, 8 MB), then 8 COPY --from", 1.5, stages),
     Case("export", "a 280 MB image to an OCI archive", 1.0, export),
-    Case("parse-10000", "a recipe of 10,000 lines becomes a graph, without the process", 0.2, parse, peers=False),
-    Case("plan-10000", "plan of 10,000 steps, whole process", 1.0, plan, peers=False),
-    Case("run-1000", "1,000 RUN steps, nothing cached", None, lambda bench: run_cold(bench, 1000), peers=False, runs=1),
+    Case("push-edited", "push of a 280 MB image of which one file changed", 1.0, push_edited),
+    Case("parse-10000", "a recipe of 10,000 lines becomes a graph, without the process", 0.2, parse, peers=()),
+    Case("plan-10000", "plan of 10,000 steps, whole process", 1.0, plan, peers=()),
+    Case("run-1000", "1,000 RUN steps, nothing cached", None, lambda bench: run_cold(bench, 1000), peers=(), runs=1),
+    Case("packages-100", "100 packages in ten chains, cold", 1.5, packages_cold, PACKAGE_PEERS),
+    Case("packages-100-nothing", "the same, nothing to do", 0.15, packages_nothing, PACKAGE_PEERS),
+    Case(
+        "packages-1000-nothing",
+        "1,000 packages in ten chains, nothing to do",
+        1.0,
+        lambda bench: packages_nothing(bench, 100),
+        peers=(),
+        runs=1,
+    ),
 )

@@ -18,6 +18,7 @@ from boxwright.sources.reference import parse_base_name
 
 _T = TypeVar("_T", bound=msgspec.Struct)
 Distribution = Literal["debian", "ubuntu", "alpine"]
+Mirror = Literal["debian", "ubuntu", "alpine", "debian-snapshot"]
 _PATHS = ("oci", "oci-archive", "docker-archive", "tar")
 _UNKNOWN = re.compile(r"unknown field `([^`]*)`")
 _STEP = re.compile(r"\.([^.\[\]]+)|\[(\d+)\]|\[\.\.\.\]")
@@ -34,13 +35,22 @@ class BaseSpec(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     keyring: str = ""
 
 
+class RegistrySpec(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+    """How a registry (``HOST``, ``HOST/PATH``) is reached."""
+
+    location: str = ""
+    insecure: bool = False
+    mirrors: tuple[str, ...] = ()
+
+
 class File(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     """A configuration file; each base is read by itself. `repository` and `repositories` are read by what uses them."""
 
     bases: dict[str, object] = {}
-    mirrors: dict[Distribution, str] = {}
+    mirrors: dict[Mirror, str] = {}
     repository: object = None
     repositories: object = None
+    registries: object = None
 
 
 def read_configuration(paths: Sequence[str]) -> Configuration:
@@ -56,6 +66,17 @@ def read_configuration(paths: Sequence[str]) -> Configuration:
         for name, written in _bases(node):
             bases[name] = _base(path, name, written)
     return Configuration(bases, mirrors)
+
+
+def read_registries(paths: Sequence[str]) -> dict[str, RegistrySpec]:
+    """The section `registries` of the files; what an earlier one says holds."""
+    found: dict[str, RegistrySpec] = {}
+    for path in reversed(paths):
+        node = _compose(path)
+        section = _below(node, "registries", "") if node is not None else None
+        if isinstance(section, yaml.MappingNode):
+            found.update({key.value: _convert(path, value, RegistrySpec) for key, value in section.value})
+    return found
 
 
 def _bases(node: yaml.Node) -> list[tuple[str, yaml.Node]]:

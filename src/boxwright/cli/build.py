@@ -31,7 +31,7 @@ from boxwright.store.store import Store
 if TYPE_CHECKING:
     from boxwright.app.outputs import Delivered
 
-SPELT_OTHERWISE = frozenset({"--load", "-o", "--output"})
+SPELT_OTHERWISE = frozenset({"--layers", "--load", "-o", "--output"})
 """Options of ours that other builders have too, with other values."""
 
 
@@ -56,7 +56,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--validate", action="append", default=[], metavar="STAGE", help="a stage that must pass; repeatable")
     add("--no-validate", action="store_true", help="leave out the stages that the recipe marks with '# validate'")
     add("--junit", metavar="FILE", help="write the results of the validation stages as JUnit XML")
-    add("--layers", action="store_true", help="outputs get a layer for each instruction")
+    add("--layers", default="", metavar="HOW", help="auto:N: at most N layers; alone: one for each instruction")
+    add("--push", action="store_true", help="push the image under its names")
+    add("--insecure", action="store_true", help="push: take plain HTTP and certificates that nobody vouches for")
+    add("--tls-verify", choices=("true", "false"), default="true", metavar="BOOL", help="false: as --insecure")
     add("--platform", default="", help="only the machine's own, such as linux/amd64")
     add("--network", default="default", choices=("none", "default", "host"))
     conditions.configure_build(parser)
@@ -71,6 +74,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("-q", "--quiet", action="store_true", help="print the image's digest alone")
     add("--iidfile", help="write the image's digest to a file")
     add("--metadata-file", help="write what was built to a JSON file")
+    add("--locked", action="store_true", help="fetch nothing that boxwright.lock does not pin")
+    add("--offline", action="store_true", help="fetch nothing at all")
     add("--dry-run", action="store_true", help="print the plan")
     add("--debug", action="store_true", help="open a shell in the state of a step that failed")
 
@@ -107,10 +112,7 @@ def run(options: argparse.Namespace) -> int:
 def _build_image(options: argparse.Namespace) -> int:
     started = time.monotonic()
     request = request_of(options)
-    if options.output or options.load:
-        from boxwright.app.outputs import check_outputs
-
-        check_outputs(options.output, options.load, layers=options.layers)
+    check_delivery(options)
     with open_store(os.environ) as store:
         build = prepare(request, store, os.environ)
         if options.dry_run:
@@ -177,10 +179,12 @@ def request_of(options: argparse.Namespace) -> BuildRequest:
         keep_going=options.keep_going,
         validate=tuple(options.validate),
         marked=not options.no_validate,
-        layers=options.layers,
+        layers=options.layers == "instructions",
         mounts=given.mounts,
         conditions=given.conditions,
         allowed=conditions.allowed(options),
+        locked=options.locked,
+        offline=options.offline,
         no_cache_stages=frozenset(name.lower() for text in options.no_cache_filter for name in text.split(",")),
     )
 
@@ -204,14 +208,32 @@ def _reported(file: str | None, build: Build, display: Display) -> tuple[Emit, C
     return report.emit, lambda: report.write(file)
 
 
-def _deliver(options: argparse.Namespace, build: Build, image: Image, store: Store) -> tuple[Delivered, ...]:
-    if not options.output and not options.load:
-        return ()
-    from boxwright.app.outputs import deliver
+def check_delivery(options: argparse.Namespace) -> None:
+    """Raise for what could not be delivered, before anything is built."""
+    if options.output or options.load or options.layers:
+        from boxwright.app.outputs import check_outputs
 
+        check_outputs(options.output, options.load, layers=options.layers)
+    if options.push:
+        from boxwright.app.registrypush import check_names
+
+        check_names([image_name(tag) for tag in options.tag])
+
+
+def _deliver(options: argparse.Namespace, build: Build, image: Image, store: Store) -> tuple[Delivered, ...]:
+    if not options.output and not options.load and not options.push:
+        return ()
+    from boxwright.app.outputs import deliver, layers_for
+
+    history = layered(build) if options.layers == "instructions" else ()
     name = image_name(options.tag[0]) if options.tag else ""
-    history = layered(build) if options.layers else ()
-    return deliver(image, store, name, options.output, options.load, history=history)
+    layers = layers_for(image, store, options.layers, history)
+    delivered = deliver(image, store, name, options.output, options.load, layers=layers)
+    if not options.push:
+        return delivered
+    from boxwright.cli.registrypush import push_built
+
+    return (*delivered, *push_built(image, store, options, layers if history else ()))
 
 
 def keep_limit(build: Build, root: str) -> None:

@@ -11,16 +11,16 @@ from boxwright.app.composition import (
     ContainerBuild,
     execute_container,
     names_for,
-    packagings,
     prepare_container,
-    write_packaged,
 )
 from boxwright.app.opening import open_store
-from boxwright.cli.build import keep_limit, print_plan, print_summary, request_of
+from boxwright.app.packaging import packagings, write_packaged
+from boxwright.cli.build import check_delivery, keep_limit, print_plan, print_summary, request_of
 from boxwright.cli.console import say
 from boxwright.cli.containerprogress import container_display, packaging_line
 from boxwright.cli.packagebuild import request_of as package_request_of
 from boxwright.cli.packagebuild import write_error
+from boxwright.errors import UsageError
 from boxwright.model.image import Image
 from boxwright.model.plan import Action
 from boxwright.solver.scheduler import Failed
@@ -30,13 +30,13 @@ from boxwright.store.store import Store
 def build_container(options: argparse.Namespace, file: str) -> int:
     """Build the container that `file` defines."""
     started = time.monotonic()
-    if options.output or options.load:
-        from boxwright.app.outputs import check_outputs
-
-        check_outputs(options.output, options.load)
-    request = request_of(options)
+    check_delivery(options)
+    if options.layers == "instructions":
+        raise UsageError("usage.layers", "a container of packages has no instructions", hint="--layers auto")
+    packages_request = package_request_of(options, file)
+    request = request_of(options)._replace(lock=packages_request.lock, locked=packages_request.locked)
     with open_store(os.environ) as store:
-        planned = prepare_container(request, package_request_of(options, file), store, os.environ, write_error)
+        planned = prepare_container(request, packages_request, store, os.environ, write_error)
         if options.dry_run:
             print_plan(planned.build)
             return 0
@@ -71,19 +71,25 @@ def _deliver(options: argparse.Namespace, planned: ContainerBuild, image: Image,
     request = request_of(options)
     name = names_for(request.tags, planned.container)
     shown = not options.quiet and options.progress != "json"
-    wanted = packagings(planned, image, store)
+    wanted = packagings(planned.container, image, store, name)
     if options.output or options.load:
-        from boxwright.app.outputs import deliver
+        from boxwright.app.outputs import deliver, layers_for
 
-        for delivered in deliver(image, store, name, options.output, options.load):
+        layers = layers_for(image, store, options.layers)
+        for delivered in deliver(image, store, name, options.output, options.load, layers=layers):
             if shown:
                 packaging_line(planned.container.title, delivered.kind, "OK")
+    if options.push:
+        from boxwright.cli.registrypush import push_built
+
+        push_built(image, store, options, ())
+    if options.output or options.load:
         return
     for packaged in wanted:
         if not packaged.done:
             write_packaged(packaged, store, name)
         if shown:
-            packaging_line(planned.container.title, packaged.wanted.type, "OK")
+            packaging_line(planned.container.title, packaged.wanted.type, "UP TO DATE" if packaged.done else "OK")
 
 
 def _explain(
