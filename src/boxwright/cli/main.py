@@ -42,7 +42,6 @@ COMMANDS = {
     "cache": "list, export, seed and clear cache mounts",
     "why-rebuild": "say in which fields the identities of two packages differ",
     "bundle": "make a ZIP of a revision, which base containers fetch when they start",
-    "lock": "pin what a package takes from outside, in boxwright.lock",
     "lock": "pin what a definition takes from outside, in boxwright.lock",
     "update": "report newer upstream versions, and move boxwright.lock",
     "schema": "print the JSON Schema of a kind of definition",
