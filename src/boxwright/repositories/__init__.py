@@ -1,0 +1,1 @@
+"""Everything kept elsewhere: binary hosts, registries, Remote Execution API servers."""

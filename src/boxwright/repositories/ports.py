@@ -1,0 +1,56 @@
+"""What a build asks of whatever keeps packages elsewhere.
+
+Every kind of repository (binary host, registry, Remote Execution API server) is asked the same two questions: which of
+these packages have you got, and give me this one. Order, checks against the store and the store itself are `app`'s.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
+
+from boxwright.model.digest import Digest
+
+
+class Wanted(NamedTuple):
+    """A package that a build needs: its definition key, and its content key where that is known."""
+
+    definition: Digest
+    key: Digest | None = None
+
+
+class Offer(NamedTuple):
+    """A package that a repository has, and whose record was checked.
+
+    `key` and `content` are what the package's record and tree turn out to be; `archive` is its tar's digest;
+    `dependencies` are the contents that it was built with, by name. `handle` is the repository's own.
+    """
+
+    definition: Digest
+    key: Digest
+    name: str
+    content: Digest
+    archive: Digest
+    dependencies: Mapping[str, str]
+    handle: Any
+
+
+class PackageSource(Protocol):
+    """A repository that packages are taken from. Safe for threads."""
+
+    name: str
+
+    def find(self, wanted: Sequence[Wanted]) -> Mapping[Wanted, Offer]:
+        """Those of `wanted` that are here, in few requests. Raises FetchError where it can't be asked."""
+        ...
+
+    def fetch(self, offer: Offer, target: str, cancelled: Callable[[], bool]) -> dict[str, Any]:
+        """Write the package's tar, compressed with zstd, to the new file `target`; returns its metadata.
+
+        Both are what the checked record says, else FetchError.
+        """
+        ...
+
+    def close(self) -> None:
+        """Let go of connections."""
+        ...
