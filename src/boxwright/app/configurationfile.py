@@ -6,7 +6,7 @@ import difflib
 import os
 import re
 from collections.abc import Sequence
-from typing import Literal, NoReturn, TypeVar
+from typing import Literal, NamedTuple, NoReturn, TypeVar
 
 import msgspec
 import yaml
@@ -56,6 +56,43 @@ def read_configuration(paths: Sequence[str]) -> Configuration:
         for name, written in _bases(node):
             bases[name] = _base(path, name, written)
     return Configuration(bases, mirrors)
+
+
+class RepositoryNode(NamedTuple):
+    """An entry of `repository` or `repositories`: its file, what stands there, and its `type` (empty: none given)."""
+
+    path: str
+    node: yaml.Node
+    kind: str
+
+    @property
+    def where(self) -> Span:
+        """Its place."""
+        return _span(self.path, self.node)
+
+    def convert(self, schema: type[_T]) -> _T:
+        """The entry by its schema. Raises DefinitionError with the line of a mistake."""
+        return _convert(self.path, self.node, schema)
+
+
+def repository_nodes(paths: Sequence[str]) -> list[RepositoryNode]:
+    """The repositories of the files, in the order in which they are asked."""
+    found: list[RepositoryNode] = []
+    for path in paths:
+        node = _compose(path)
+        if node is None:
+            continue
+        _convert(path, node, File)
+        one, several = _below(node, "repository", ""), _below(node, "repositories", "")
+        listed = several.value if isinstance(several, yaml.SequenceNode) else []
+        if several is not None and not isinstance(several, yaml.SequenceNode):
+            raise DefinitionError("config.wrong", "repositories: a list is expected", where=_span(path, several))
+        for entry in ([one] if one is not None else []) + listed:
+            if not isinstance(entry, yaml.MappingNode):
+                raise DefinitionError("config.wrong", "a repository is a mapping", where=_span(path, entry))
+            kind = _below(entry, "type", "")
+            found.append(RepositoryNode(path, entry, kind.value if isinstance(kind, yaml.ScalarNode) else ""))
+    return found
 
 
 def _bases(node: yaml.Node) -> list[tuple[str, yaml.Node]]:

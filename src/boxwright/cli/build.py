@@ -71,6 +71,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("-q", "--quiet", action="store_true", help="print the image's digest alone")
     add("--iidfile", help="write the image's digest to a file")
     add("--metadata-file", help="write what was built to a JSON file")
+    add("--discover", action="append", default=[], metavar="PLACE[,push=True]", help="take configuration from there")
+    add("--push", action="store_true", help="upload what was built to the configured repositories")
+    add("--offline", action="store_true", help="ask no server for anything")
     add("--dry-run", action="store_true", help="print the plan")
     add("--debug", action="store_true", help="open a shell in the state of a step that failed")
 

@@ -9,12 +9,15 @@ import time
 
 from boxwright.app.opening import open_store
 from boxwright.app.packages import PackageBuild, PackageRequest, execute_package, prepare_package
-from boxwright.cli.console import human_size, say
+from boxwright.app.sharing import Sharing, SharingRequest, directory_of, sharing
+from boxwright.cli.console import human_size, note, say
 from boxwright.cli.packageprogress import package_display
+from boxwright.events import Event, Message
 from boxwright.model.digest import Digest, hex_of, short
 from boxwright.model.package import PackageRecord
 from boxwright.model.plan import Action
 from boxwright.solver.scheduler import Failed
+from boxwright.store.store import Store
 
 
 def build_package(options: argparse.Namespace, file: str) -> int:
@@ -23,19 +26,27 @@ def build_package(options: argparse.Namespace, file: str) -> int:
     request = request_of(options, file)
     with open_store(os.environ) as store:
         build = prepare_package(request, store, os.environ, write_error)
-        if options.dry_run:
-            print_plan(build)
-            return 0
-        display = package_display(options.progress, build, quiet=options.quiet)
-        try:
-            record = execute_package(build, request, store, display.emit)
-        except Failed as failure:
-            display.close()
-            from boxwright.cli.packagefailure import explain_package
+        builds = any(decision.action is Action.RUN for decision in build.plan.decisions)
+        with sharing(sharing_request(options), directory_of(file), store, os.environ, builds=builds) as shared:
+            if options.dry_run:
+                print_plan(offered(build, shared, store))
+                return 0
+            origins: dict[int, str] = {}
+            display = package_display(options.progress, build, origins, quiet=options.quiet)
+            try:
+                binaries = shared.binaries(store, display.emit, origins)
+                record = execute_package(build, request, store, display.emit, binaries)
+            except Failed as failure:
+                display.close()
+                from boxwright.cli.packagefailure import explain_package
 
-            return explain_package(failure, build.graph, display.tail)
-        finally:
-            display.close()
+                return explain_package(failure, build.graph, display.tail)
+            finally:
+                display.close()
+            if shared.pushed:
+                from boxwright.cli.uploading import upload_packages
+
+                upload_packages(shared, build.graph, build.keys, store, origins, shown=is_shown(options))
     if options.iidfile:
         with open(options.iidfile, "w", encoding="ascii") as out:
             out.write(record.key)
@@ -45,6 +56,32 @@ def build_package(options: argparse.Namespace, file: str) -> int:
     elif options.progress != "json":
         _summary(record, definition, time.monotonic() - started)
     return 0
+
+
+def sharing_request(options: argparse.Namespace) -> SharingRequest:
+    """What the command line says about repositories."""
+    return SharingRequest(tuple(options.discover), options.push, options.offline)
+
+
+def is_shown(options: argparse.Namespace) -> bool:
+    """Whether lines about the work are printed."""
+    return not options.quiet and options.progress != "json"
+
+
+def offered(build: PackageBuild, shared: Sharing, store: Store) -> PackageBuild:
+    """The build with a plan that says what repositories have."""
+    binaries = shared.binaries(store, note_event, {})
+    if binaries is None:
+        return build
+    from boxwright.app.binaries import Target
+
+    return build._replace(plan=binaries.plan(Target(build.graph, build.keys, build.refuse), build.plan))
+
+
+def note_event(event: Event) -> None:
+    """A message where there is no display."""
+    if isinstance(event, Message):
+        note(f"{event.level}: {event.text}")
 
 
 def request_of(options: argparse.Namespace, file: str) -> PackageRequest:

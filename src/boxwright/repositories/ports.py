@@ -23,7 +23,8 @@ class Offer(NamedTuple):
     """A package that a repository has, and whose record was checked.
 
     `key` and `content` are what the package's record and tree turn out to be; `archive` is its tar's digest;
-    `dependencies` are the contents that it was built with, by name. `handle` is the repository's own.
+    `dependencies` are the contents that it was built with, by name, `toolchain` that of what it was built in; `size` is
+    the tar's, in bytes. `handle` is the repository's own.
     """
 
     definition: Digest
@@ -32,6 +33,8 @@ class Offer(NamedTuple):
     content: Digest
     archive: Digest
     dependencies: Mapping[str, str]
+    toolchain: str
+    size: int
     handle: Any
 
 
@@ -42,6 +45,10 @@ class PackageSource(Protocol):
 
     def find(self, wanted: Sequence[Wanted]) -> Mapping[Wanted, Offer]:
         """Those of `wanted` that are here, in few requests. Raises FetchError where it can't be asked."""
+        ...
+
+    def tested(self, keys: Sequence[Digest]) -> set[Digest]:
+        """Of the keys of packages' tests those that are known to have passed there."""
         ...
 
     def fetch(self, offer: Offer, target: str, cancelled: Callable[[], bool]) -> dict[str, Any]:

@@ -37,7 +37,9 @@ class DirectoryPlace:
         try:
             if start:
                 os.lseek(descriptor, start, os.SEEK_SET)
-            while (size is None or size > 0) and (data := os.read(descriptor, CHUNK if size is None else min(CHUNK, size))):
+            while (size is None or size > 0) and (
+                data := os.read(descriptor, CHUNK if size is None else min(CHUNK, size))
+            ):
                 size = None if size is None else size - len(data)
                 yield data
         except OSError as error:

@@ -75,7 +75,7 @@ class Place(Source, Protocol):
         ...
 
     def names(self, prefix: str) -> Iterator[Listed]:
-        """Every object whose name begins with `prefix`, which ends with a slash or is empty. What is half put is not."""
+        """Every object whose name begins with `prefix` (empty, or with a slash at its end), none half put."""
         ...
 
     def delete(self, names: Collection[str]) -> None:
