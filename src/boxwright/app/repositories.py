@@ -40,28 +40,48 @@ def _open(binary: Binary, packages: Packages, environment: Mapping[str, str]) ->
     own = own_key_path(environment)
     signers = [own] if own == binary.signing_key else [own, binary.signing_key]
     keys = [*binary.keys, *(read_private_key(path).public for path in signers if os.path.exists(path))]
-    source = place_for(binary.download, binary)
+    source = place_for(binary.download, binary, environment)
     trust = Trust(keys, binary.revoked)
     catalog = Catalog(binary.name, source, trust, packages, packages.cache("repositories"))
-    return Opened(binary, catalog, BinaryPackages(catalog), lambda: _upload_place(binary, source))
+    return Opened(binary, catalog, BinaryPackages(catalog), lambda: _upload_place(binary, source, environment))
 
 
-def _upload_place(binary: Binary, source: Source) -> Place:
+def _upload_place(binary: Binary, source: Source, environment: Mapping[str, str]) -> Place:
     if binary.upload is None:
         hint = "give upload-type and upload-path"
         raise UsageError("repository.read-only", f"nothing says how to upload to {binary.name}", hint=hint)
     if binary.upload == binary.download:
         return source  # type: ignore[return-value]  # the ways up are places
-    return place_for(binary.upload, binary)  # type: ignore[return-value]
+    return place_for(binary.upload, binary, environment)  # type: ignore[return-value]
 
 
-def place_for(way: Way, binary: Binary) -> Source:
+def place_for(way: Way, binary: Binary, environment: Mapping[str, str]) -> Source:
     """Where objects lie; for a way up, something that can be written."""
     match way.kind:
         case "directory":
             from boxwright.repositories.binary.directory import DirectoryPlace
 
             return DirectoryPlace(way.path)
+        case "https" | "http":
+            from boxwright.repositories.binary.web import WebPlace
+
+            address = way.path if "://" in way.path else f"{way.kind}://{way.path}"
+            return WebPlace(address, binary.time_limit)
+        case "ssh":
+            from boxwright.repositories.binary.sftp import SftpPlace
+
+            return SftpPlace(way.path, binary.time_limit, environment)
+        case "s3":
+            from boxwright.repositories.binary.s3 import BucketPlace
+
+            return BucketPlace(
+                way.path,
+                endpoint=binary.endpoint,
+                region=binary.region,
+                insecure=binary.insecure,
+                time_limit=binary.time_limit,
+                environment=environment,
+            )
         case _:
             raise UsageError("repository.kind", f"{binary.name}: {way.kind} is not known")
 

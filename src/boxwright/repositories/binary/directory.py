@@ -98,6 +98,22 @@ class DirectoryPlace:
             except OSError as error:
                 raise self._failed(error) from error
 
+    def sweep(self, before: int) -> int:
+        """Remove what was half put before then; returns how many."""
+        old = [
+            f"{directory}/{file}"
+            for directory, _, files in os.walk(self._path)
+            for file in files
+            if file.startswith(HIDDEN)
+        ]
+        gone = 0
+        for path in old:
+            with suppress(OSError):
+                if os.lstat(path).st_mtime < before:
+                    os.unlink(path)
+                    gone += 1
+        return gone
+
     def close(self) -> None:
         """Nothing is held."""
 

@@ -82,6 +82,10 @@ class Place(Source, Protocol):
         """Remove objects; what is not there is no error."""
         ...
 
+    def sweep(self, before: int) -> int:
+        """Remove what was half put before then (seconds since 1970); returns how many."""
+        ...
+
 
 def checked(name: str) -> str:
     """`name`, which can be an object's in any place. Raises FetchError `repository.name`."""
