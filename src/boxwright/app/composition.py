@@ -6,7 +6,7 @@ import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from boxwright.app.bases import BaseFetcher, BaseResolver
 from boxwright.app.build import Build, finder
@@ -28,6 +28,7 @@ from boxwright.app.packages import (
     resolver,
 )
 from boxwright.app.platforms import checked_platform
+from boxwright.app.privileges import ensure_privileges
 from boxwright.app.request import BuildRequest
 from boxwright.app.sandboxes import LateSandbox
 from boxwright.frontends.container.graph import (
@@ -49,6 +50,9 @@ from boxwright.store.history import History
 from boxwright.store.images import Images
 from boxwright.store.packages import Packages
 from boxwright.store.store import Store
+
+if TYPE_CHECKING:
+    from boxwright.app.binaries import Binaries
 
 ENDINGS = {"aci": ".aci", "oci": "", "lxc": "", "lxd": ".lxd.tar.gz", "rootfs": "", "squashfs": ".squashfs"}
 """Of the names that images are written under; those without are directories."""
@@ -135,6 +139,22 @@ def _compose_kinds(store: Store) -> Kinds:
     return {Compose: ComposeKind(store, Compositions(store), lambda snapshot: owners_of(store, snapshot))}
 
 
+def bring_packages(planned: ContainerBuild, store: Store, emit: Emit, binaries: Binaries | None) -> ContainerBuild:
+    """The build with a plan in which the packages that repositories have are here."""
+    if binaries is None:
+        return planned
+    from boxwright.app.binaries import Target
+    from boxwright.app.packages import make_nodes, unknown_toolchains
+
+    build = planned.build
+    toolchains = unknown_toolchains(build.graph, build.plan, build.keys)
+    make_nodes(build.graph, build.keys, store, toolchains, emit)
+    plan = make_plan(build.graph, build.keys, refuse=build.refuse) if toolchains else build.plan
+    ensure_privileges()
+    plan = binaries.bring(Target(build.graph, build.keys, build.refuse), plan)
+    return planned._replace(build=build._replace(plan=plan))
+
+
 def execute_container(planned: ContainerBuild, request: BuildRequest, store: Store, emit: Emit) -> Image:
     """Run the plan and record the image, under its own name where none is given."""
     build, container = planned.build, planned.container
@@ -209,7 +229,6 @@ def _written(store: Store, image: Image, wanted: ContainerImage, path: str) -> b
 
 def write_packaged(packaged: Packaged, store: Store, name: str) -> None:
     """Write an image where it goes."""
-    from boxwright.app.privileges import ensure_privileges
     from boxwright.images.writers import write_request
 
     ensure_privileges()
@@ -230,3 +249,24 @@ def keep_manifest(store: Store, identity: Digest, manifest: str) -> None:
 def names_for(tags: Sequence[str], container: ContainerGraph) -> str:
     """What an image is called in formats that hold a name."""
     return tags[0] if tags else default_name(container)
+
+
+def specification(planned: ContainerBuild) -> bytes:
+    """What the container is made of, as a tar: its definition, the lock, and the definitions of embedded packages."""
+    import io
+    import tarfile
+
+    top = os.path.dirname(os.path.abspath(planned.build.definition))
+    paths = {os.path.abspath(planned.build.definition), os.path.join(top, "boxwright.lock")}
+    for position in planned.container.packages:
+        directory = os.path.dirname(os.path.abspath(planned.build.graph.nodes[position].span.file))
+        if directory.startswith(f"{top}/"):
+            paths |= {os.path.join(here, name) for here, _, names in os.walk(directory) for name in names}
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w", format=tarfile.PAX_FORMAT) as archive:
+        for path in sorted(path for path in paths if os.path.isfile(path) and not os.path.islink(path)):
+            member = tarfile.TarInfo(os.path.relpath(path, top))
+            member.size, member.mode = os.path.getsize(path), 0o644
+            with open(path, "rb") as file:
+                archive.addfile(member, file)
+    return out.getvalue()

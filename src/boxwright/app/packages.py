@@ -159,18 +159,24 @@ def prepare_package(
 
 def make_inputs(build: PackageBuild, store: Store, positions: Sequence[int], emit: Emit) -> None:
     """Make the nodes at `positions` where they are not recorded. Raises what their making raises."""
+    make_nodes(build.graph, build.keys, store, positions, emit)
+
+
+def make_nodes(graph: Graph, keys: Keys, store: Store, positions: Sequence[int], emit: Emit) -> None:
+    """Like `make_inputs`, for any graph of packages."""
+    if not positions:
+        return
     from boxwright.sandbox.bubblewrap import require_bubblewrap
 
     ensure_privileges()
     require_bubblewrap()
     for position in positions:
-        if build.keys.snapshot(position) is not None:
+        if keys.snapshot(position) is not None:
             continue
-        graph = build.graph._replace(target=position)
+        one = graph._replace(target=position)
         try:
-            Scheduler(
-                graph, make_plan(graph, build.keys), build.keys, store, emit, Conditions(os.cpu_count() or 1, 0, True)
-            ).run()
+            conditions = Conditions(os.cpu_count() or 1, 0, True)
+            Scheduler(one, make_plan(one, keys), keys, store, emit, conditions).run()
         except Failed as failure:
             raise failure.error from failure
 
@@ -184,6 +190,7 @@ def bring_packages(build: PackageBuild, store: Store, emit: Emit, binaries: Bina
     toolchains = unknown_toolchains(build.graph, build.plan, build.keys)
     if toolchains:
         make_inputs(build, store, toolchains, emit)
+    ensure_privileges()
     target = Target(build.graph, build.keys, build.refuse)
     plan = make_plan(build.graph, build.keys, refuse=build.refuse) if toolchains else build.plan
     return build._replace(plan=binaries.bring(target, plan))

@@ -9,11 +9,17 @@ from typing import NamedTuple
 from boxwright.app.repositories import Opened, signing_key
 from boxwright.model.digest import Digest
 from boxwright.model.graph import Graph
+from boxwright.model.image import Image
 from boxwright.model.package import PackageRecord
-from boxwright.model.step import BuildPackage, TestPackage
+from boxwright.model.step import Base, BuildPackage, TestPackage
+from boxwright.repositories.binary.blobs import packed_blob, put_missing, upload
 from boxwright.repositories.binary.packages import Published
+from boxwright.repositories.binary.records import ImageEntry, NameEntry, Pack, TreeEntry
+from boxwright.repositories.binary.treepush import send_tree
 from boxwright.solver.keys import Keys
+from boxwright.store.images import config_text
 from boxwright.store.packages import Packages
+from boxwright.store.store import Store
 
 
 class ToPublish(NamedTuple):
@@ -71,8 +77,58 @@ def publish(to: Opened, what: ToPublish) -> list[str]:
     return to.packages.publish(to.place(), signing_key(to.configured), what.packages, what.tests, int(time.time()))
 
 
-def merged(parts: Sequence[ToPublish]) -> ToPublish:
-    """All of several."""
-    return ToPublish(
-        tuple(it for part in parts for it in part.packages), tuple(it for part in parts for it in part.tests)
+def publish_image(to: Opened, image: Image, names: Sequence[str], store: Store, spec: bytes = b"") -> int:
+    """Put an image and let names stand for it; returns how many bytes went over. `spec` is what it was made of."""
+    place, key, now = to.place(), signing_key(to.configured), int(time.time())
+    to.catalog.initialise(place)
+    sent = 0
+    if not to.catalog.lookup([("image", image.identity)]):
+        tree = send_tree(to.catalog, place, store, image.snapshot, names[0] if names else "", store.scratch())
+        sent = tree.sent
+        to.catalog.publish(place, key, [_image_entry(image, tree.packs, names, store, now)])
+    blob = None
+    if spec:
+        blob, data = packed_blob(spec)
+        sent += put_missing(place, [upload(blob, data)])
+    for name in names:
+        to.catalog.publish_name(place, key, name, NameEntry(number=0, time=now, image=image.identity, spec=blob))
+    return sent
+
+
+def _image_entry(image: Image, packs: list[Pack], names: Sequence[str], store: Store, now: int) -> ImageEntry:
+    return ImageEntry(
+        name=names[0] if names else "",
+        time=now,
+        identity=image.identity,
+        config=config_text(image.config),
+        content=image.snapshot.manifest.content,
+        full=image.snapshot.manifest.full,
+        epoch=image.created,
+        size=image.size,
+        packs=packs,
+        manifest=Packages(store).pin(f"aci {image.identity}") or "",
     )
+
+
+def publish_trees(to: Opened, graph: Graph, keys: Keys, store: Store) -> None:
+    """Put the toolchains of a build, by content, so that a lock's pin is enough to have them."""
+    place, key, now = to.place(), signing_key(to.configured), int(time.time())
+    to.catalog.initialise(place)
+    for position, node in enumerate(graph.nodes):
+        snapshot = keys.snapshot(position)
+        if not isinstance(node.step, Base) or node.step.source != "toolchain" or snapshot is None:
+            continue
+        content = snapshot.manifest.content
+        if to.catalog.lookup([("tree", content)]):
+            continue
+        tree = send_tree(to.catalog, place, store, snapshot, node.step.name, store.scratch())
+        entry = TreeEntry(
+            name=node.step.name,
+            time=now,
+            content=content,
+            full=snapshot.manifest.full,
+            epoch=snapshot.epoch,
+            size=store.root(snapshot.manifest).size,
+            packs=tree.packs,
+        )
+        to.catalog.publish(place, key, [entry])

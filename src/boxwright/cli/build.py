@@ -132,6 +132,8 @@ def _build_image(options: argparse.Namespace) -> int:
             display.close()
             report()
         delivered = _deliver(options, build, image, store)
+        if options.push:
+            _upload(options, image, request, store)
         built = any(decision.action is Action.RUN for decision in build.plan.decisions)
     if built:
         keep_limit(build, store.home.root)
@@ -205,6 +207,16 @@ def _reported(file: str | None, build: Build, display: Display) -> tuple[Emit, C
 
     report = Report(build, display)
     return report.emit, lambda: report.write(file)
+
+
+def _upload(options: argparse.Namespace, image: Image, request: BuildRequest, store: Store) -> None:
+    from boxwright.app.sharing import sharing
+    from boxwright.cli.packagebuild import is_shown, sharing_request
+    from boxwright.cli.uploading import upload_container
+
+    directory = request.directory if os.path.isdir(request.directory) else os.getcwd()
+    with sharing(sharing_request(options), directory, store, os.environ, builds=False) as shared:
+        upload_container(shared, image, request.tags, store, b"", shown=is_shown(options))
 
 
 def _deliver(options: argparse.Namespace, build: Build, image: Image, store: Store) -> tuple[Delivered, ...]:

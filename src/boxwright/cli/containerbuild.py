@@ -5,22 +5,25 @@ from __future__ import annotations
 import argparse
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from boxwright.app.composition import (
     ContainerBuild,
+    bring_packages,
     execute_container,
     names_for,
     packagings,
     prepare_container,
+    specification,
     write_packaged,
 )
 from boxwright.app.opening import open_store
+from boxwright.app.sharing import Sharing, directory_of, sharing
 from boxwright.cli.build import keep_limit, print_plan, print_summary, request_of
 from boxwright.cli.console import say
 from boxwright.cli.containerprogress import container_display, packaging_line
+from boxwright.cli.packagebuild import is_shown, sharing_request, write_error
 from boxwright.cli.packagebuild import request_of as package_request_of
-from boxwright.cli.packagebuild import write_error
 from boxwright.model.image import Image
 from boxwright.model.plan import Action
 from boxwright.solver.scheduler import Failed
@@ -37,20 +40,23 @@ def build_container(options: argparse.Namespace, file: str) -> int:
     request = request_of(options)
     with open_store(os.environ) as store:
         planned = prepare_container(request, package_request_of(options, file), store, os.environ, write_error)
-        if options.dry_run:
-            print_plan(planned.build)
-            return 0
-        display = container_display(
-            options.progress, planned, os.path.dirname(os.path.abspath(file)), quiet=options.quiet
-        )
-        try:
-            image = execute_container(planned, request, store, display.emit)
-        except Failed as failure:
-            display.close()
-            return _explain(failure, planned, store, options, display.tail)
-        finally:
-            display.close()
-        _deliver(options, planned, image, store)
+        builds = any(decision.action is Action.RUN for decision in planned.build.plan.decisions)
+        with sharing(sharing_request(options), directory_of(file), store, os.environ, builds=builds) as shared:
+            if options.dry_run:
+                print_plan(planned.build)
+                return 0
+            origins: dict[int, str] = {}
+            directory = os.path.dirname(os.path.abspath(file))
+            display = container_display(options.progress, planned, directory, origins, quiet=options.quiet)
+            try:
+                planned = bring_packages(planned, store, display.emit, shared.binaries(store, display.emit, origins))
+                image = execute_container(planned, request, store, display.emit)
+            except Failed as failure:
+                display.close()
+                return _explain(failure, planned, store, options, display.tail)
+            finally:
+                display.close()
+            _share(options, planned, image, store, shared, origins)
         built = any(decision.action is Action.RUN for decision in planned.build.plan.decisions)
     if built:
         keep_limit(planned.build, store.home.root)
@@ -64,6 +70,27 @@ def build_container(options: argparse.Namespace, file: str) -> int:
     else:
         print_summary(image, request.tags or (names_for((), planned.container),), time.monotonic() - started)
     return 0
+
+
+def _share(
+    options: argparse.Namespace,
+    planned: ContainerBuild,
+    image: Image,
+    store: Store,
+    shared: Sharing,
+    origins: Collection[int],
+) -> None:
+    """Upload and write in the order in which the transcript has them: packages, images here, images there."""
+    if not shared.pushed:
+        _deliver(options, planned, image, store)
+        return
+    from boxwright.cli.uploading import upload_container, upload_packages
+
+    shown = is_shown(options)
+    upload_packages(shared, planned.build.graph, planned.build.keys, store, origins, shown=shown)
+    _deliver(options, planned, image, store)
+    names = request_of(options).tags or (names_for((), planned.container),)
+    upload_container(shared, image, names, store, specification(planned), shown=shown)
 
 
 def _deliver(options: argparse.Namespace, planned: ContainerBuild, image: Image, store: Store) -> None:

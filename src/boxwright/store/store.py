@@ -158,6 +158,12 @@ class Store:
             self._insert(db.execute, snapshot)
         return snapshot
 
+    def adopt(
+        self, key: Digest, manifest: Manifest, groups: Groups, draft: Draft, *, size: int, epoch: int
+    ) -> Snapshot:
+        """Record a draft that is the whole tree of a manifest, whose directory objects were put."""
+        return self._record(key, (), manifest, groups, draft, size, epoch)
+
     def alias(self, key: Digest, snapshot: Snapshot) -> Snapshot:
         """Record an existing snapshot under another key."""
         known = Snapshot(key, snapshot.layers, snapshot.manifest, snapshot.epoch)

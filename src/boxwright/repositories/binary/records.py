@@ -34,6 +34,13 @@ class Blob(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise ValueError("a size below zero")
 
 
+class Pack(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A pack of content (packs.py) and the index of what is in it."""
+
+    blob: Blob
+    index: Blob
+
+
 class _Base(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind"):
     """What every record says. `time` in seconds since 1970, when it was published."""
 
@@ -68,7 +75,7 @@ class TreeEntry(_Base, frozen=True, kw_only=True, tag="tree"):
     full: str
     epoch: int
     size: int
-    packs: list[str] = []
+    packs: list[Pack] = []
     note: str = ""
 
 
@@ -81,7 +88,7 @@ class ImageEntry(_Base, frozen=True, kw_only=True, tag="image"):
     full: str
     epoch: int
     size: int
-    packs: list[str] = []
+    packs: list[Pack] = []
     manifest: str = ""
 
 
