@@ -102,14 +102,12 @@ class PackWriter:
 
 def chunks(path: str) -> Iterator[bytes]:
     """A large file's bytes, cut by content."""
-    import mmap
-
     from pyfastcdc import FastCDC
 
     cutter = FastCDC(avg_size=AVERAGE, min_size=SMALLEST, max_size=LARGEST)
-    with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        for chunk in cutter.cut_buf(memoryview(data)):
-            yield data[chunk.offset : chunk.offset + chunk.length]
+    with open(path, "rb") as file:
+        for chunk in cutter.cut_stream(file):
+            yield bytes(chunk.data)
 
 
 def read_index(source: Source, pack: Pack, cache: str) -> list[Item]:
