@@ -8,7 +8,7 @@ import subprocess
 from pathlib import Path
 
 TOOLS = """sh bash tar find sort sed touch chmod mkdir cp dirname rm rmdir mv ln cat test true printf head od env sleep
-    seq grep install gzip ls cut tr wc id xargs mktemp readlink basename expr uname date dd""".split()
+    seq grep install gzip ls cut tr wc id xargs mktemp readlink basename expr uname date dd"""
 
 
 def make_toolchain(archive: Path, work: Path) -> Path:
@@ -21,7 +21,7 @@ def make_toolchain(archive: Path, work: Path) -> Path:
         (root / name).symlink_to(f"usr/{name}")
     shutil.copy("/bin/busybox", root / "usr/bin/busybox")  # static: for programs that packages install
     libraries = set()
-    for tool in TOOLS:
+    for tool in TOOLS.split():
         path = shutil.which(tool)
         assert path, tool
         shutil.copy(path, root / "usr/bin" / tool)

@@ -19,7 +19,7 @@ from boxwright.model.package import PackageRecord
 from boxwright.model.plan import Action, Plan
 from boxwright.model.step import BuildPackage, TestPackage
 from boxwright.ports import Emit
-from boxwright.repositories.binary.catalog import at_once
+from boxwright.repositories.binary.place import at_once
 from boxwright.repositories.ports import Offer, PackageSource, Wanted
 from boxwright.solver.keys import Keys
 from boxwright.solver.planner import make_plan

@@ -74,14 +74,19 @@ def binaries_for(directory: str, environment: Mapping[str, str], more: Sequence[
     return binaries_of((*more, *configuration_files(directory, environment.get("HOME", ""))), environment)
 
 
-def binaries_of(files: Sequence[str], environment: Mapping[str, str]) -> list[Binary]:
-    """The binary repositories that these files name; of two with one name the first counts."""
+def binaries_of(files: Sequence[str], environment: Mapping[str, str], foreign: Sequence[str] = ()) -> list[Binary]:
+    """The binary repositories that these files name; of two with one name the first counts.
+
+    `foreign` are those of the files that somebody else wrote: which key of this user signs is not theirs to say.
+    """
     if not files:
         return []
     found: dict[str, Binary] = {}
     for node in repository_nodes(files):
         if node.kind not in OTHERS:
             binary = _binary(node, environment)
+            if node.path in foreign:
+                binary = binary._replace(signing_key=own_key_path(environment))
             found.setdefault(binary.name, binary)
     return list(found.values())
 

@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
 
 class SharingRequest(NamedTuple):
-    """What the command line says: `discover` as given to ``--discover``, `push` or not, `offline` or not."""
+    """What the command line says: `push` or not, `offline` or not; `files` are configurations that were discovered."""
 
-    discover: tuple[str, ...] = ()
+    files: tuple[str, ...] = ()
     push: bool = False
     offline: bool = False
 
@@ -47,8 +47,10 @@ def sharing(
     request: SharingRequest, directory: str, store: Store, environment: Mapping[str, str], *, builds: bool
 ) -> Iterator[Sharing]:
     """The repositories of a build in `directory`. Where nothing is built and nothing pushed nothing is opened."""
-    files: Sequence[str] = configuration_files(directory, environment.get("HOME", "")) if builds or request.push else ()
-    if not files and not request.discover:
+    files: Sequence[str] = ()
+    if builds or request.push:
+        files = (*request.files, *configuration_files(directory, environment.get("HOME", "")))
+    if not files:
         if request.push:
             raise UsageError(
                 "repository.none", "no repository is configured", hint="name one in .boxwright-config.yaml"
@@ -59,7 +61,7 @@ def sharing(
     from boxwright.app.repositoryconfiguration import binaries_of
     from boxwright.store.packages import Packages
 
-    binaries = binaries_of(files, environment)
+    binaries = binaries_of(files, environment, foreign=request.files)
     with opened(binaries, Packages(store), environment) as all_of_them:
         asked = [it for it in all_of_them if not (request.offline and it.catalog.source.distant)]
         pushed = [it for it in all_of_them if it.configured.upload is not None] if request.push else []

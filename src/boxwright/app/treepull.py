@@ -25,7 +25,7 @@ from boxwright.model.tree import (
     decode_directory,
     encode_directory,
 )
-from boxwright.repositories.binary.catalog import Catalog, at_once
+from boxwright.repositories.binary.catalog import Catalog
 from boxwright.repositories.binary.packs import (
     CONTENT,
     LARGE,
@@ -39,6 +39,7 @@ from boxwright.repositories.binary.packs import (
     read_index,
     read_range,
 )
+from boxwright.repositories.binary.place import at_once
 from boxwright.repositories.binary.records import ImageEntry, TreeEntry
 from boxwright.store.store import Store
 

@@ -132,7 +132,7 @@ def _build_image(options: argparse.Namespace) -> int:
             display.close()
             report()
         delivered = _deliver(options, build, image, store)
-        if options.push:
+        if options.push or options.discover:
             _upload(options, image, request, store)
         built = any(decision.action is Action.RUN for decision in build.plan.decisions)
     if built:
@@ -211,11 +211,12 @@ def _reported(file: str | None, build: Build, display: Display) -> tuple[Emit, C
 
 def _upload(options: argparse.Namespace, image: Image, request: BuildRequest, store: Store) -> None:
     from boxwright.app.sharing import sharing
-    from boxwright.cli.packagebuild import is_shown, sharing_request
+    from boxwright.cli.packagebuild import discovered, is_shown
     from boxwright.cli.uploading import upload_container
 
     directory = request.directory if os.path.isdir(request.directory) else os.getcwd()
-    with sharing(sharing_request(options), directory, store, os.environ, builds=False) as shared:
+    wanted, environment = discovered(options, store)
+    with sharing(wanted, directory, store, environment, builds=False) as shared:
         upload_container(shared, image, request.tags, store, b"", shown=is_shown(options))
 
 

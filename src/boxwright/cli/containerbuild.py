@@ -22,7 +22,7 @@ from boxwright.app.sharing import Sharing, directory_of, sharing
 from boxwright.cli.build import keep_limit, print_plan, print_summary, request_of
 from boxwright.cli.console import say
 from boxwright.cli.containerprogress import container_display, packaging_line
-from boxwright.cli.packagebuild import is_shown, sharing_request, write_error
+from boxwright.cli.packagebuild import discovered, is_shown, write_error
 from boxwright.cli.packagebuild import request_of as package_request_of
 from boxwright.model.image import Image
 from boxwright.model.plan import Action
@@ -39,9 +39,10 @@ def build_container(options: argparse.Namespace, file: str) -> int:
         check_outputs(options.output, options.load)
     request = request_of(options)
     with open_store(os.environ) as store:
-        planned = prepare_container(request, package_request_of(options, file), store, os.environ, write_error)
+        wanted, environment = discovered(options, store)
+        planned = prepare_container(request, package_request_of(options, file), store, environment, write_error)
         builds = any(decision.action is Action.RUN for decision in planned.build.plan.decisions)
-        with sharing(sharing_request(options), directory_of(file), store, os.environ, builds=builds) as shared:
+        with sharing(wanted, directory_of(file), store, environment, builds=builds) as shared:
             if options.dry_run:
                 print_plan(planned.build)
                 return 0

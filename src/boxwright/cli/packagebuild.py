@@ -6,6 +6,7 @@ import argparse
 import os
 import sys
 import time
+from collections.abc import Mapping
 
 from boxwright.app.opening import open_store
 from boxwright.app.packages import PackageBuild, PackageRequest, execute_package, prepare_package
@@ -25,9 +26,10 @@ def build_package(options: argparse.Namespace, file: str) -> int:
     started = time.monotonic()
     request = request_of(options, file)
     with open_store(os.environ) as store:
-        build = prepare_package(request, store, os.environ, write_error)
+        wanted, environment = discovered(options, store)
+        build = prepare_package(request, store, environment, write_error)
         builds = any(decision.action is Action.RUN for decision in build.plan.decisions)
-        with sharing(sharing_request(options), directory_of(file), store, os.environ, builds=builds) as shared:
+        with sharing(wanted, directory_of(file), store, environment, builds=builds) as shared:
             if options.dry_run:
                 print_plan(offered(build, shared, store))
                 return 0
@@ -58,9 +60,15 @@ def build_package(options: argparse.Namespace, file: str) -> int:
     return 0
 
 
-def sharing_request(options: argparse.Namespace) -> SharingRequest:
-    """What the command line says about repositories."""
-    return SharingRequest(tuple(options.discover), options.push, options.offline)
+def discovered(options: argparse.Namespace, store: Store) -> tuple[SharingRequest, Mapping[str, str]]:
+    """What the command line says about repositories, and the environment with the trees that ``--discover`` found."""
+    if not options.discover:
+        return SharingRequest((), options.push, options.offline), os.environ
+    from boxwright.app.discovery import discover
+
+    found = discover(options.discover, store, offline=options.offline)
+    request = SharingRequest(found.files, options.push or found.push, options.offline)
+    return request, found.environment(os.environ)
 
 
 def is_shown(options: argparse.Namespace) -> bool:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import hashlib
 import secrets
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from typing import Protocol, TypeVar
+from typing import Protocol
 
 from boxwright.errors import BoxwrightError, FetchError
 from boxwright.repositories.binary.journal import Journal, Signed
 from boxwright.repositories.binary.keys import SIGNATURE_SIZE, PrivateKey, PublicKey, Trust
-from boxwright.repositories.binary.place import MissingError, Place, Source, Upload, whole
+from boxwright.repositories.binary.place import MissingError, Place, Source, Upload, at_once, whole
 from boxwright.repositories.binary.records import (
     FORMAT,
     MOST,
@@ -32,9 +32,6 @@ from boxwright.repositories.binary.records import (
 ROOT = "boxwright-repository.json"
 DIRECT = 8
 """So many identities of a distant place are asked for one by one, more by the journal."""
-AT_ONCE = 8
-_Item = TypeVar("_Item")
-_Result = TypeVar("_Result")
 Identity = tuple[str, str]
 """A record's kind of identity (definition, key, tree, image, test) and its digest."""
 
@@ -49,21 +46,6 @@ class Memory(Protocol):
     def keep_pin(self, name: str, value: str) -> None:
         """Remember something."""
         ...
-
-
-def at_once(function: Callable[[_Item], _Result], items: Sequence[_Item]) -> list[_Result]:
-    """`function` of each item, several at a time; raises the first failure."""
-    if len(items) < 2:
-        return [function(item) for item in items]
-    from concurrent.futures import ThreadPoolExecutor
-
-    with ThreadPoolExecutor(min(AT_ONCE, len(items))) as pool:
-        futures = [pool.submit(function, item) for item in items]
-        try:
-            return [future.result() for future in futures]
-        except BaseException:
-            pool.shutdown(wait=True, cancel_futures=True)
-            raise
 
 
 class Catalog:

@@ -8,7 +8,7 @@ from contextlib import suppress
 
 from boxwright.errors import FetchError
 from boxwright.files import CHUNK
-from boxwright.repositories.binary.place import Listed, MissingError, Upload, checked
+from boxwright.repositories.binary.place import Listed, MissingError, Upload, at_once, checked
 
 HIDDEN = "."
 """With what names of files begin that are being written."""
@@ -52,8 +52,9 @@ class DirectoryPlace:
         return {name for name in names if os.path.isfile(f"{self._path}/{checked(name)}")}
 
     def put(self, uploads: Sequence[Upload]) -> list[str]:
-        """Put objects that are not there yet."""
-        return [upload.name for upload in uploads if not self._put(upload)]
+        """Put objects that are not there yet. Several at a time: they wait for the disk together."""
+        made = at_once(self._put, uploads)
+        return [upload.name for upload, new in zip(uploads, made, strict=True) if not new]
 
     def _put(self, upload: Upload) -> bool:
         target = f"{self._path}/{checked(upload.name)}"

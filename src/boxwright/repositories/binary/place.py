@@ -6,11 +6,14 @@ What a repository means by its objects is the same in every place; a place knows
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator, Sequence
-from typing import NamedTuple, Protocol
+from collections.abc import Callable, Collection, Iterator, Sequence
+from typing import NamedTuple, Protocol, TypeVar
 
 from boxwright.errors import FetchError
 
+AT_ONCE = 8
+_Item = TypeVar("_Item")
+_Result = TypeVar("_Result")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+@~-]*(/[A-Za-z0-9][A-Za-z0-9._+@~-]*)*\Z")
 
 
@@ -104,3 +107,18 @@ def whole(source: Source, name: str, most: int) -> bytes:
             raise FetchError("repository.too-large", f"{source.where}: {name} is longer than {most} bytes, its limit")
         pieces.append(piece)
     return b"".join(pieces)
+
+
+def at_once(function: Callable[[_Item], _Result], items: Sequence[_Item]) -> list[_Result]:
+    """`function` of each item, several at a time; raises the first failure."""
+    if len(items) < 2:
+        return [function(item) for item in items]
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(min(AT_ONCE, len(items))) as pool:
+        futures = [pool.submit(function, item) for item in items]
+        try:
+            return [future.result() for future in futures]
+        except BaseException:
+            pool.shutdown(wait=True, cancel_futures=True)
+            raise

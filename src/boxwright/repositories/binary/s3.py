@@ -12,8 +12,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from boxwright.errors import FetchError
-from boxwright.repositories.binary.catalog import at_once
-from boxwright.repositories.binary.place import Listed, MissingError, Upload, checked
+from boxwright.repositories.binary.place import Listed, MissingError, Upload, at_once, checked
 
 if TYPE_CHECKING:
     from obstore.store import S3Store

@@ -14,7 +14,7 @@ from boxwright.model.image import Snapshot
 from boxwright.model.tree import DIRECTORY, EMPTY, FILE, Entry, encode_directory
 from boxwright.ports import LayerReader
 from boxwright.repositories.binary.blobs import put_missing, upload
-from boxwright.repositories.binary.catalog import Catalog, at_once
+from boxwright.repositories.binary.catalog import Catalog
 from boxwright.repositories.binary.packs import (
     CONTENT,
     LARGE,
@@ -31,7 +31,7 @@ from boxwright.repositories.binary.packs import (
     read_range,
     remove_files,
 )
-from boxwright.repositories.binary.place import Place
+from boxwright.repositories.binary.place import Place, at_once
 from boxwright.repositories.binary.records import ImageEntry, Pack, TreeEntry, blob_name
 
 MOST_PACKS = 64

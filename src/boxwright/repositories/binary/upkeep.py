@@ -15,11 +15,11 @@ from typing import NamedTuple
 import msgspec
 
 from boxwright.errors import FetchError
-from boxwright.repositories.binary.catalog import ROOT, Catalog, at_once
+from boxwright.repositories.binary.catalog import ROOT, Catalog
 from boxwright.repositories.binary.keys import SIGNATURE_SIZE, PrivateKey
 from boxwright.repositories.binary.packing import unpacked
 from boxwright.repositories.binary.packs import Item
-from boxwright.repositories.binary.place import Listed, MissingError, Place, Upload, whole
+from boxwright.repositories.binary.place import Listed, MissingError, Place, Upload, at_once, whole
 from boxwright.repositories.binary.records import (
     MOST,
     Blob,

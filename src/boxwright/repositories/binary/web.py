@@ -14,8 +14,7 @@ from urllib.parse import urlsplit
 
 from boxwright import __version__
 from boxwright.errors import FetchError
-from boxwright.repositories.binary.catalog import AT_ONCE, at_once
-from boxwright.repositories.binary.place import MissingError, checked
+from boxwright.repositories.binary.place import AT_ONCE, MissingError, at_once, checked
 
 if TYPE_CHECKING:
     import urllib3
@@ -54,6 +53,7 @@ class WebPlace:
                 proxy = None
             retries = urllib3.Retry(
                 total=ATTEMPTS,
+                connect=1,
                 read=1,
                 redirect=5,
                 backoff_factor=PAUSE_SECONDS,
@@ -87,7 +87,8 @@ class WebPlace:
                     yield piece
             except urllib3.exceptions.HTTPError as error:
                 failures = 1 if position > before else failures + 1
-                if failures >= ATTEMPTS or isinstance(error, urllib3.exceptions.ReadTimeoutError):
+                again = isinstance(error, urllib3.exceptions.ProtocolError)  # all else was tried often enough
+                if failures >= ATTEMPTS or not again:
                     raise self._broken(name, error) from error
                 time.sleep(PAUSE_SECONDS * failures)
             else:
@@ -105,7 +106,7 @@ class WebPlace:
                 _check_range(response.headers, position, f"{self.where}/{name}")
             skip = position if response.status == OK else 0
             left = None if end is None else end - position
-            for data in response.stream(PIECE, decode_content=False):
+            while data := response.read1(PIECE, decode_content=False):
                 piece = data[skip : None if left is None else skip + left]
                 skip = max(0, skip - len(data))
                 if piece:
@@ -153,7 +154,8 @@ class WebPlace:
         import urllib3
 
         reason = getattr(error, "reason", None) or error
-        if isinstance(reason, urllib3.exceptions.TimeoutError):
+        refused = isinstance(reason, urllib3.exceptions.NewConnectionError)
+        if isinstance(reason, urllib3.exceptions.TimeoutError) and not refused:
             text = f"{self.where} says nothing for {self._time_limit:.0f} s"
             return FetchError(
                 "repository.stalled", text, hint="is the server well? `time-limit:` says how long to wait"
