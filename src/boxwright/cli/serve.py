@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 
 from boxwright.cli.console import note, say
 from boxwright.errors import UsageError
@@ -28,6 +29,7 @@ def run(options: argparse.Namespace) -> int:
     with serving(options.directory, options.bind, options.port) as server:
         host, port = server.server_address[:2]
         say(f"download-type: http\ndownload-path: {host!s}:{port}")
+        sys.stdout.flush()
         try:
             server.serve_forever()
         except KeyboardInterrupt:
