@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from boxwright.errors import FetchError, StoreError
 from boxwright.events import Message
+from boxwright.model.digest import Digest
 from boxwright.model.graph import Graph
 from boxwright.model.image import Snapshot
 from boxwright.model.package import PackageRecord
 from boxwright.model.plan import Action, Plan
-from boxwright.model.step import BuildPackage, TestPackage
+from boxwright.model.step import Base, BuildPackage, TestPackage
 from boxwright.ports import Emit
 from boxwright.repositories.binary.place import at_once
 from boxwright.repositories.ports import Offer, PackageSource, Wanted
@@ -42,12 +43,18 @@ class Binaries:
     """What repositories have of one build's packages. `origins` says by node from which one it was taken."""
 
     def __init__(
-        self, sources: Sequence[PackageSource], store: Store, emit: Emit, origins: dict[int, str] | None = None
+        self,
+        sources: Sequence[PackageSource],
+        store: Store,
+        emit: Emit,
+        origins: dict[int, str] | None = None,
+        bring_tree: Callable[[Digest, Store, Emit], None] | None = None,
     ) -> None:
         self._sources = list(sources)
         self._store = store
         self._packages = Packages(store)
         self._emit = emit
+        self._bring_tree = bring_tree
         self._asked: set[Wanted] = set()
         self._offers: dict[Wanted, list[tuple[PackageSource, Offer]]] = {}
         self._stop = threading.Event()
@@ -74,7 +81,20 @@ class Binaries:
                 if snapshot is not None:
                     target.keys.recorded(place)
             plan = self.plan(target, make_plan(target.graph, target.keys, refuse=target.refuse))
-        return self._without_tests(target, plan)
+        plan = self._without_tests(target, plan)
+        self._bring_toolchains(target, plan)
+        return plan
+
+    def _bring_toolchains(self, target: Target, plan: Plan) -> None:
+        """The pinned toolchains that are still needed: what is here by content need not be bootstrapped."""
+        if self._bring_tree is None:
+            return
+        for node, decision in zip(target.graph.nodes, plan.decisions, strict=True):
+            step = node.step
+            if decision.action is not Action.RUN or not isinstance(step, Base) or step.source != "toolchain":
+                continue
+            if step.pinned and self._store.by_content(step.pinned) is None:
+                self._bring_tree(step.pinned, self._store, self._emit)
 
     # Asking -------------------------------------------------------------------------------------------------------
 

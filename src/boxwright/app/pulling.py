@@ -12,7 +12,7 @@ from boxwright.app.treepull import pull_tree
 from boxwright.errors import BoxwrightError, FetchError
 from boxwright.model.digest import Digest, digest_of
 from boxwright.model.image import Image
-from boxwright.repositories.binary.records import ImageEntry, NameEntry, PackageEntry
+from boxwright.repositories.binary.records import ImageEntry, NameEntry, PackageEntry, TreeEntry
 from boxwright.repositories.ports import Wanted
 from boxwright.store.images import Images, config_from_text
 from boxwright.store.packages import Packages
@@ -94,6 +94,15 @@ def bring_image(it: Opened, entry: ImageEntry, store: Store) -> tuple[Image, int
     if entry.manifest:
         Packages(store).keep_pin(f"aci {image.identity}", entry.manifest)
     return image, pulled.received
+
+
+def bring_tree(it: Opened, content: Digest, store: Store) -> bool:
+    """Bring a tree by its content; returns whether the repository has it. Raises FetchError."""
+    entry = it.catalog.lookup([("tree", content)]).get(("tree", content))
+    if not isinstance(entry, TreeEntry):
+        return False
+    pull_tree(store, it.catalog, entry, digest_of(f"boxwright-pulled-1\0{entry.full}".encode()), never)
+    return True
 
 
 def _image_entry(it: Opened, name: str) -> ImageEntry | None:

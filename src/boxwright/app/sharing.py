@@ -8,7 +8,9 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
 from boxwright.app.configuration import configuration_files
-from boxwright.errors import UsageError
+from boxwright.errors import FetchError, UsageError
+from boxwright.events import Message
+from boxwright.model.digest import Digest
 from boxwright.store.store import Store
 
 if TYPE_CHECKING:
@@ -39,7 +41,18 @@ class Sharing(NamedTuple):
             return None
         from boxwright.app.binaries import Binaries
 
-        return Binaries([it.packages for it in self.asked], store, emit, origins)
+        return Binaries([it.packages for it in self.asked], store, emit, origins, self._bring_tree)
+
+    def _bring_tree(self, content: Digest, store: Store, emit: Emit) -> None:
+        """Bring the tree of this content from the first repository that has it; where none does, nothing is said."""
+        from boxwright.app.pulling import bring_tree
+
+        for it in self.asked:
+            try:
+                if bring_tree(it, content, store):
+                    return
+            except FetchError as error:
+                emit(Message("warning", f"a toolchain is not taken from {it.configured.name}: {error.message}"))
 
 
 @contextmanager
