@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from bench.sharing import fetch_packages, push_changed
 from bench.tools import Tool
 from boxwright.frontends.recipe.frontend import RecipeOptions, build_graph
 from boxwright.model.span import Span
@@ -211,5 +212,21 @@ CASES = (
     Case("export", "a 280 MB image to an OCI archive", 1.0, export),
     Case("parse-10000", "a recipe of 10,000 lines becomes a graph, without the process", 0.2, parse, peers=False),
     Case("plan-10000", "plan of 10,000 steps, whole process", 1.0, plan, peers=False),
+    Case(
+        "fetch-100",
+        "100 packages from a binary host on loopback, and one build",
+        2.0,
+        lambda bench: fetch_packages(bench.work / "sharing"),
+        peers=False,
+        runs=1,
+    ),
+    Case(
+        "push-changed",
+        "push of a 280 MB image to a binary host, one file changed",
+        1.0,
+        lambda bench: push_changed(bench.work / "sharing"),
+        peers=False,
+        runs=1,
+    ),
     Case("run-1000", "1,000 RUN steps, nothing cached", None, lambda bench: run_cold(bench, 1000), peers=False, runs=1),
 )

@@ -347,9 +347,8 @@ def test_two_machines_push_the_same_at_once(world: World) -> None:
     first("build", world.tree / "pkgs/app")
     shutil.copytree(world.path / "first", world.path / "second", symlinks=True, dirs_exist_ok=True)
     processes = [it.start("push", "app-2.0", "--to", "here", cwd=world.tree) for it in (first, second) * 2]
-    for process in processes:
-        _, err = process.communicate(timeout=60)
-        assert process.returncode == 0, err
+    said = [process.communicate(timeout=60)[1] for process in processes]
+    assert [process.returncode for process in processes] == [0] * 4, said
     assert len(list(world.repository.glob("records/*/*/*"))) == 2  # by definition and by content
     world.trust(first)
     world.verify()

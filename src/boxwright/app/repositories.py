@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import NamedTuple
 
 from boxwright.app.repositoryconfiguration import Binary, Way, own_key_path
-from boxwright.errors import UsageError
+from boxwright.errors import BoxwrightError, UsageError
 from boxwright.repositories.binary.catalog import Catalog
 from boxwright.repositories.binary.keys import PrivateKey, Trust, make_private_key, read_private_key
 from boxwright.repositories.binary.packages import BinaryPackages
@@ -88,6 +88,10 @@ def place_for(way: Way, binary: Binary, environment: Mapping[str, str]) -> Sourc
 
 def signing_key(binary: Binary) -> PrivateKey:
     """The key that signs what is published; the user's own is made where there is none."""
-    if os.path.exists(binary.signing_key):
-        return read_private_key(binary.signing_key)
-    return make_private_key(binary.signing_key)
+    if not os.path.exists(binary.signing_key):
+        try:
+            return make_private_key(binary.signing_key)
+        except BoxwrightError as error:
+            if error.code != "key.exists":  # another process was quicker
+                raise
+    return read_private_key(binary.signing_key)

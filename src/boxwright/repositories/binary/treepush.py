@@ -96,8 +96,9 @@ class _Sending:
 
     def send(self, name: str) -> Sent:
         wanted = list(needed(self._reader, self._snapshot))
-        contents = self._worthy(self._there(name), wanted)
-        lists = self._lists(contents, wanted)
+        packs = self._there(name)
+        lists = self._lists(self._contents(packs), wanted)
+        contents = self._worthy(packs, wanted, lists)
         for content in wanted:
             self._take(contents, content, lists)
         self._writer.finish()
@@ -132,28 +133,36 @@ class _Sending:
 
         return Contents([it for it in at_once(index, packs) if it is not None])
 
-    def _worthy(self, packs: Sequence[Pack], wanted: Collection[Content]) -> Contents:
+    def _worthy(self, packs: Sequence[Pack], wanted: Collection[Content], lists: Mapping[str, list[str]]) -> Contents:
         """The contents of those packs of which enough is needed: few packs, little in them that nobody wants."""
         contents = self._contents(packs)
+        names = [(content.kind, content.digest) for content in wanted]
+        names += [(CONTENT, digest) for digests in lists.values() for digest in digests]
         live: dict[str, int] = {}
-        for content in wanted:
-            found = contents.get(content.kind, content.digest)
+        for kind, digest in dict.fromkeys(names):
+            found = contents.get(kind, digest)
             if found is not None:
-                size = content.size if content.kind == LIST else found.item.size
-                live[found.pack.blob.digest] = live.get(found.pack.blob.digest, 0) + size
-        chosen = sorted(live, key=lambda digest: live[digest], reverse=True)[: MOST_PACKS - 8]
+                live[found.pack.blob.digest] = live.get(found.pack.blob.digest, 0) + found.item.size
+        chosen = sorted(live, key=lambda digest: live[digest], reverse=True)[:MOST_PACKS]
         worthy = {digest for digest in chosen if live[digest] >= WORTH * contents.sizes[digest]}
-        # Chunks lie in packs that hold no list: what a list needs is counted by its chunks.
-        return self._contents([pack for pack in packs if pack.blob.digest in worthy or pack.blob.digest not in live])
+        return self._contents([pack for pack in packs if pack.blob.digest in worthy])
 
     def _lists(self, contents: Contents, wanted: Collection[Content]) -> Mapping[str, list[str]]:
-        """The chunks of the large files whose lists are there."""
-        found = [it for content in wanted if content.kind == LIST and (it := contents.get(LIST, content.digest))]
+        """The chunks of the large files: as they are listed there, else as they are cut here."""
+        large = [content for content in wanted if content.kind == LIST]
+        found = [it for content in large if (it := contents.get(LIST, content.digest)) is not None]
         lists: dict[str, list[str]] = {}
+
+        def note(item: Item, data: bytes) -> None:
+            lists[item.digest.hex()] = chunk_list(data)
+
         for part in ranges_for(found):
-            read_range(
-                self._catalog.source, part, lambda item, data: lists.__setitem__(item.digest.hex(), chunk_list(data))
-            )
+            read_range(self._catalog.source, part, note)
+        if contents.sizes:  # in an empty repository there is nothing to find
+            for content in large:
+                if content.digest not in lists:
+                    cut = chunks(self._physical(content))
+                    lists[content.digest] = [hashlib.sha256(data).hexdigest() for data in cut]
         return lists
 
     # What goes over ------------------------------------------------------------------------------------------------
