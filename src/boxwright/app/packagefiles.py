@@ -67,6 +67,7 @@ class DefinitionFiles:
         self._epoch = epoch
         self._locked = locked
         self._output = output
+        self._hashed: dict[str, tuple[str, str]] = {}
         self._documents: dict[str, Document] = {}
         self._found: dict[tuple[str, str], tuple[Found, tuple[str, ...]]] = {}
         self._stamps: dict[str, str] = {}
@@ -292,16 +293,24 @@ class DefinitionFiles:
         self.used[name] = content
         return content
 
+    def _hash(self, path: str) -> str:
+        """The SHA-256 of a toolchain's archive, read once: a hundred packages name the same."""
+        from boxwright.files import hash_file
+
+        mark = stamp(path)
+        known = self._hashed.get(path)
+        if known is None or known[0] != mark:
+            known = self._hashed[path] = (mark, hash_file(path))
+        return known[1]
+
     def toolchain(self, base: str, packages: tuple[str, ...], where: Span | None) -> tuple[str, str]:
         """The exact name of a toolchain, and its pinned content or nothing."""
         exact = base
         if base.startswith("tar:"):
-            from boxwright.files import hash_file
-
             path = os.path.abspath(base.removeprefix("tar:"))
             self.note(path)
             try:
-                exact = f"tar:{path}@{hash_file(path)}"
+                exact = f"tar:{path}@{self._hash(path)}"
             except OSError as error:
                 raise DefinitionError("base.not-found", f"{path}: {error.strerror}", where=where) from error
         name = " ".join((exact, *packages))

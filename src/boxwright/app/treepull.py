@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import stat
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -35,6 +36,7 @@ from boxwright.repositories.binary.packs import (
     Found,
     Item,
     chunk_list,
+    chunks,
     ranges_for,
     read_index,
     read_range,
@@ -87,8 +89,9 @@ class _Pull:
         root = self._root(manifest)
         with self._store.draft(None) as draft:
             files, directories, groups = self._lay_out(root, draft.upper)
-            missing = self._take_local(files, self._nearest(manifest), draft.upper)
-            self._fetch(contents, missing, draft.upper)
+            near = self._nearest(manifest)
+            missing = self._take_local(files, near, draft.upper)
+            self._fetch(contents, missing, draft.upper, near)
             _link_groups(groups, draft.upper)
             for path, item in reversed(directories):
                 give_attributes(f"{draft.upper}/{path}" if path else draft.upper, item)
@@ -226,7 +229,7 @@ class _Pull:
 
     # What comes over ------------------------------------------------------------------------------------------------
 
-    def _fetch(self, contents: Contents, files: Sequence[_File], upper: str) -> None:
+    def _fetch(self, contents: Contents, files: Sequence[_File], upper: str, near: Snapshot | None) -> None:
         """Write the files whose content must come: small ones whole, large ones chunk by chunk."""
         small = [file for file in files if file.entry.size <= LARGE]
         large = [file for file in files if file.entry.size > LARGE]
@@ -239,11 +242,27 @@ class _Pull:
                 _write_new(target, data)
 
         self._each([self._found(contents, CONTENT, digest) for digest in targets], write)
-        self._fetch_large(contents, large, upper)
+        self._fetch_large(contents, large, upper, near)
         for file in files:
             give_attributes(f"{upper}/{file.path}", file.entry)
 
-    def _fetch_large(self, contents: Contents, files: Sequence[_File], upper: str) -> None:
+    def _fetch_large(self, contents: Contents, files: Sequence[_File], upper: str, near: Snapshot | None) -> None:
+        places = self._places(contents, files, upper)
+        here = set()
+        for file in files:
+            for data in self._old_chunks(near, file.path):
+                digest = hashlib.sha256(data).hexdigest()
+                if digest in places and digest not in here:
+                    here.add(digest)
+                    _write_at(places[digest], data)
+        wanted = [self._found(contents, CONTENT, digest) for digest in places if digest not in here]
+        self._each(wanted, lambda item, data: _write_at(places[item.digest.hex()], data))
+        for file in files:
+            if hash_file(f"{upper}/{file.path}") != file.entry.data:
+                raise self._wrong(f"the chunks of {file.path} are not its content")
+
+    def _places(self, contents: Contents, files: Sequence[_File], upper: str) -> dict[str, list[tuple[str, int]]]:
+        """Where each chunk of the files goes: paths and offsets. The files are made."""
         lists: dict[str, list[str]] = {}
         wanted = [self._found(contents, LIST, digest) for digest in {file.entry.data for file in files}]
         self._each(wanted, lambda item, data: lists.__setitem__(item.digest.hex(), chunk_list(data)))
@@ -257,19 +276,15 @@ class _Pull:
                 offset += self._found(contents, CONTENT, digest).item.plain
             if offset != file.entry.size:
                 raise self._wrong(f"the chunks of {file.path} are not its content")
+        return places
 
-        def write(item: Item, data: bytes) -> None:
-            for target, offset in places[item.digest.hex()]:
-                descriptor = os.open(target, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-                try:
-                    os.pwrite(descriptor, data, offset)
-                finally:
-                    os.close(descriptor)
-
-        self._each([self._found(contents, CONTENT, digest) for digest in places], write)
-        for file in files:
-            if hash_file(f"{upper}/{file.path}") != file.entry.data:
-                raise self._wrong(f"the chunks of {file.path} are not its content")
+    def _old_chunks(self, near: Snapshot | None, path: str) -> Iterator[bytes]:
+        """The chunks of the file that the nearest tree has in this place."""
+        found = self._store.locate(near.manifest, path, follow=False).entry if near else None
+        if near and found and found.kind == FILE and found.size > LARGE:
+            physical = self._store.physical(near, path)
+            if physical:
+                yield from chunks(physical)
 
     def _found(self, contents: Contents, kind: str, digest: str) -> Found:
         found = contents.get(kind, digest)
@@ -322,6 +337,17 @@ def _write_new(path: str, data: bytes) -> None:
         raise FetchError("repository.no-space", f"{path} can't be written: {error.strerror}") from error
     finally:
         os.close(descriptor)
+
+
+def _write_at(places: Sequence[tuple[str, int]], data: bytes) -> None:
+    for target, offset in places:
+        descriptor = os.open(target, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            os.pwrite(descriptor, data, offset)
+        except OSError as error:
+            raise FetchError("repository.no-space", f"{target} can't be written: {error.strerror}") from error
+        finally:
+            os.close(descriptor)
 
 
 def _copy(source: str, target: str) -> None:
