@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-test demo check lint unit test integration conformance crash fuzz engines bench reproducible clean
+.PHONY: help setup setup-test demo check lint unit test integration systems conformance crash fuzz engines bench reproducible clean
 
 python := .venv/bin/python
 demo_port ?= 8080
@@ -33,7 +33,10 @@ unit: setup-test
 test: check integration ## everything; under 25 minutes
 
 integration: setup-test
-	@$(python) -m pytest -q -m integration --durations=10 tests
+	@$(python) -m pytest -q -m "integration and not long" --durations=10 tests
+
+systems: setup-test ## build small projects by every build system, also go and rust (their toolchains are large)
+	@$(python) -m pytest -q tests/integration/test_build_systems.py
 
 crash: setup-test ## kill builds at a hundred random moments (`make test` takes twelve)
 	@BOXWRIGHT_KILLS=100 $(python) -m pytest -q tests/integration/test_crash.py

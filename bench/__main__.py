@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.cases import CASES, Bench, Case
-from bench.tools import ROOT, Boxwright, Buildah, BuildKit, CommandFailedError, Tool
+from bench.tools import ROOT, Boxwright, Buildah, BuildKit, BuildStream, CommandFailedError, Tool
 
 PEAK_LIMIT = 80_000_000
 
@@ -50,7 +50,9 @@ def arguments() -> argparse.Namespace:
         "--only", action="append", choices=names, metavar="NAME", help=f"these rows: {', '.join(names)}"
     )
     parser.add_argument("--runs", type=int, default=5, help="how often each is measured (default 5); medians are shown")
-    parser.add_argument("--peers", default="buildkit,buildah", help="`none`, or a list of: buildkit, buildah")
+    parser.add_argument(
+        "--peers", default="buildkit,buildah,buildstream", help="`none`, or some of them (default: all)"
+    )
     parser.add_argument(
         "--work", type=Path, help="work here and keep it with the stores (default: a temporary directory)"
     )
@@ -84,7 +86,7 @@ def say(text: str) -> None:
 def prepared(tools: Sequence[Tool], work: Path) -> list[Tool]:
     """Those that are there, each with the base at hand."""
     base = work / "base.tar"
-    if len(tools) > 1 and not base.exists():
+    if any(isinstance(tool, BuildKit | Buildah) for tool in tools) and not base.exists():
         say("making the base for the other builders")
         subprocess.run(["mmdebstrap", "--quiet", "--variant=minbase", "bookworm", base], check=True)
     ready = []
@@ -111,7 +113,7 @@ def measure(cases: Sequence[Case], tools: Sequence[Tool], work: Path, runs: int)
     rows = []
     for case in cases:
         say(f"measuring {case.name}")
-        taking_part = tools if case.peers else tools[:1]
+        taking_part = [tool for tool in tools if tool is tools[0] or tool.name in case.peers]
         rows.append(Row(case, {tool.name: median(case, tool, work, runs) for tool in taking_part}))
     return rows
 
@@ -155,11 +157,13 @@ def main() -> None:
     cases = [case for case in CASES if not options.only or case.name in options.only]
     with working_directory(options.work) as work:
         own = Boxwright(work / "store")
-        known: dict[str, Tool] = {"buildkit": BuildKit(), "buildah": Buildah(work / "buildah")}
+        known: dict[str, Tool] = {"buildkit": BuildKit(), "buildah": Buildah(work / "buildah"),
+                                  "buildstream": BuildStream(work / "buildstream")}  # fmt: skip
         wanted = [] if options.peers == "none" else options.peers.split(",")
         if unknown := set(wanted) - set(known):
             sys.exit(f"bench: no such peer: {', '.join(sorted(unknown))}; there are: {', '.join(known)}")
-        tools = prepared([own, *(known[name] for name in wanted)], work)
+        names = {name for case in cases for name in case.peers}
+        tools = prepared([own, *(known[name] for name in wanted if known[name].name in names)], work)
         rows = measure(cases, tools, work, options.runs)
     print(f"\nMedians of {options.runs} runs, whole process; ratio: how many times as long the other takes.\n")
     print(table(rows, tools, own.peak_bytes))

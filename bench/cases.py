@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.sharing import fetch_packages, push_changed
-from bench.tools import Tool
+from bench.tools import PackageTool, Tool
 from boxwright.frontends.recipe.frontend import RecipeOptions, build_graph
 from boxwright.model.span import Span
 from boxwright.ports import ResolvedBase
@@ -22,6 +22,7 @@ from boxwright.ports import ResolvedBase
 FILES = 10_000
 FILE_BYTES = 11_800
 STAGES = 8
+CHAINS = 10
 STAGE_BYTES = 8_000_000
 FILLER_BYTES = 110_000_000
 FILLER_PART = 1_000_000
@@ -57,7 +58,7 @@ class Case:
     work: str
     limit: float | None
     measure: Callable[[Bench], float]
-    peers: bool = True
+    peers: tuple[str, ...] = ("BuildKit", "buildah")
     runs: int | None = None  # fewer than the others, where one run tells enough
 
 
@@ -202,6 +203,38 @@ def parse(bench: Bench) -> float:
     return time.perf_counter() - started
 
 
+# Packages ------------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def chains(bench: Bench, length: int) -> Iterator[tuple[PackageTool, Path]]:
+    """Ten chains of packages, each of which writes one file and sees the one before it."""
+    tool = bench.tool
+    if not isinstance(tool, PackageTool):
+        raise TypeError(tool.name)
+    directory = bench.work / f"packages-{bench.salt()}"
+    directory.mkdir()
+    tool.write_packages(directory, CHAINS, length, bench.salt())
+    try:
+        yield tool, directory
+    finally:
+        shutil.rmtree(directory)
+
+
+def packages_cold(bench: Bench) -> float:
+    with chains(bench, 10) as (tool, directory):
+        return tool.build_packages(directory).seconds
+
+
+def packages_nothing(bench: Bench, length: int = 10) -> float:
+    """The second of two builds after the first: what was made on the way is then at hand for every tool."""
+    with chains(bench, length) as (tool, directory):
+        tool.build_packages(directory)
+        return tool.build_packages(directory).seconds
+
+
+PACKAGE_PEERS = ("BuildStream",)
+
 CASES = (
     Case("run-50", "50 RUN steps, nothing cached", 0.5, run_cold),
     Case("run-50-cached", "the same, all cached", 0.06, run_cached),
@@ -210,14 +243,25 @@ CASES = (
     Case("copy-edited", "the same, one file edited", 0.3, copy_edited),
     Case("stages", "8 stages (sleep 1, 8 MB), then 8 COPY --from", 1.5, stages),
     Case("export", "a 280 MB image to an OCI archive", 1.0, export),
-    Case("parse-10000", "a recipe of 10,000 lines becomes a graph, without the process", 0.2, parse, peers=False),
-    Case("plan-10000", "plan of 10,000 steps, whole process", 1.0, plan, peers=False),
+    Case("parse-10000", "a recipe of 10,000 lines becomes a graph, without the process", 0.2, parse, peers=()),
+    Case("plan-10000", "plan of 10,000 steps, whole process", 1.0, plan, peers=()),
+    Case("run-1000", "1,000 RUN steps, nothing cached", None, lambda bench: run_cold(bench, 1000), peers=(), runs=1),
+    Case("packages-100", "100 packages in ten chains, cold", 1.5, packages_cold, PACKAGE_PEERS),
+    Case("packages-100-nothing", "the same, nothing to do", 0.15, packages_nothing, PACKAGE_PEERS),
+    Case(
+        "packages-1000-nothing",
+        "1,000 packages in ten chains, nothing to do",
+        1.0,
+        lambda bench: packages_nothing(bench, 100),
+        peers=(),
+        runs=1,
+    ),
     Case(
         "fetch-100",
         "100 packages from a binary host on loopback, and one build",
         2.0,
         lambda bench: fetch_packages(bench.work / "sharing"),
-        peers=False,
+        peers=(),
         runs=1,
     ),
     Case(
@@ -225,8 +269,7 @@ CASES = (
         "push of a 280 MB image to a binary host, one file changed",
         1.0,
         lambda bench: push_changed(bench.work / "sharing"),
-        peers=False,
+        peers=(),
         runs=1,
     ),
-    Case("run-1000", "1,000 RUN steps, nothing cached", None, lambda bench: run_cold(bench, 1000), peers=False, runs=1),
 )

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 ROOT = Path(__file__).parents[1]
 ENGINES = Path(os.environ.get("BOXWRIGHT_ENGINES", "/run/boxwright-engines"))
@@ -69,6 +70,16 @@ class Tool(Protocol):
         """Write the image that was last built from this context to an archive."""
 
 
+@runtime_checkable
+class PackageTool(Protocol):
+    """A builder of packages under measurement."""
+
+    def write_packages(self, directory: Path, chains: int, length: int, salt: str) -> None:
+        """Definitions of so many chains of packages, and of one that needs all of them."""
+
+    def build_packages(self, directory: Path) -> Sample: ...
+
+
 def succeeds(*command: str) -> bool:
     try:
         run(command)
@@ -102,6 +113,25 @@ class Boxwright:
 
     def export(self, context: Path, archive: Path) -> Sample:
         return self.build(context, "-o", f"oci-archive:{archive}")
+
+    def write_packages(self, directory: Path, chains: int, length: int, salt: str) -> None:
+        """Each with the bare base system as its toolchain."""
+        tree = directory / "packages" / "bench"
+        common = f"version: 1\ntoolchain: {{base: {self.base}, packages: []}}\n"
+        for chain in range(chains):
+            for number in range(length):
+                name = f"p{chain}-{number}"
+                before = f"depends: [bench/p{chain}-{number - 1}]\n" if number else ""
+                script = f"mkdir -p $DESTDIR/usr/share && echo {salt} > $DESTDIR/usr/share/{name}"
+                (tree / name).mkdir(parents=True)
+                text = f"name: {name}\n{common}{before}phases:\n  install: {script}\n"
+                (tree / name / "pkg.yaml").write_text(text)
+        ends = ", ".join(f"bench/p{chain}-{length - 1}" for chain in range(chains))
+        (tree / "all").mkdir()
+        (tree / "all" / "pkg.yaml").write_text(f"name: all\n{common}depends: [{ends}]\n")
+
+    def build_packages(self, directory: Path) -> Sample:
+        return self._run("build", directory / "packages" / "bench" / "all", "-q")
 
     def _run(self, *arguments: str | Path) -> Sample:
         sample = run([ROOT / "boxwright", *arguments], {"BOXWRIGHT_HOME": str(self.home)})
@@ -167,3 +197,75 @@ class Buildah:
         environment = {"CONTAINERS_CONF": str(configuration)} if configuration.exists() else {}
         store = ("--root", self.home / "root", "--runroot", self.home / "run")
         return run(("buildah", *store, *arguments), environment)
+
+
+@dataclass
+class BuildStream:
+    """BuildStream from the package index, in a virtual environment of its own, with a cache of its own."""
+
+    home: Path
+    name: str = "BuildStream"
+    base: str = ""
+    version: str = "2.8.1"
+    environment: Path = ROOT / ".cache" / "buildstream"
+
+    def answers(self) -> bool:
+        program = self.environment / "bin" / "bst"
+        if not succeeds("bwrap", "--version"):
+            return False
+        if not succeeds(str(program), "--version"):
+            pip = self.environment / "bin" / "pip"
+            if not succeeds("python3", "-m", "venv", str(self.environment)):
+                return False
+            if not succeeds(str(pip), "install", "--quiet", f"buildstream=={self.version}"):
+                return False
+        return succeeds(str(program), "--version")
+
+    def prepare(self, base_tar: Path) -> None:
+        """Its base is one static program."""
+        directory = base_tar.parent / "buildstream-base"
+        directory.mkdir(exist_ok=True)
+        self.write_packages(directory, 1, 1, "warm")
+        self.build_packages(directory)
+
+    def build(self, context: Path, *options: str) -> Sample:
+        raise NotImplementedError
+
+    def export(self, context: Path, archive: Path) -> Sample:
+        raise NotImplementedError
+
+    def write_packages(self, directory: Path, chains: int, length: int, salt: str) -> None:
+        """Elements of kind `manual`; nothing is stripped."""
+        elements = directory / "elements"
+        elements.mkdir(exist_ok=True)
+        (directory / "project.conf").write_text("name: bench\nmin-version: 2.0\nelement-path: elements\n")
+        programs = directory / "root" / "bin"
+        programs.mkdir(parents=True, exist_ok=True)
+        shutil.copy("/bin/busybox", programs / "busybox")
+        for name in ("sh", "mkdir", "echo"):
+            (programs / name).unlink(missing_ok=True)
+            (programs / name).symlink_to("busybox")
+        (elements / "base.bst").write_text("kind: import\nsources:\n- kind: local\n  path: root\n")
+        for chain in range(chains):
+            for number in range(length):
+                name = f"p{chain}-{number}"
+                before = f"depends:\n- p{chain}-{number - 1}.bst\n" if number else ""
+                command = f"mkdir -p %{{install-root}}/share && echo {salt} > %{{install-root}}/share/{name}"
+                (elements / f"{name}.bst").write_text(
+                    f"kind: manual\nbuild-depends:\n- base.bst\n{before}variables:\n  strip-binaries: ''\n"
+                    f"config:\n  install-commands:\n  - {command}\n"
+                )
+        ends = "".join(f"- p{chain}-{length - 1}.bst\n" for chain in range(chains))
+        (elements / "all.bst").write_text(f"kind: stack\ndepends:\n{ends}")
+
+    def build_packages(self, directory: Path) -> Sample:
+        places = {"XDG_CACHE_HOME": str(self.home / "cache"), "XDG_CONFIG_HOME": str(self.home / "config")}
+        command: list[str | Path] = [
+            self.environment / "bin" / "bst",
+            "--no-interactive",
+            "-C",
+            directory,
+            "build",
+            "all.bst",
+        ]
+        return run(command, places)

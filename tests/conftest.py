@@ -14,6 +14,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 ROOT = Path(__file__).parents[1]
 PROGRAM = ROOT / "boxwright"
@@ -63,6 +64,9 @@ def pytest_configure() -> None:
     A shell's background jobs ignore SIGINT, and what they start does too: the tests of Ctrl-C need it.
     """
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    # A busy machine is slow: how long an example takes says nothing about the program.
+    settings.register_profile("untimed", deadline=None)
+    settings.load_profile("untimed")
     configuration = ENGINES / "containers.conf"
     if configuration.exists():
         os.environ.setdefault("CONTAINERS_CONF", str(configuration))

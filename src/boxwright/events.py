@@ -35,10 +35,11 @@ class StepFinished(NamedTuple):
 
 
 class StepFailed(NamedTuple):
-    """The node failed after `seconds`."""
+    """The node failed after `seconds`, or was `stopped` since another one had failed."""
 
     position: int
     seconds: float
+    stopped: bool = False
 
 
 class Message(NamedTuple):

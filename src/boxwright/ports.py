@@ -271,6 +271,10 @@ class Workspace(Protocol):
         """Some snapshot of this very content."""
         ...
 
+    def by_full(self, full: Digest) -> Snapshot | None:
+        """Some snapshot of this very tree, times included."""
+        ...
+
     def draft(self, parent: Snapshot | None) -> AbstractContextManager[Draft]:
         """A place for a new layer on top of `parent`; what was not committed is gone afterwards."""
         ...

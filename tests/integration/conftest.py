@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -24,6 +25,7 @@ PORT {port}:80
 """
 
 Run = Callable[..., Result]
+Tree = Callable[..., Path]
 
 
 def free_port(kind: socket.SocketKind = socket.SOCK_STREAM) -> int:
@@ -86,3 +88,46 @@ def run(boxes: Program) -> Run:
         return boxes("run", "--rm", "--network", "none", *words, status=status, stdin=stdin)
 
     return call
+
+
+# Packages ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def toolchain(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A compiler's root file system, so that each store has it in seconds."""
+    archive = tmp_path_factory.mktemp("toolchain") / "toolchain.tar"
+    include = "--include=gcc,libc6-dev,make,patch"
+    skip = "--dpkgopt=path-exclude=/usr/share/doc/*"
+    subprocess.run(["mmdebstrap", "--quiet", "--variant=minbase", include, skip, "bookworm", archive], check=True)
+    archive.chmod(0o644)
+    for parent in (archive.parent, archive.parent.parent, archive.parent.parent.parent):
+        parent.chmod(0o755)
+    return archive
+
+
+@pytest.fixture
+def tree(tmp_path: Path, toolchain: Path) -> Tree:
+    """Make a package tree: `tree(hi=FILES)`; every definition gets the toolchain."""
+
+    def make(name: str = "tree", **packages: dict[str, str] | str) -> Path:
+        for package, files in packages.items():
+            directory = tmp_path / name / "packages/demo" / package.replace("_", "-")
+            for path, text in ({"pkg.yaml": files} if isinstance(files, str) else files).items():
+                (directory / path).parent.mkdir(parents=True, exist_ok=True)
+                given = text if path != "pkg.yaml" or "toolchain" in text else f"{text}\ntoolchain: tar:{toolchain}\n"
+                (directory / path).write_text(given)
+        return tmp_path / name / "packages/demo"
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def package_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("package-store")
+
+
+@pytest.fixture
+def pkg(package_home: Path) -> Program:
+    """The program with a store in which the toolchain is unpacked once."""
+    return Program(package_home)

@@ -268,10 +268,18 @@ CONFLICTS: dict[str, tuple[dict[str, str], str, str]] = {
         "compose.conflict",
         "/usr/share/same belongs to one-1.0 and to two-1.0",
     ),
-    "soname": (
+    "library": (
         {**library("one"), **library("two", version="2.0")},
         "compose.conflict",
-        "/usr/lib/x86_64-linux-gnu/libgreet.so.1",
+        "/usr/lib/x86_64-linux-gnu/libgreet.so.1.0 belong to one-1.0 and to two-2.0",
+    ),
+    "soname at two paths": (
+        {
+            **library("one"),
+            **{path: text.replace("$DESTDIR$LIBDIR", "$DESTDIR/usr/lib") for path, text in library("two").items()},
+        },
+        "compose.soname",
+        "libgreet.so.1 is in one-1.0 (/usr/lib/x86_64-linux-gnu/libgreet.so.1) and two-1.0 (/usr/lib/libgreet.so.1)",
     ),
     "missing library": (
         {**library("libgreet"), **program("one", "build-depends: [../libgreet]"), **files("two", ":")},
@@ -317,6 +325,73 @@ def test_a_package_may_replace_another(boxwright: Program, make: Make, tmp_path:
     boxwright("export", "replaced", f"tar:{tmp_path}/replaced.tar")
     with tarfile.open(tmp_path / "replaced.tar") as archive:
         assert (archive.extractfile("usr/share/same") or pytest.fail("not there")).read() == b"1\n"
+
+
+def test_a_replaced_library_is_left_out(boxwright: Program, make: Make) -> None:
+    definitions, _, _ = CONFLICTS["soname at two paths"]
+    for more in ("", "- package: one-per-container\n"):
+        tasks = (
+            more + "- package: {type: embedded, path: pkgs/one}\n"
+            "- package: {type: embedded, path: pkgs/two, replaces: [one]}\n"
+        )
+        boxwright("build", make(definitions, {"container.yaml": tasks}), "-t", "replaced-library", timeout=600)
+        assert boxwright("owns", "replaced-library", "/usr/lib/libgreet.so.1").out.endswith(": two-1.0\n")
+        gone = boxwright("owns", "replaced-library", "/usr/lib/x86_64-linux-gnu/libgreet.so.1.0", status=1)
+        assert "[image.no-file]" in gone.err
+        boxwright("fsck")
+
+
+def test_tests_of_packages_are_run(boxwright: Program, make: Make, tmp_path: Path) -> None:
+    definition = HELLO["pkgs/hello/pkg.yaml"] + "test:\n  - [hello, /etc/none]\n  - exit 3\n"
+    directory = make(HELLO, {"pkgs/hello/pkg.yaml": definition, "container.yaml": CONTAINER})
+    failed = boxwright("build", directory, "-t", "untested", cwd=tmp_path / "out", status=1, timeout=600)
+    assert "[package.test-failed]" in failed.err
+    assert "Testing package hello-2.0 with its run-time closure." in failed.err.splitlines()
+    assert f"{'    Running its tests...':<71}[FAILED]" in failed.err.splitlines()
+    assert "hello from a package" in failed.err
+    assert "untested:latest" not in boxwright("images", "--names").out
+    assert list((tmp_path / "out").iterdir()) == []
+    boxwright("build", directory, "-t", "untested", "--no-test", cwd=tmp_path / "out")
+    passing = definition.replace("exit 3", "hello | { read -r line; test \"$line\" = 'hello from a package'; }")
+    (directory / "pkgs/hello/pkg.yaml").write_text(passing)
+    boxwright("build", directory, "-t", "tested", cwd=tmp_path / "out")
+
+
+LINKED = files(
+    "linked",
+    """\
+mkdir -p "$DESTDIR/usr/bin" "$DESTDIR/usr/include" "$DESTDIR/usr/share/linked"
+echo 'int main(void) { return 0; }' >a.c
+cc $CFLAGS -o "$DESTDIR/usr/bin/one" a.c
+ln "$DESTDIR/usr/bin/one" "$DESTDIR/usr/bin/two"
+echo data >"$DESTDIR/usr/include/linked.h"
+ln "$DESTDIR/usr/include/linked.h" "$DESTDIR/usr/share/linked/b"
+ln "$DESTDIR/usr/include/linked.h" "$DESTDIR/usr/share/linked/c" """,
+)
+
+
+@pytest.mark.parametrize("each", ["", "- package: one-per-container\n"], ids=["together", "each"])
+def test_hard_links_stay(each: str, boxwright: Program, make: Make, tmp_path: Path) -> None:
+    other = files("other", 'mkdir -p "$DESTDIR/usr/share/linked"\necho other >"$DESTDIR/usr/share/linked/c"')
+    tasks = each + "- package: {type: embedded, path: pkgs/linked}\n"
+    tasks += "- package: {type: embedded, path: pkgs/other, replaces: [linked]}\n"
+    boxwright("build", make(LINKED, other, {"container.yaml": tasks}), "-t", "linked", timeout=600)
+    boxwright("fsck")
+    boxwright("export", "linked", f"tar:{tmp_path}/linked.tar")
+    (tmp_path / "root").mkdir()
+    subprocess.run(["tar", "-C", tmp_path / "root", "-xpf", tmp_path / "linked.tar"], check=True)
+    one, two = (tmp_path / "root/usr/bin" / name for name in ("one", "two"))
+    assert one.stat().st_ino == two.stat().st_ino
+    notes = subprocess.run(["readelf", "--sections", one], check=True, capture_output=True, text=True).stdout
+    assert ".debug_info" not in notes, "stripped"
+    shared = tmp_path / "root/usr/share/linked"
+    assert (shared / "b").read_text() == "data\n"
+    assert (shared / "c").read_text() == "other\n"
+    assert boxwright("owns", "linked", "/usr/bin/two", "/usr/share/linked/c").out.splitlines() == [
+        "/usr/bin/two: linked-1.0",
+        "/usr/share/linked/c: other-1.0",
+    ]
+    assert boxwright("run", "--rm", "--network", "none", "linked", "/usr/bin/two").out == ""
 
 
 def test_on_a_base(boxwright: Program, make: Make) -> None:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 
-from boxwright.app.bases import BaseFetcher, BaseResolver
+from boxwright.app.bases import BaseFetcher, base_resolver
 from boxwright.app.configuration import configuration_for
 from boxwright.app.contexts import LocalContexts
+from boxwright.app.definitions import is_inside, lock_path
+from boxwright.app.givens import Given
 from boxwright.app.inputs import build_contexts, given_definition, named_trees
 from boxwright.app.kinds import step_kinds
 from boxwright.app.moment import Moment, build_moment
@@ -17,6 +20,7 @@ from boxwright.app.platforms import checked_platform
 from boxwright.app.privileges import ensure_privileges
 from boxwright.app.request import BuildRequest
 from boxwright.app.sandboxes import LateSandbox
+from boxwright.errors import DefinitionError
 from boxwright.frontends.recipe.frontend import RecipeOptions, build_graph, unused_build_args
 from boxwright.model.digest import Digest
 from boxwright.model.graph import Graph
@@ -43,6 +47,7 @@ class Build(NamedTuple):
     contexts: LocalContexts
     mounts: LateMounts
     unused_arguments: tuple[str, ...] = ()
+    bases: Mapping[str, Base] = MappingProxyType({})
 
 
 def prepare(request: BuildRequest, store: Store, environment: Mapping[str, str]) -> Build:
@@ -57,7 +62,9 @@ def prepare(request: BuildRequest, store: Store, environment: Mapping[str, str])
     )
     # A stranger's tree says nothing about this machine's bases and mirrors.
     configuration = configuration_for(store.scratch() if given.fetched else given.directory, environment)
-    resolver = BaseResolver(store, pull=request.pull, configured=configuration.bases)
+    request = _with_lock(request, given, file)
+    outside = configuration.outside(request.mirror, environment, offline=request.offline)
+    resolver = base_resolver(store, request, configuration.bases)
     named = named_trees(request)
     options = RecipeOptions(
         build_args=request.build_args,
@@ -76,14 +83,30 @@ def prepare(request: BuildRequest, store: Store, environment: Mapping[str, str])
     unused = unused_build_args(text, file, request.build_args) if request.build_args else ()
     contexts = build_contexts(given, named.trees, file, graph, store, moment.epoch)
     sandbox = LateSandbox(store.home.cache)
-    fetcher = BaseFetcher(store, mirror=request.mirror, mirrors=configuration.mirrors, environment=environment)
+    fetcher = BaseFetcher(store, outside, request.lock, keep=request.locking)
     kinds, mounts = step_kinds(request, store, graph, contexts, sandbox, moment, environment, fetcher)
     pull = _unpinned_bases(graph) if request.pull else frozenset()
     keys = Keys(graph, kinds, finder(store), pull)
     refuse = pull | _again(graph, request)
     keep = [item.node for item in graph.history if item.node is not None] if request.layers else ()
     plan = make_plan(graph, keys, refuse=refuse, keep=keep)
-    return Build(file, graph, plan, keys, refuse, sandbox, moment, contexts, mounts, unused)
+    return Build(file, graph, plan, keys, refuse, sandbox, moment, contexts, mounts, unused, resolver.asked)
+
+
+def _with_lock(request: BuildRequest, given: Given, file: str) -> BuildRequest:
+    """The request with the lock that lies beside the definition. Raises `lock.none` where there must be one."""
+    if request.locking:
+        return request
+    path = lock_path(file)
+    there = file != "-" and os.path.isfile(path) and (not given.fetched or is_inside(given.directory, path))
+    if not there:
+        if request.locked:
+            hint = "run `boxwright lock`"
+            raise DefinitionError("lock.none", f"there is no {os.path.basename(path)} beside {file}", hint=hint)
+        return request
+    from boxwright.app.locks import read_lock
+
+    return request._replace(lock=read_lock(file, checked_platform(request.platform)))
 
 
 def finder(store: Store) -> Callable[[Digest], Snapshot | None]:

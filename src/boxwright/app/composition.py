@@ -5,10 +5,9 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from boxwright.app.bases import BaseFetcher, BaseResolver
+from boxwright.app.bases import BaseFetcher, base_resolver
 from boxwright.app.build import Build, finder
 from boxwright.app.configuration import configuration_for
 from boxwright.app.containerfiles import DirectoryFiles
@@ -18,7 +17,7 @@ from boxwright.app.execution import execute_plan, history_name, step_records
 from boxwright.app.kinds import step_kinds
 from boxwright.app.moment import build_moment
 from boxwright.app.names import image_name
-from boxwright.app.packagefiles import DefinitionFiles, stamp
+from boxwright.app.packagefiles import DefinitionFiles
 from boxwright.app.packages import (
     PackageRequest,
     definition_files,
@@ -33,17 +32,15 @@ from boxwright.app.request import BuildRequest
 from boxwright.app.sandboxes import LateSandbox
 from boxwright.frontends.container.graph import (
     ContainerGraph,
-    ContainerImage,
     ContainerOptions,
     build_container,
     image_tag,
 )
 from boxwright.frontends.package.graph import PackageGraph
-from boxwright.model.digest import Digest
 from boxwright.model.image import Image, ImageConfig
 from boxwright.model.plan import Action
 from boxwright.model.step import Base, BuildPackage, Compose
-from boxwright.ports import Emit, WriteRequest
+from boxwright.ports import Emit
 from boxwright.solver.keys import Keys, Kinds
 from boxwright.solver.planner import make_plan
 from boxwright.store.history import History
@@ -54,9 +51,6 @@ from boxwright.store.store import Store
 if TYPE_CHECKING:
     from boxwright.app.binaries import Binaries
 
-ENDINGS = {"aci": ".aci", "oci": "", "lxc": "", "lxd": ".lxd.tar.gz", "rootfs": "", "squashfs": ".squashfs"}
-"""Of the names that images are written under; those without are directories."""
-
 
 class ContainerBuild(NamedTuple):
     """A container's build that is planned and can be run."""
@@ -65,15 +59,7 @@ class ContainerBuild(NamedTuple):
     build: Build
     packages: PackageGraph
     files: DefinitionFiles
-
-
-class Packaged(NamedTuple):
-    """An image of the definition: what it is, and where it is to be written (or was, where `done`)."""
-
-    image: Image
-    wanted: ContainerImage
-    path: str
-    done: bool
+    bases: Mapping[str, Base]
 
 
 def prepare_container(
@@ -88,18 +74,20 @@ def prepare_container(
     platform = checked_platform(request.platform)
     file = os.path.abspath(packages_request.file)
     directory = os.path.dirname(file)
-    definitions = definition_files(packages_request, packages, environment, output)
     configuration = configuration_for(directory, environment)
+    outside = configuration.outside(request.mirror, environment, offline=request.offline)
+    definitions = definition_files(packages_request, packages, environment, outside, output)
+    bases = base_resolver(store, request, configuration.bases)
     cache = resolved_cache(definitions, packages, platform, packages_request)
     definitions.locking = packages_request.locking
     builder = PackageGraph(resolver(definitions, platform, None if packages_request.locking else cache), platform)
-    options = ContainerOptions(platform, request.build_args, request.labels)
+    options = ContainerOptions(platform, request.build_args, request.labels, test=packages_request.test)
     container = build_container(
         read_definition(file),
         packages_request.file,
         DirectoryFiles(directory, definitions),
         builder,
-        BaseResolver(store, pull=request.pull, configured=configuration.bases),
+        bases,
         options,
     )
     if not packages_request.locking:
@@ -107,11 +95,11 @@ def prepare_container(
     moment = build_moment(environment, {}, directory)
     contexts = LocalContexts(store, {"": directory}, file, moment.epoch)
     sandbox = LateSandbox(store.home.cache)
-    fetcher = BaseFetcher(store, mirror=request.mirror, mirrors=configuration.mirrors, environment=environment)
+    fetcher = BaseFetcher(store, outside, request.lock, keep=request.locking)
     recipe, mounts = step_kinds(request, store, container.graph, contexts, sandbox, moment, environment, fetcher)
     kinds = {
         **recipe,
-        **package_kinds(store, packages, request.mirror),
+        **package_kinds(store, packages, outside, request.lock, keep=request.locking),
         **_compose_kinds(store),
     }
     pull = frozenset(
@@ -128,7 +116,7 @@ def prepare_container(
     )
     plan = make_plan(container.graph, keys, refuse=refuse | pull)
     build = Build(packages_request.file, container.graph, plan, keys, refuse | pull, sandbox, moment, contexts, mounts)
-    return ContainerBuild(container, build, builder, definitions)
+    return ContainerBuild(container, build, builder, definitions, bases.asked)
 
 
 def _compose_kinds(store: Store) -> Kinds:
@@ -193,57 +181,6 @@ def _keep_packages(planned: ContainerBuild, store: Store) -> None:
             architecture = planned.build.graph.config.architecture
         tag = f"{re.sub(r'[^a-z0-9/._-]', '-', name)}:{re.sub(r'[^A-Za-z0-9_.-]', '-', version)}"
         Images(store).keep(ImageConfig(architecture), snapshot, (image_name(tag),))
-
-
-def packagings(planned: ContainerBuild, image: Image, store: Store) -> list[Packaged]:
-    """What is to be written of the definition's images; what is there already is only looked at."""
-    found: list[Packaged] = []
-    container = planned.container
-    for number, wanted in enumerate(container.images):
-        own = image
-        if number:
-            own = Images(store).keep(wanted.config, image.snapshot, ())
-        if wanted.manifest:
-            keep_manifest(store, own.identity, wanted.manifest)
-        path = os.path.abspath(wanted.output or _file_name(container, wanted, image))
-        found.append(Packaged(own, wanted, path, _written(store, own, wanted, path)))
-    return found
-
-
-def _file_name(container: ContainerGraph, wanted: ContainerImage, image: Image) -> str:
-    """``NAME-VERSION-OS-ARCHITECTURE.aci`` (App Container Specification, "Image Discovery")."""
-    parts = (container.name, container.version, image.config.os, image.config.architecture)
-    stem = "-".join(re.sub(r"[^\w.+~-]", "-", part) for part in parts if part)
-    return f"{stem}{ENDINGS[wanted.type] or '.' + wanted.type}"
-
-
-def _mark(image: Image, wanted: ContainerImage, path: str) -> str:
-    """What was written where, and what it looks like on the disk; empty where nothing is there."""
-    return f"{wanted.type} {image.identity} {stamp(path)}" if os.path.isfile(path) else ""
-
-
-def _written(store: Store, image: Image, wanted: ContainerImage, path: str) -> bool:
-    mark = _mark(image, wanted, path)
-    return bool(mark) and Packages(store).pin(f"written {path}") == mark
-
-
-def write_packaged(packaged: Packaged, store: Store, name: str) -> None:
-    """Write an image where it goes."""
-    from boxwright.images.writers import write_request
-
-    ensure_privileges()
-    wanted = packaged.wanted
-    write_request(packaged.image, store, WriteRequest(wanted.type, Path(packaged.path), name, manifest=wanted.manifest))
-    mark = _mark(packaged.image, wanted, packaged.path)
-    if mark:
-        Packages(store).keep_pin(f"written {packaged.path}", mark)
-
-
-def keep_manifest(store: Store, identity: Digest, manifest: str) -> None:
-    """Remember an ACI's manifest with its image, for later exports."""
-    packages = Packages(store)
-    if packages.pin(f"aci {identity}") != manifest:
-        packages.keep_pin(f"aci {identity}", manifest)
 
 
 def names_for(tags: Sequence[str], container: ContainerGraph) -> str:

@@ -2,19 +2,37 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import NamedTuple
 
+from boxwright.app.outside import SNAPSHOT, TIMEOUT_SECONDS, Outside
+from boxwright.errors import UsageError
+
+SNAPSHOT_KEY = "debian-snapshot"
+TIMEOUT_VARIABLE = "BOXWRIGHT_FETCH_TIMEOUT"
 NAMES = (".boxwright-config.yaml", ".buildit-config.yaml")
 
 
 class Configuration(NamedTuple):
-    """What the files say: what the names of bases stand for, and each distribution's mirror."""
+    """What the files say: what the names of bases stand for, and mirrors by distribution."""
 
     bases: Mapping[str, str] = MappingProxyType({})
     mirrors: Mapping[str, str] = MappingProxyType({})
+
+    def outside(self, mirror: str | None, environment: Mapping[str, str], *, offline: bool) -> Outside:
+        """How what is not here is reached. Raises `usage.timeout`."""
+        text = environment.get(TIMEOUT_VARIABLE, "")
+        try:
+            timeout = float(text) if text else TIMEOUT_SECONDS
+        except ValueError:
+            timeout = 0.0
+        if not 0 < timeout < math.inf:
+            raise UsageError("usage.timeout", f"{TIMEOUT_VARIABLE}={text}: a number of seconds is expected")
+        snapshot = self.mirrors.get(SNAPSHOT_KEY, SNAPSHOT)
+        return Outside(mirror, self.mirrors, snapshot, timeout, offline, environment)
 
 
 def configuration_for(directory: str, environment: Mapping[str, str]) -> Configuration:

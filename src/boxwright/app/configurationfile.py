@@ -18,6 +18,7 @@ from boxwright.sources.reference import parse_base_name
 
 _T = TypeVar("_T", bound=msgspec.Struct)
 Distribution = Literal["debian", "ubuntu", "alpine"]
+Mirror = Literal["debian", "ubuntu", "alpine", "debian-snapshot"]
 _PATHS = ("oci", "oci-archive", "docker-archive", "tar")
 _UNKNOWN = re.compile(r"unknown field `([^`]*)`")
 _STEP = re.compile(r"\.([^.\[\]]+)|\[(\d+)\]|\[\.\.\.\]")
@@ -38,7 +39,7 @@ class File(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     """A configuration file; each base is read by itself. `repository` and `repositories` are read by what uses them."""
 
     bases: dict[str, object] = {}
-    mirrors: dict[Distribution, str] = {}
+    mirrors: dict[Mirror, str] = {}
     repository: object = None
     repositories: object = None
 

@@ -10,6 +10,7 @@ RECIPES = ("Recipe", "Dockerfile", "Containerfile")
 PACKAGE = "pkg.yaml"
 CONTAINER = "container.yaml"
 DEFINITIONS = (*RECIPES, PACKAGE, CONTAINER)
+LOCK = "boxwright.lock"
 
 
 def find_definition(directory: str, given: str | None, *, called: str = "") -> str:
@@ -57,6 +58,11 @@ def is_inside(directory: str, path: str) -> bool:
     """Whether `path`, with all symbolic links followed, lies below `directory`."""
     place = os.path.realpath(directory)
     return os.path.commonpath((place, os.path.realpath(path))) == place
+
+
+def lock_path(file: str) -> str:
+    """Where the lock of a definition is."""
+    return os.path.join(os.path.dirname(os.path.abspath(file)), LOCK)
 
 
 def is_package(file: str) -> bool:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping
 from typing import Any
 
-from boxwright.app.packagelock import read_lock
-from boxwright.app.packages import PackageRequest, prepare_package
+from boxwright.app.packages import prepare_package, with_lock
 from boxwright.model.step import BuildPackage
 from boxwright.steps import action
 from boxwright.steps.package import described
@@ -28,9 +28,7 @@ def identity_of(store: Store, given: str, environment: Mapping[str, str]) -> dic
     if not os.path.isfile(file):
         record = Packages(store).find(given).record
         return _flat({**record, "source": record["sources"], "dependency": record["dependencies"]})
-    lock = read_lock(file)
-    request = PackageRequest(file, lock=lock or {}, locked=lock is not None, test=False)
-    build = prepare_package(request, store, environment, lambda _: None)
+    build = prepare_package(with_lock(file), store, environment, lambda _: None)
     node = build.graph.nodes[build.package]
     step = node.step
     assert isinstance(step, BuildPackage)  # noqa: S101 - the node is a package's
@@ -71,8 +69,6 @@ def _is_named(item: object) -> bool:
 
 
 def _text(value: object) -> str:
-    import json
-
     while isinstance(value, (list, tuple)) and len(value) == 1:
         value = value[0]
     return value if isinstance(value, str) else json.dumps(value, sort_keys=True)
@@ -80,11 +76,23 @@ def _text(value: object) -> str:
 
 def differences(before: Mapping[str, str], after: Mapping[str, str]) -> list[tuple[str, str | None, str | None]]:
     """The fields that are different: the name, and what it was and is; None where it is not there."""
-    return [
-        (name, _short(before.get(name)), _short(after.get(name)))
-        for name in dict.fromkeys((*before, *after))
-        if before.get(name) != after.get(name)
-    ]
+    found: list[tuple[str, str | None, str | None]] = []
+    for name in dict.fromkeys((*before, *after)):
+        if before.get(name) != after.get(name):
+            old, new = _differing(before.get(name), after.get(name))
+            found.append((name, _short(old), _short(new)))
+    return found
+
+
+def _differing(before: str | None, after: str | None) -> tuple[str | None, str | None]:
+    """Of two JSON objects what differs in them; other texts as they are."""
+    if before is None or after is None or not (before.startswith("{") and after.startswith("{")):
+        return before, after
+    old, new = json.loads(before), json.loads(after)
+    return (
+        json.dumps({key: value for key, value in old.items() if new.get(key) != value}, sort_keys=True),
+        json.dumps({key: value for key, value in new.items() if old.get(key) != value}, sort_keys=True),
+    )
 
 
 def _short(text: str | None) -> str | None:

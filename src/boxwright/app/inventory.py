@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from boxwright.app.owners import Installed, installed_packages, read_text
@@ -17,6 +17,9 @@ from boxwright.store.store import Store
 BUILT, DEBIAN, ALPINE = "built", "deb", "apk"
 COMPOSITION = "composition"
 """Who made what no package has: accounts, links beside /usr, ld.so.cache."""
+
+BRINGING = ("Base", "BuildPackage", "Compose")
+"""The kinds of steps that lay packages down."""
 
 
 class Component(NamedTuple):
@@ -42,18 +45,23 @@ class Component(NamedTuple):
 
 
 class Ownership(NamedTuple):
-    """Whose a file is: the package's whole name, `COMPOSITION`, or nothing; and the step that wrote it."""
+    """Whose a file is: the package's whole name, `COMPOSITION`, or nothing; and the step that wrote it.
+
+    `changed`: another step than the one that brought the package wrote what is there now.
+    """
 
     package: str
     maker: Maker | None
     size: int
+    changed: bool = False
 
 
 class Inventory(NamedTuple):
-    """`files` by path: everything in the image but directories."""
+    """`files` by path: everything in the image but directories. `brought` by: the step of each package."""
 
     components: tuple[Component, ...]
     files: Mapping[str, Ownership]
+    brought: Mapping[str, Maker]
 
     def unowned(self) -> list[str]:
         """Files that no package has and no step made: those that came with a base."""
@@ -62,6 +70,14 @@ class Inventory(NamedTuple):
             for path, owner in self.files.items()
             if not owner.package and (owner.maker is None or owner.maker.kind == "Base")
         ]
+
+    def changed_by_steps(self) -> dict[Maker, list[str]]:
+        """Files of packages that another step wrote later, by that step."""
+        found: dict[Maker, list[str]] = {}
+        for path, owner in self.files.items():
+            if owner.changed and owner.maker is not None:
+                found.setdefault(owner.maker, []).append(path)
+        return found
 
     def by_steps(self) -> dict[Maker, list[str]]:
         """Files that no package has, by the step that made them."""
@@ -92,7 +108,34 @@ def inventory_of(image: Image, store: Store) -> Inventory:
         for number, paths in record["paths"].items():
             owners.update(dict.fromkeys(paths, named[int(number)].name if int(number) >= 0 else COMPOSITION))
     files = _files(store, snapshot, owners, makers)
-    return Inventory(_counted(components.values(), files), files)
+    brought = _brought(files, [makers[layer] for layer in reversed(snapshot.layers)])
+    files = {path: owner._replace(changed=_is_changed(owner, brought)) for path, owner in files.items()}
+    return Inventory(_counted(components.values(), files), files, brought)
+
+
+def _is_changed(owner: Ownership, brought: Mapping[str, Maker]) -> bool:
+    """Whether another step than those that bring packages wrote a package's file."""
+    maker = owner.maker
+    return (
+        maker is not None
+        and maker.kind not in BRINGING
+        and owner.package in brought
+        and maker != brought[owner.package]
+    )
+
+
+def _brought(files: Mapping[str, Ownership], makers: Sequence[Maker | None]) -> dict[str, Maker]:
+    """The step that brought each package: composition, else the one that most of its files are from, or an earlier."""
+    order = {maker: -place for place, maker in reversed(list(enumerate(makers)))}
+    counts: dict[str, dict[Maker, int]] = {}
+    for owner in files.values():
+        if owner.package not in ("", COMPOSITION) and owner.maker is not None:
+            count = counts.setdefault(owner.package, {})
+            count[owner.maker] = count.get(owner.maker, 0) + 1
+    return {
+        package: max(count, key=lambda maker: (maker.kind == "Compose", count[maker], order[maker]))
+        for package, count in counts.items()
+    }
 
 
 def _files(

@@ -53,7 +53,7 @@ def step_kinds(
         from boxwright.app.remotes import Remotes
         from boxwright.steps.fetch import FetchKind
 
-        remotes = Remotes(store)
+        remotes = Remotes(store, request.lock, locked=request.locked, offline=request.offline)
         remotes.identify_all(fetches)
         kinds[Fetch] = FetchKind(store, remotes)
     mounts = LateMounts(store, contexts, request.mounts or MountOptions(), kinds)

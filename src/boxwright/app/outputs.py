@@ -75,7 +75,7 @@ def deliver(
     from boxwright.images.layer import layers_of
     from boxwright.images.writers import write_request
 
-    requests = [parse_output(text, name) for text in outputs]
+    requests = [_with_manifest(parse_output(text, name), image, store) for text in outputs]
     ensure_privileges()
     layers = layers_of(history, store)
     written = [write_request(image, store, request, layers) for request in requests]
@@ -90,6 +90,15 @@ def deliver(
 
         delivered.extend(Delivered(engine, load(image, store, engine, name=name, layers=layers)) for engine in loads)
     return tuple(delivered)
+
+
+def _with_manifest(request: WriteRequest, image: Image, store: Store) -> WriteRequest:
+    """An ACI's manifest is what the image's definition says, where it says one."""
+    if request.kind != "aci":
+        return request
+    from boxwright.app.acimanifest import kept_manifest
+
+    return request._replace(manifest=kept_manifest(store, image))
 
 
 def metadata(image: Image, names: Sequence[str], delivered: Sequence[Delivered]) -> str:

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from functools import cmp_to_key
 from typing import TYPE_CHECKING
 
+from boxwright.app.outside import ANYWHERE, Outside
 from boxwright.errors import BoxwrightError, DefinitionError, UsageError
 from boxwright.frontends.package.wanted import Found
 from boxwright.model.span import Span
@@ -16,11 +17,14 @@ from boxwright.store.packages import Packages
 
 if TYPE_CHECKING:
     from boxwright.frontends.package.document import Mapping as Document
+    from boxwright.sources.pool import PoolFile
 
 FILE = "pkg.yaml"
 TREE = "packages"
 TREES_VARIABLE = "BOXWRIGHT_PACKAGES"
-LOCK = "boxwright.lock"
+IMAGE = "\0image "
+"""What is looked at beside paths: the image of a platform and a name."""
+BOOTSTRAPPED = ("debian", "ubuntu")
 
 
 def package_trees(near: str, environment: Mapping[str, str]) -> tuple[str, ...]:
@@ -60,20 +64,22 @@ class DefinitionFiles:
         epoch: int | None,
         locked: bool,
         output: Callable[[bytes], None],
+        outside: Outside = ANYWHERE,
     ) -> None:
+        self._outside = outside
         self._packages = packages
         self.trees = trees
         self._pins = pins
         self._epoch = epoch
         self._locked = locked
         self._output = output
-        self._hashed: dict[str, tuple[str, str]] = {}
         self._documents: dict[str, Document] = {}
         self._found: dict[tuple[str, str], tuple[Found, tuple[str, ...]]] = {}
         self._stamps: dict[str, str] = {}
         self._noted: dict[str, str] = {}
         self.used: dict[str, str] = {}
         self.locking = False
+        self.pull = False
 
     def document(self, path: str) -> Document:
         """The document in a file."""
@@ -106,8 +112,15 @@ class DefinitionFiles:
         """What a path looks like, as of the first time in this run."""
         found = self._stamps.get(path)
         if found is None:
-            found = self._stamps[path] = stamp(path)
+            found = self._stamps[path] = self._image(path) if path.startswith(IMAGE) else stamp(path)
         return found
+
+    def _image(self, question: str) -> str:
+        """The exact name of an image that is a toolchain, as of now."""
+        from boxwright.app.toolchainimages import exact_image
+
+        platform, _, base = question.removeprefix(IMAGE).partition(" ")
+        return exact_image(self._packages.store, base, platform, pull=self.pull)
 
     def note(self, path: str) -> str:
         """Remember that an answer depends on what a path looks like."""
@@ -209,7 +222,7 @@ class DefinitionFiles:
             self.used[f"url {urls[0]}"] = pinned
             return pinned
         if self._locked:
-            raise unlocked(urls[0], where)
+            raise _unpinned(urls[0], where)
         found = self.fetch_checksum(urls)
         if self.locking:
             self.used[f"url {urls[0]}"] = found
@@ -226,11 +239,12 @@ class DefinitionFiles:
         from boxwright.sources.fetch import SCHEMES, download
 
         failure: BoxwrightError | None = None
+        self._outside.require(urls[0])
         for url in urls:
             if url.startswith(SCHEMES):
                 with self._packages.adding() as part:
                     try:
-                        digest = download(url, part)
+                        digest = download(url, part, self._outside.timeout)
                     except BoxwrightError as error:
                         failure = failure or error
                         continue
@@ -239,15 +253,13 @@ class DefinitionFiles:
         raise failure or UsageError("source.fetch", f"{urls[0]} can't be fetched")
 
     def debian_files(self, package: str, version: str, sha256: str, where: Span | None) -> tuple[tuple[str, str], ...]:
-        """The files of a source package: pinned, remembered, or fetched now."""
+        """The files of a source package: pinned, remembered, or as the archive lists them now."""
         import json
 
         name = f"debian-source {package}={version}"
         text = self._pins.get(name) or self._packages.pin(name)
         if text is None:
-            if self._locked:
-                raise unlocked(name, where)
-            text = self._fetch_debian(package, version, name)
+            text = self._ask_archive(name, where)
         self.used[name] = text
         files = tuple((file, digest) for file, digest in json.loads(text))
         if sha256 and files[0][1] != f"sha256:{sha256}":
@@ -256,80 +268,83 @@ class DefinitionFiles:
             )
         return files
 
-    def _fetch_debian(self, package: str, version: str, name: str) -> str:
-        import json
-
-        from boxwright.sources.debian import fetch_source
-        from boxwright.steps.package import remove
-
-        with self._packages.adding() as part:
-            directory = f"{part}.d"
-            os.makedirs(directory)
-            try:
-                files = fetch_source(package, version, directory, self._packages.cache("apt"), self._output)
-                for file, digest in files:
-                    self._packages.add(f"{directory}/{file}", f"sha256:{digest}")
-            finally:
-                remove(directory)
-        text = json.dumps([[file, f"sha256:{digest}"] for file, digest in files])
-        self._packages.keep_pin(name, text)
-        return text
-
     def debian_package(self, package: str, where: Span | None) -> str:
-        """The digest of a binary package's file: pinned, remembered, or fetched now."""
+        """The digest of a binary package's file: pinned, remembered, or as the archive lists it now."""
         name = f"debian-package {package}"
         content = self._pins.get(name) or self._packages.pin(name)
         if content is None:
-            if self._locked:
-                raise unlocked(name, where)
-            from boxwright.app.toolchains import fetch_deb
-
-            try:
-                content = fetch_deb(self._packages, package, self._output)
-            except BoxwrightError as error:
-                error.where = error.where or where
-                raise
-            self._packages.keep_pin(name, content)
+            content = self._ask_archive(name, where)
         self.used[name] = content
         return content
 
-    def _hash(self, path: str) -> str:
-        """The SHA-256 of a toolchain's archive, read once: a hundred packages name the same."""
-        from boxwright.files import hash_file
+    def _ask_archive(self, name: str, where: Span | None) -> str:
+        """What the distribution's signed lists say of a package's version; no package is fetched."""
+        import json
 
-        mark = stamp(path)
-        known = self._hashed.get(path)
-        if known is None or known[0] != mark:
-            known = self._hashed[path] = (mark, hash_file(path))
-        return known[1]
+        from boxwright.sources.debian import find_binary, find_source
 
-    def toolchain(self, base: str, packages: tuple[str, ...], where: Span | None) -> tuple[str, str]:
+        if self._locked:
+            raise _unpinned(name, where)
+        kind, _, package = name.partition(" ")
+        called, _, version = package.partition("=")
+        apt = self._packages.cache("apt")
+        try:
+            self._outside.require(package)
+            if kind == "debian-package":
+                files: tuple[PoolFile, ...] = (find_binary(called, version, apt, self._output),)
+                value = f"sha256:{files[0].sha256}"
+            else:
+                files = find_source(called, version, apt, self._output)
+                value = json.dumps([[os.path.basename(file.path), f"sha256:{file.sha256}"] for file in files])
+        except BoxwrightError as error:
+            error.where = error.where or where
+            raise
+        for file in files:
+            self._packages.keep_pin(f"pool sha256:{file.sha256}", file.path)
+        self._packages.keep_pin(name, value)
+        return value
+
+    def toolchain(self, base: str, packages: tuple[str, ...], platform: str, where: Span | None) -> tuple[str, str]:
         """The exact name of a toolchain, and its pinned content or nothing."""
         exact = base
         if base.startswith("tar:"):
+            from boxwright.store.filedigests import file_digest
+
             path = os.path.abspath(base.removeprefix("tar:"))
             self.note(path)
             try:
-                exact = f"tar:{path}@{self._hash(path)}"
+                exact = f"tar:{path}@{file_digest(self._packages.store.index, path)}"
             except OSError as error:
                 raise DefinitionError("base.not-found", f"{path}: {error.strerror}", where=where) from error
+        elif base.split(":", maxsplit=1)[0] not in BOOTSTRAPPED:
+            exact = self._exact_image(base, platform, where)
         name = " ".join((exact, *packages))
         pinned = self._pins.get(f"base {name}", "")
         if not pinned and self._locked:
-            raise unlocked(f"base {name.partition(' ')[0]}", where)
+            raise _unpinned(f"base {name.partition(' ')[0]}", where)
         self.used[f"base {name}"] = pinned
         return name, pinned
+
+    def _exact_image(self, base: str, platform: str, where: Span | None) -> str:
+        if self._locked:
+            from boxwright.app.toolchainimages import pinned_image
+
+            return pinned_image(base, self._pins) or base
+        try:
+            return self.note(f"{IMAGE}{platform} {base}")
+        except BoxwrightError as error:
+            error.where = where
+            raise
 
     def epoch(self) -> int | None:
         """SOURCE_DATE_EPOCH where the user gave it."""
         return self._epoch
 
 
-def unlocked(name: str, where: Span | None) -> DefinitionError:
-    """The error for what a lock doesn't pin."""
-    return DefinitionError(
-        "lock.missing", f"{LOCK} does not pin {name}", hint="run `boxwright lock` and look at what it adds", where=where
-    )
+def _unpinned(name: str, where: Span | None) -> DefinitionError:
+    from boxwright.app.locks import unpinned
+
+    return unpinned(name, where)
 
 
 def stamp(path: str) -> str:

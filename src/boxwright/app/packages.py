@@ -12,6 +12,8 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
 from boxwright.app.bases import BaseFetcher
+from boxwright.app.configuration import configuration_for
+from boxwright.app.outside import ANYWHERE, Outside
 from boxwright.app.packagecache import ResolvedCache, frontend_stamp
 from boxwright.app.packagefiles import DefinitionFiles, package_trees
 from boxwright.app.platforms import machine_platform
@@ -36,6 +38,7 @@ from boxwright.store.store import Store
 
 if TYPE_CHECKING:
     from boxwright.app.binaries import Binaries
+    from boxwright.app.locks import Lock
     from boxwright.steps.package import BuildPackageKind
 
 
@@ -50,9 +53,24 @@ class PackageRequest(NamedTuple):
     jobs: int = 0
     keep_going: bool = False
     test: bool = True
-    lock: Mapping[str, str] = MappingProxyType({})
+    lock: Lock | None = None
     locked: bool = False
     locking: bool = False
+    offline: bool = False
+    pull: bool = False
+
+    @property
+    def pins(self) -> Mapping[str, str]:
+        """What the lock pins."""
+        return self.lock.pins if self.lock else MappingProxyType({})
+
+
+def with_lock(file: str, version: str = "") -> PackageRequest:
+    """A package without its tests, with the lock that lies beside it."""
+    from boxwright.app.locks import read_lock
+
+    lock = read_lock(file, machine_platform())
+    return PackageRequest(file, version, lock=lock, locked=lock is not None, test=False)
 
 
 class PackageBuild(NamedTuple):
@@ -68,7 +86,11 @@ class PackageBuild(NamedTuple):
 
 
 def definition_files(
-    request: PackageRequest, packages: Packages, environment: Mapping[str, str], output: Callable[[bytes], None]
+    request: PackageRequest,
+    packages: Packages,
+    environment: Mapping[str, str],
+    outside: Outside,
+    output: Callable[[bytes], None],
 ) -> DefinitionFiles:
     """What the definitions of a build may ask."""
     text = environment.get("SOURCE_DATE_EPOCH", "")
@@ -77,14 +99,17 @@ def definition_files(
 
         raise UsageError("usage.epoch", f"SOURCE_DATE_EPOCH={text}: seconds since 1970 are expected")
     trees = package_trees(os.path.dirname(request.file), environment)
-    return DefinitionFiles(
+    files = DefinitionFiles(
         packages,
         trees,
-        request.lock,
+        request.pins,
         epoch=int(text) if text else None,
         locked=request.locked,
         output=output,
+        outside=outside,
     )
+    files.pull = request.pull
+    return files
 
 
 def resolver(files: DefinitionFiles, platform: str, cache: ResolvedCache | None = None) -> Callable[[Found], Resolved]:
@@ -100,29 +125,34 @@ def resolver(files: DefinitionFiles, platform: str, cache: ResolvedCache | None 
 
 def resolved_cache(files: DefinitionFiles, packages: Packages, platform: str, request: PackageRequest) -> ResolvedCache:
     """What was resolved before under the same circumstances."""
-    circumstances = (platform, files.trees, files.epoch(), sorted(request.lock.items()), request.locked)
+    circumstances = (platform, files.trees, files.epoch(), sorted(request.pins.items()), request.locked)
     text = f"{frontend_stamp()}{circumstances!r}"
     return ResolvedCache(packages.cache("definitions"), hex_of(digest_of(text.encode()))[:32], files)
 
 
-def package_kinds(store: Store, packages: Packages, mirror: str | None = None) -> Kinds:
-    """How the nodes of a PackageGraph are run."""
+def package_kinds(
+    store: Store, packages: Packages, outside: Outside = ANYWHERE, lock: Lock | None = None, *, keep: bool = False
+) -> Kinds:
+    """How the nodes of a PackageGraph are run. With `keep` the packages that bases are made of are kept by digest."""
     from boxwright.steps.base import BaseKind
     from boxwright.steps.testing import TestPackageKind
 
     return {
-        Base: BaseKind(store, BaseFetcher(store, mirror=mirror)),
-        BuildPackage: build_kind(store, packages),
+        Base: BaseKind(store, BaseFetcher(store, outside, lock, keep=keep)),
+        BuildPackage: build_kind(store, packages, outside, lock),
         TestPackage: TestPackageKind(store, _run_action, store.home.layers),
     }
 
 
-def build_kind(store: Store, packages: Packages) -> BuildPackageKind:
+def build_kind(
+    store: Store, packages: Packages, outside: Outside = ANYWHERE, lock: Lock | None = None
+) -> BuildPackageKind:
     """How packages are built here."""
     from boxwright.app.packagesources import PackageSources
     from boxwright.steps.package import BuildPackageKind
 
-    return BuildPackageKind(store, packages, PackageSources(packages), _run_action, _unpack, store.home.layers)
+    sources = PackageSources(packages, outside, lock.paths if lock else {})
+    return BuildPackageKind(store, packages, sources, _run_action, _unpack, store.home.layers)
 
 
 def _run_action(spec: ActionSpec, output: Callable[[bytes], None], cancelled: Callable[[], bool]) -> ExitStatus:
@@ -137,13 +167,20 @@ def _unpack(path: str, directory: str) -> None:
     unpack_tar(path, directory)
 
 
+def package_outside(request: PackageRequest, environment: Mapping[str, str]) -> Outside:
+    """How what a package needs from outside is reached."""
+    configuration = configuration_for(os.path.dirname(os.path.abspath(request.file)), environment)
+    return configuration.outside(request.mirror, environment, offline=request.offline)
+
+
 def prepare_package(
     request: PackageRequest, store: Store, environment: Mapping[str, str], output: Callable[[bytes], None]
 ) -> PackageBuild:
     """Read the definitions, make the graph and plan it."""
     packages = Packages(store)
     platform = request.platform or machine_platform()
-    files = definition_files(request, packages, environment, output)
+    outside = package_outside(request, environment)
+    files = definition_files(request, packages, environment, outside, output)
     cache = resolved_cache(files, packages, platform, request)
     files.locking = request.locking
     builder = PackageGraph(resolver(files, platform, None if request.locking else cache), platform)
@@ -151,7 +188,7 @@ def prepare_package(
     target = builder.add_test(package) if request.test else package
     cache.save()
     graph = builder.graph(target)
-    kinds = package_kinds(store, packages, request.mirror)
+    kinds = package_kinds(store, packages, outside, request.lock, keep=request.locking)
     keys = Keys(graph, kinds, store.snapshot, find_definition=packages.by_definition)
     refuse = frozenset({package, target}) if request.no_cache else frozenset()
     return PackageBuild(graph, builder, package, make_plan(graph, keys, refuse=refuse), keys, refuse, files)

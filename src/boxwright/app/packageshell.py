@@ -6,8 +6,15 @@ import os
 from collections.abc import Callable, Mapping
 
 from boxwright.app.packagefiles import FILE, package_trees
-from boxwright.app.packagelock import read_lock
-from boxwright.app.packages import PackageBuild, PackageRequest, build_kind, make_inputs, prepare_package
+from boxwright.app.packages import (
+    PackageBuild,
+    PackageRequest,
+    build_kind,
+    make_inputs,
+    package_outside,
+    prepare_package,
+    with_lock,
+)
 from boxwright.errors import UsageError
 from boxwright.events import Event
 from boxwright.frontends.package.schema import PHASES
@@ -26,17 +33,12 @@ def find_package(given: str, environment: Mapping[str, str], store: Store) -> Pa
 
     for path in (os.path.join(given, FILE), given):
         if os.path.isfile(path):
-            return _request(path, "")
+            return with_lock(path)
     files = DefinitionFiles(
         Packages(store), package_trees(os.getcwd(), environment), {}, epoch=None, locked=False, output=lambda _: None
     )
     found = files.find(given, os.path.join(os.getcwd(), FILE), None)
-    return _request(found.path, found.version)
-
-
-def _request(path: str, version: str) -> PackageRequest:
-    lock = read_lock(path)
-    return PackageRequest(path, version, lock=lock or {}, locked=lock is not None, test=False)
+    return with_lock(found.path, found.version)
 
 
 def stop_of(build: PackageBuild, before: str, after: str) -> tuple[str, str]:
@@ -73,7 +75,7 @@ def open_package_shell(
         tuple(build.keys.of(place).state for place in node.inputs),
         tuple(build.keys.snapshot(place) for place in node.inputs),
     )
-    kind = build_kind(store, Packages(store))
+    kind = build_kind(store, Packages(store), package_outside(request, environment), request.lock)
     step = node.step
     assert isinstance(step, BuildPackage)  # noqa: S101 - the node is a package's
     with store.draft(None) as draft:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 
+from boxwright.app.outside import ANYWHERE, Outside
 from boxwright.errors import FetchError
 from boxwright.model.step import PackageSource
 from boxwright.store.packages import Packages
@@ -13,8 +15,12 @@ from boxwright.store.packages import Packages
 class PackageSources:
     """Provides the files of sources from the store, else from where they come from. Safe for threads."""
 
-    def __init__(self, packages: Packages) -> None:
+    def __init__(
+        self, packages: Packages, outside: Outside = ANYWHERE, paths: Mapping[str, str] = MappingProxyType({})
+    ) -> None:
         self._packages = packages
+        self._outside = outside
+        self._paths = paths
 
     def provide(self, source: PackageSource, index: int, output: Callable[[bytes], None]) -> str:
         """The path of one of the source's files."""
@@ -22,10 +28,11 @@ class PackageSources:
         found = self._packages.blob(content)
         if found is not None:
             return found
-        if content.startswith("git:"):
-            return self._git(source, content, output)
         if source.origins and source.origins[0].startswith("local:"):
             return self._local(source.origins[0].removeprefix("local:"), content)
+        self._outside.require(name)
+        if content.startswith("git:"):
+            return self._git(source, content, output)
         return self._fetched(source, name, content, output)
 
     def _fetched(self, source: PackageSource, name: str, content: str, output: Callable[[bytes], None]) -> str:
@@ -37,31 +44,80 @@ class PackageSources:
             def fetch(origin: str) -> str:
                 if origin.startswith("debian:"):
                     return self._debian(origin.removeprefix("debian:"), wanted, part, output)
-                return download(origin, part)
+                return download(origin, part, self._outside.timeout)
 
             first_that_works(source.origins, wanted, fetch, output)
             self._packages.add(part, content)
         return self._here(content)
 
     def _debian(self, package: str, wanted: str, part: str, output: Callable[[bytes], None]) -> str:
-        """The file of a source package that has the wanted bytes."""
-        from boxwright.files import hash_file
-        from boxwright.sources.debian import fetch_source
+        """The file of a source package that has the wanted bytes. Without a version, of any that has it.
+
+        By its digest where it is known to lie, then from the mirrors, then from the archive of old versions.
+        """
+        from boxwright.sources.debian import versions_with
 
         name, _, version = package.partition("=")
+        if self._from_pool(name, version, wanted, part, output):
+            return wanted
+        failure = FetchError("source.fetch", f"the source package {package} holds no file with that sha256")
+        exacts = (version,) if version else versions_with(name, wanted, self._packages.cache("apt"), output)
+        for exact in exacts:
+            try:
+                if self._take(name, exact, wanted, part, output):
+                    return wanted
+            except FetchError as error:
+                failure = error
+        return self._from_snapshot(name, version, wanted, part, failure)
+
+    def _take(self, name: str, version: str, wanted: str, part: str, output: Callable[[bytes], None]) -> bool:
+        from boxwright.sources.debian import fetch_source
+        from boxwright.steps.package import remove
+
         directory = f"{part}.d"
         os.makedirs(directory)
         try:
-            files = fetch_source(name, version, directory, self._packages.cache("apt"), output)
-            for file, digest in files:
+            for file, digest in fetch_source(name, version, directory, self._packages.cache("apt"), output):
                 if digest == wanted:
                     os.rename(f"{directory}/{file}", part)
-                    return hash_file(part)
+                    return True
         finally:
-            from boxwright.steps.package import remove
-
             remove(directory)
-        raise FetchError("source.fetch", f"the source package {package} holds no file with that sha256")
+        return False
+
+    def _from_snapshot(self, name: str, version: str, wanted: str, part: str, error: FetchError) -> str:
+        """From the archive of old versions, after the mirrors said `error`."""
+        from boxwright.sources.snapshotarchive import fetch_old
+
+        if not self._outside.snapshot or not version:
+            raise error
+        try:
+            fetch_old(self._outside.snapshot, name, version, "source", wanted, part, self._outside.timeout)
+        except FetchError as other:
+            raise FetchError("source.fetch", f"{error.message}\n  {other.message}", hint=error.hint) from other
+        return wanted
+
+    def _from_pool(self, name: str, version: str, wanted: str, part: str, output: Callable[[bytes], None]) -> bool:
+        """Whether the file came by its digest: from where it was, or from the archive of old versions."""
+        from boxwright.app.poolfiles import archive_roots, own_distribution
+        from boxwright.sources.pool import PoolFile, fetch_pool
+        from boxwright.steps.package import remove
+
+        path = self._paths.get(wanted) or self._packages.pin(f"pool sha256:{wanted}") or ""
+        if not path:
+            return False
+        file = PoolFile(name, version, "source", wanted, path)
+        distribution = own_distribution()
+        places = archive_roots(distribution, self._outside, ())
+        snapshot = self._outside.snapshot if distribution == "debian" and version else ""
+        directory = f"{part}.d"
+        os.makedirs(directory)
+        try:
+            fetch_pool([file], places, snapshot, directory, output, self._outside.timeout)
+            os.rename(f"{directory}/{wanted}", part)
+        finally:
+            remove(directory)
+        return True
 
     def _git(self, source: PackageSource, content: str, output: Callable[[bytes], None]) -> str:
         from boxwright.sources.gitarchive import archive_commit

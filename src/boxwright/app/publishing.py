@@ -6,6 +6,7 @@ import time
 from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
+from boxwright.app.acimanifest import kept_manifest
 from boxwright.app.repositories import Opened, signing_key
 from boxwright.model.digest import Digest
 from boxwright.model.graph import Graph
@@ -106,7 +107,7 @@ def _image_entry(image: Image, packs: list[Pack], names: Sequence[str], store: S
         epoch=image.created,
         size=image.size,
         packs=packs,
-        manifest=Packages(store).pin(f"aci {image.identity}") or "",
+        manifest=kept_manifest(store, image),
     )
 
 

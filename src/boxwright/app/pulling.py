@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from boxwright.app.acimanifest import keep_manifest
 from boxwright.app.binaries import receive
 from boxwright.app.names import image_name
 from boxwright.app.repositories import Opened
@@ -92,7 +93,7 @@ def bring_image(it: Opened, entry: ImageEntry, store: Store) -> tuple[Image, int
         Images(store).remove(image.identity)
         raise FetchError("repository.altered", f"{entry.name} is {image.identity}, not {entry.identity}")
     if entry.manifest:
-        Packages(store).keep_pin(f"aci {image.identity}", entry.manifest)
+        keep_manifest(store, image, entry.manifest)
     return image, pulled.received
 
 

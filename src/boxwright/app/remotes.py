@@ -13,33 +13,39 @@ import tempfile
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from boxwright.errors import BoxwrightError, FetchError
 from boxwright.model.digest import Digest, hex_of
-from boxwright.model.giturl import redacted
+from boxwright.model.giturl import redacted, without_password
 from boxwright.model.keys import key_of
 from boxwright.model.step import Fetch
 from boxwright.steps.fetch import fetch_fields
 from boxwright.store.store import Store
 
 if TYPE_CHECKING:
+    from boxwright.app.locks import Lock
     from boxwright.sources.http import Download, Validators
 
 AT_ONCE = 8
 PATIENCE_SECONDS = 1.0
 WAITING_SECONDS = 24 * 3600
+_KINDS = {"git": "git", "http": "url"}
+_OFFLINE = "build once without --offline"
 CONTENT = "content"
 """The name of a fetched file in its tree."""
 
 
 class Remotes:
-    """Reaches web servers and repositories for one build."""
+    """Reaches web servers and repositories for one build; what a lock pins needs no question."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, lock: Lock | None = None, *, locked: bool = False, offline: bool = False) -> None:
         self._store = store
+        self._lock = lock
+        self._locked = locked
+        self._offline = offline
         self._known: dict[Fetch, str | BoxwrightError] = {}
         self._guard = threading.Lock()
         self._stop = threading.Event()
@@ -90,19 +96,48 @@ class Remotes:
         with self._guard:
             self._known[step] = known
 
+    def _pinned(self, step: Fetch) -> str:
+        """What the lock says, empty where it says nothing. Raises `lock.missing` where it must."""
+        name = fetch_pin(step)
+        found = self._lock.pins.get(name, "") if self._lock else ""
+        if not found and self._locked and not step.checksum:
+            from boxwright.app.locks import unpinned
+
+            raise unpinned(name, None, self._lock)
+        return found
+
     def _commit(self, step: Fetch) -> str:
+        pinned = self._pinned(step)
+        if pinned:
+            return pinned
+        if self._offline:
+            return self._last_commit(step)
         from boxwright.sources.git import resolve
 
         found = resolve(step.location, step.ref, cancelled=self._stop.is_set)
         if step.checksum and not found.is_named(step.checksum):
             message = f"{redacted(step.location)} is at {found.commit}, not {step.checksum}"
             raise FetchError("fetch.checksum", message, hint="look at what changed there before you change --checksum")
+        self._remember(fetch_pin(step), found.commit)
         return found.commit
 
+    def _last_commit(self, step: Fetch) -> str:
+        """What was there when it was last asked for."""
+        row = self._store.index.one("SELECT value FROM artifacts WHERE key=?", (_name(fetch_pin(step)),))
+        if row is None:
+            raise FetchError("source.offline", f"{redacted(step.location)} is not here", hint=_OFFLINE)
+        commit: str = json.loads(row[0])[0]
+        return commit
+
     def _digest(self, step: Fetch) -> str:
-        if step.checksum:
-            return step.checksum
+        pinned = self._pinned(step)
+        if pinned or step.checksum:
+            return f"sha256:{pinned}" if pinned else step.checksum
         known = self._remembered(step.location)
+        if self._offline:
+            if known is None:
+                raise FetchError("source.offline", f"{redacted(step.location)} is not here", hint=_OFFLINE)
+            return known[0]
         from boxwright.sources.http import download
 
         with _Scratch(self._store.home.cache) as target:
@@ -113,11 +148,13 @@ class Remotes:
             if fresh is None:  # pragma: no cover - nothing was known, so the server can't say that it didn't change
                 raise FetchError("fetch.status", f"{redacted(step.location)} came without content")
             self._keep(target, fresh)
-            self._remember(step.location, fresh)
+            self._remember(step.location, fresh.digest, fresh.validators)
             return fresh.digest
 
     def fetch(self, step: Fetch, identity: str, directory: str, cancelled: Callable[[], bool]) -> None:
         """Fill `directory`: a file is ``content`` in it. Raises FetchError where it is not what `identity` says."""
+        if self._offline:
+            raise FetchError("source.offline", f"{redacted(step.location)} is not here", hint=_OFFLINE)
         if step.kind == "git":
             from boxwright.sources.git import checkout
 
@@ -135,9 +172,10 @@ class Remotes:
 
         fresh = download(step.location, target, cancelled=cancelled)
         if fresh is None or fresh.digest != identity:
-            code = "fetch.checksum" if step.checksum else "fetch.changed"
+            fixed = step.checksum or self._pinned(step)
+            code = "fetch.checksum" if fixed else "fetch.changed"
             message = f"{redacted(step.location)} is {fresh.digest if fresh else 'gone'}, not {identity}"
-            hint = "look at what changed there before you change --checksum" if step.checksum else "build again"
+            hint = "look at what changed there before you change --checksum or the lock" if fixed else "build again"
             raise FetchError(code, message, hint=hint)
         os.utime(target, (fresh.mtime, fresh.mtime))
 
@@ -168,8 +206,8 @@ class Remotes:
             return None
         return digest, Validators(etag, modified)
 
-    def _remember(self, url: str, fresh: Download) -> None:
-        value = json.dumps([fresh.digest, *fresh.validators])
+    def _remember(self, url: str, identity: str, validators: Sequence[str] = ("", "")) -> None:
+        value = json.dumps([identity, *validators])
         with self._store.index.writing() as db:
             db.execute("INSERT OR REPLACE INTO artifacts VALUES (?, ?, ?)", (_name(url), value, int(time.time())))
 
@@ -187,6 +225,12 @@ class _Scratch:
     def __exit__(self, *_: object) -> None:
         if os.path.lexists(self._path):
             os.unlink(self._path)
+
+
+def fetch_pin(step: Fetch) -> str:
+    """Under which name a lock pins what is fetched; without a password that the address may hold."""
+    place = without_password(step.location)
+    return f"git {place}#{step.ref}" if step.kind == "git" and step.ref else f"{_KINDS[step.kind]} {place}"
 
 
 def _name(url: str) -> str:

@@ -7,6 +7,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 if TYPE_CHECKING:
+    from boxwright.app.locks import Lock
     from boxwright.app.mounts import MountOptions
     from boxwright.steps.run import RunConditions
 
@@ -15,7 +16,7 @@ class BuildRequest(NamedTuple):
     """What the user asked for. `directory` may be anything that `app.given` makes a context of.
 
     `text` replaces the file's text, `stdin` is read where the context is ``-``. `contexts` are by their names as
-    `frontends.recipe.options.context_name` has them.
+    `frontends.recipe.options.context_name` has them. With `locked` nothing is fetched that `lock` does not pin.
     """
 
     directory: str
@@ -42,3 +43,7 @@ class BuildRequest(NamedTuple):
     conditions: RunConditions | None = None
     allowed: frozenset[str] = frozenset()
     no_cache_stages: frozenset[str] = frozenset()
+    lock: Lock | None = None
+    locked: bool = False
+    locking: bool = False
+    offline: bool = False

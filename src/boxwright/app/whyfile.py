@@ -28,7 +28,7 @@ def said_owner(owner: Ownership) -> str:
     if owner.package == COMPOSITION:
         return f"composition, {by}"
     if owner.package:
-        return owner.package
+        return f"{owner.package}, changed by {by}" if owner.changed else owner.package
     if owner.maker is not None and owner.maker.kind == "Base":
         return f"no package; it came with {owner.maker.title}"
     return f"no package; {by} made it" if owner.maker else "nobody knows: it was built before this was remembered"
@@ -70,7 +70,7 @@ def _of_file(path: str, inventory: Inventory, needed: dict[str, list[str]]) -> P
     users: dict[str, list[str]] = {}
     for user in needed.get(path.rpartition("/")[2], []):
         if inventory.files[user].package != owner.package or not owner.package:
-            users.setdefault(said_owner(inventory.files[user]), []).append(user)
+            users.setdefault(inventory.files[user].package or said_owner(inventory.files[user]), []).append(user)
     reasons = [
         f"{name} needs it: {', '.join(f'/{user}' for user in found[:MOST_NAMED])}"
         f"{f' and {len(found) - MOST_NAMED} more' if len(found) > MOST_NAMED else ''}"
@@ -87,6 +87,9 @@ def _of_file(path: str, inventory: Inventory, needed: dict[str, list[str]]) -> P
 def _of_package(name: str, inventory: Inventory, needed: dict[str, list[str]]) -> Presence:
     component = next(one for one in inventory.components if one.name == name)
     reasons = [component.reason] if component.reason else []
+    maker = inventory.brought.get(name)
+    if maker is not None and not component.reason:
+        reasons.append(f"it came with {maker.title} ({maker.place})")
     reasons += [
         f"{other.name} depends on it"
         for other in inventory.components

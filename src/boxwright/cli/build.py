@@ -73,7 +73,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--metadata-file", help="write what was built to a JSON file")
     add("--discover", action="append", default=[], metavar="PLACE[,push=True]", help="take configuration from there")
     add("--push", action="store_true", help="upload what was built to the configured repositories")
-    add("--offline", action="store_true", help="ask no server for anything")
+    add("--locked", action="store_true", help="fetch nothing that boxwright.lock does not pin")
+    add("--offline", action="store_true", help="fetch nothing at all")
     add("--dry-run", action="store_true", help="print the plan")
     add("--debug", action="store_true", help="open a shell in the state of a step that failed")
 
@@ -186,6 +187,8 @@ def request_of(options: argparse.Namespace) -> BuildRequest:
         mounts=given.mounts,
         conditions=given.conditions,
         allowed=conditions.allowed(options),
+        locked=options.locked,
+        offline=options.offline,
         no_cache_stages=frozenset(name.lower() for text in options.no_cache_filter for name in text.split(",")),
     )
 

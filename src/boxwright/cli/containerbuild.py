@@ -12,12 +12,11 @@ from boxwright.app.composition import (
     bring_packages,
     execute_container,
     names_for,
-    packagings,
     prepare_container,
     specification,
-    write_packaged,
 )
 from boxwright.app.opening import open_store
+from boxwright.app.packaging import packagings, write_packaged
 from boxwright.app.sharing import Sharing, directory_of, sharing
 from boxwright.cli.build import keep_limit, print_plan, print_summary, request_of
 from boxwright.cli.console import say
@@ -37,10 +36,11 @@ def build_container(options: argparse.Namespace, file: str) -> int:
         from boxwright.app.outputs import check_outputs
 
         check_outputs(options.output, options.load)
-    request = request_of(options)
+    packages_request = package_request_of(options, file)
+    request = request_of(options)._replace(lock=packages_request.lock, locked=packages_request.locked)
     with open_store(os.environ) as store:
         wanted, environment = discovered(options, store)
-        planned = prepare_container(request, package_request_of(options, file), store, environment, write_error)
+        planned = prepare_container(request, packages_request, store, environment, write_error)
         builds = any(decision.action is Action.RUN for decision in planned.build.plan.decisions)
         with sharing(wanted, directory_of(file), store, environment, builds=builds) as shared:
             if options.dry_run:
@@ -99,7 +99,7 @@ def _deliver(options: argparse.Namespace, planned: ContainerBuild, image: Image,
     request = request_of(options)
     name = names_for(request.tags, planned.container)
     shown = not options.quiet and options.progress != "json"
-    wanted = packagings(planned, image, store)
+    wanted = packagings(planned.container, image, store, name)
     if options.output or options.load:
         from boxwright.app.outputs import deliver
 
@@ -111,7 +111,7 @@ def _deliver(options: argparse.Namespace, planned: ContainerBuild, image: Image,
         if not packaged.done:
             write_packaged(packaged, store, name)
         if shown:
-            packaging_line(planned.container.title, packaged.wanted.type, "OK")
+            packaging_line(planned.container.title, packaged.wanted.type, "UP TO DATE" if packaged.done else "OK")
 
 
 def _explain(

@@ -10,7 +10,8 @@ from boxwright.app.composition import ContainerBuild
 from boxwright.cli.packageprogress import PackageNodes, Transcript, status_line
 from boxwright.cli.progress import Display, JsonDisplay
 from boxwright.cli.steptext import clean
-from boxwright.model.step import Base, BuildPackage, Run, TestPackage
+from boxwright.events import Event, StepFailed
+from boxwright.model.step import Base, BuildPackage, Run
 
 
 def container_display(
@@ -22,7 +23,7 @@ def container_display(
     if mode == "json":
         return JsonDisplay(planned.build.graph)
     _say(f"Building {clean(planned.container.title)}")
-    return ContainerTranscript(planned, directory, origins, verbose=mode == "plain")
+    return ContainerTranscript(planned, directory, origins, verbose=mode == "plain").watched(mode)
 
 
 class ContainerTranscript(Transcript):
@@ -36,7 +37,13 @@ class ContainerTranscript(Transcript):
     def is_shown(self, position: int) -> bool:
         """Whether a step has a block of its own."""
         step = self.graph.nodes[position].step
-        return self._verbose or isinstance(step, BuildPackage | TestPackage | Run | Base)
+        return self._verbose or isinstance(step, BuildPackage | Run | Base)
+
+    def show(self, event: Event) -> None:
+        """A test that passes belongs to its package; one that fails is shown."""
+        if isinstance(event, StepFailed) and not self.failed and not self.is_shown(event.position):
+            self._begun.append(event.position)
+        super().show(event)
 
     def head(self, position: int) -> list[str]:
         """How a block begins."""

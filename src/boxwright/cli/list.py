@@ -4,10 +4,17 @@ from __future__ import annotations
 
 import argparse
 import os
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from boxwright.cli.console import human_size, say
 
+if TYPE_CHECKING:
+    from boxwright.app.inventory import Component
+
 MOST_NAMED = 20
+WIDEST = 40
+"""A column that is wider doesn't push the others away."""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -33,8 +40,10 @@ def run(options: argparse.Namespace) -> int:
         import json
 
         steps = {maker.title: paths for maker, paths in inventory.by_steps().items()}
+        changed = {maker.title: paths for maker, paths in inventory.changed_by_steps().items()}
         packages = [component._asdict() for component in inventory.components]
-        say(json.dumps({"packages": packages, "steps": steps, "unowned": inventory.unowned()}, indent=2))
+        data = {"packages": packages, "steps": steps, "changed": changed, "unowned": inventory.unowned()}
+        say(json.dumps(data, indent=2))
         return 0
     if options.files or options.unowned:
         unowned = set(inventory.unowned())
@@ -44,23 +53,48 @@ def run(options: argparse.Namespace) -> int:
             elif path in unowned:
                 say(f"/{clean(path)}")
         return 0
-    for component in inventory.components:
-        identity = component.identity[7:19] or "-"
-        words = [clean(component.name), identity, clean(component.licence) or "-", human_size(component.size)]
-        say("  ".join((*words, clean(component.source))).rstrip())
-        for name, reason in component.patches:
-            say(f"    patch {clean(name)}: {clean(reason)}")
+    _print_packages(inventory.components)
     for maker, paths in inventory.by_steps().items():
-        say(f"{len(paths)} files were made by: {clean(maker.title)}")
+        say(f"{_files(len(paths))} made by: {clean(maker.title)}")
+    for maker, paths in inventory.changed_by_steps().items():
+        say(f"{_files(len(paths))} of packages changed by: {clean(maker.title)}")
     _print_unowned(inventory.unowned())
     return 0
+
+
+def _files(count: int) -> str:
+    return "1 file" if count == 1 else f"{count} files"
+
+
+def _print_packages(components: Sequence[Component]) -> None:
+    """A table, with the patches of each package below it."""
+    from boxwright.cli.steptext import clean
+
+    rows = [("PACKAGE", "HASH", "LICENCE", "SIZE", "SOURCE")]
+    rows += [
+        (
+            clean(component.name),
+            component.identity[7:19] or "-",
+            clean(component.licence) or "-",
+            human_size(component.size),
+            clean(component.source),
+        )
+        for component in components
+    ]
+    widths = [min(max(len(row[column]) for row in rows), WIDEST) for column in range(4)]
+    patches = [[], *([(clean(name), clean(why)) for name, why in one.patches] for one in components)]
+    for row, below in zip(rows if components else (), patches, strict=False):
+        start = "  ".join(f"{word:<{width}}" for word, width in zip(row, widths, strict=False))
+        say(f"{start}  {row[4]}".rstrip())
+        for name, reason in below:
+            say(f"    patch {name}: {reason}")
 
 
 def _print_unowned(paths: list[str]) -> None:
     from boxwright.cli.steptext import clean
 
     if paths:
-        say(f"{len(paths)} files have no owner:")
+        say(f"{_files(len(paths))} without an owner:")
         for path in paths[:MOST_NAMED]:
             say(f"    /{clean(path)}")
         if len(paths) > MOST_NAMED:

@@ -8,11 +8,14 @@ import sys
 import time
 from collections.abc import Mapping
 
+from boxwright.app.definitions import LOCK, lock_path
 from boxwright.app.opening import open_store
 from boxwright.app.packages import PackageBuild, PackageRequest, execute_package, prepare_package
+from boxwright.app.platforms import machine_platform
 from boxwright.app.sharing import Sharing, SharingRequest, directory_of, sharing
 from boxwright.cli.console import human_size, note, say
-from boxwright.cli.packageprogress import package_display
+from boxwright.cli.packageprogress import package_display, package_result
+from boxwright.errors import DefinitionError
 from boxwright.events import Event, Message
 from boxwright.model.digest import Digest, hex_of, short
 from boxwright.model.package import PackageRecord
@@ -55,7 +58,9 @@ def build_package(options: argparse.Namespace, file: str) -> int:
     definition = build.keys.definition(build.package) or record.definition
     if options.quiet:
         say(definition)
-    elif options.progress != "json":
+    elif options.progress == "json":
+        package_result(record, definition, time.monotonic() - started)
+    else:
         _summary(record, definition, time.monotonic() - started)
     return 0
 
@@ -94,19 +99,25 @@ def note_event(event: Event) -> None:
 
 def request_of(options: argparse.Namespace, file: str) -> PackageRequest:
     """What the command line asks for."""
-    from boxwright.app.packagelock import read_lock
+    lock = None
+    if os.path.exists(lock_path(file)):
+        from boxwright.app.locks import read_lock
 
-    lock = read_lock(file)
+        lock = read_lock(file, options.platform or machine_platform())
+    elif options.locked:
+        raise DefinitionError("lock.none", f"there is no {LOCK} beside {file}", hint="run `boxwright lock`")
     return PackageRequest(
         file,
-        lock=lock or {},
+        lock=lock,
         locked=lock is not None,
+        offline=options.offline,
         platform=options.platform,
         mirror=options.mirror,
         no_cache=options.no_cache,
         jobs=options.jobs,
         keep_going=options.keep_going,
         test=not options.no_test,
+        pull=options.pull,
     )
 
 

@@ -12,7 +12,18 @@ from boxwright.solver.scheduler import Failed
 
 
 def explain_package(failure: Failed, graph: Graph, tail: Callable[[int], list[str]]) -> int:
-    """Say what failed and how to look at it; returns the exit status."""
+    """Say what failed and how to look at it, and what is not built; returns the exit status of the first failure."""
+    status = _explain(failure, graph, tail)
+    for other in failure.others:
+        _explain(other, graph, tail)
+    left = [node.stage for node in (graph.nodes[n] for n in failure.left) if isinstance(node.step, BuildPackage)]
+    if left:
+        note("")
+        note(f"not built, since they need what failed: {', '.join(left)}")
+    return status
+
+
+def _explain(failure: Failed, graph: Graph, tail: Callable[[int], list[str]]) -> int:
     error = failure.error
     if not isinstance(error, BoxwrightError):
         raise error

@@ -6,17 +6,23 @@ import os
 import sys
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from boxwright.app.packages import PackageBuild
-from boxwright.cli.progress import Display, JsonDisplay, PlainDisplay
+from boxwright.cli.progress import Display, JsonDisplay, PlainDisplay, is_live, put_object
 from boxwright.cli.steptext import clean
-from boxwright.events import Event, Message, Planned, StepFailed, StepFinished, StepStarted
-from boxwright.model.digest import hex_of
+from boxwright.events import Event, Message, Planned, StepFailed, StepFinished, StepOutput, StepStarted
+from boxwright.model.digest import Digest, hex_of
 from boxwright.model.graph import Graph
+from boxwright.model.package import PackageRecord
 from boxwright.model.plan import Action
 from boxwright.model.step import BuildPackage, TestPackage
 from boxwright.solver.keys import Keys
+
+if TYPE_CHECKING:
+    from typing import Self
+
+    from boxwright.cli.packagewatch import Watch
 
 WIDTH = 79
 
@@ -27,7 +33,20 @@ def package_display(mode: str, build: PackageBuild, origins: Mapping[int, str], 
         return Display(build.graph)
     if mode == "json":
         return JsonDisplay(build.graph)
-    return Transcript(PackageNodes(build.graph, (build.package,), build.keys, origins), verbose=mode == "plain")
+    display = Transcript(PackageNodes(build.graph, (build.package,), build.keys, origins), verbose=mode == "plain")
+    return display.watched(mode)
+
+
+def package_result(record: PackageRecord, definition: Digest, seconds: float) -> None:
+    """The last JSON object of a build that succeeded."""
+    put_object(
+        event="result",
+        package=record.name,
+        hash=hex_of(definition),
+        archive=record.archive,
+        size=record.record["size"],
+        seconds=round(seconds, 3),
+    )
 
 
 class PackageNodes(NamedTuple):
@@ -48,7 +67,10 @@ def status_line(text: str, status: str) -> str:
 
 
 class Transcript(PlainDisplay):
-    """The lines of each package together, in the order in which they began; `verbose`: also what the builds write."""
+    """The lines of each package together, in the order in which they began; `verbose`: also what the builds write.
+
+    On a terminal, those of finished packages, and below them what runs.
+    """
 
     def __init__(self, nodes: PackageNodes, *, verbose: bool) -> None:
         super().__init__(nodes.graph)
@@ -57,14 +79,32 @@ class Transcript(PlainDisplay):
         self._begun: list[int] = []
         self._last: dict[int, str] = {}
         self._open = -1
+        self._watch: Watch | None = None
 
-    def output(self, event: object, lines: list[str]) -> None:
+    def watched(self, mode: str) -> Self:
+        """The same, with what runs below it where `mode` and the terminal allow."""
+        if is_live(mode):
+            from boxwright.cli.packagewatch import Watch
+
+            self._watch = Watch(self.graph, self.texts, self.lock)
+        return self
+
+    def close(self) -> None:
+        """Take away what is repainted."""
+        if self._watch is not None:
+            self._watch.stop()
+
+    def output(self, event: StepOutput, lines: list[str]) -> None:
         """What a build writes is shown when it was asked for; the end of it is kept for a failure."""
-        if self._verbose:
-            super().output(event, lines)  # type: ignore[arg-type]
+        if self._watch is not None:
+            self._watch.phases(event.position, lines)
+        elif self._verbose:
+            super().output(event, lines)
 
     def show(self, event: Event) -> None:
         """One line or block for most events."""
+        if self._watch is not None:
+            self._watch.take(event)
         match event:
             case Planned(plan):
                 for package in sorted({*self._nodes.packages, *self._nodes.origins}):
@@ -73,13 +113,16 @@ class Transcript(PlainDisplay):
                             *self.head(package), status_line(f"    Found HASH in {self._found(package)}...", "OK")
                         )
             case StepStarted(position) if self.is_shown(position):
+                self._started.add(position)
                 self._begun.append(position)
                 self._advance()
+            case StepFinished(position, _) if position in self._nodes.packages and position not in self._started:
+                self._put(*self.head(position), status_line("    Found HASH in the local store...", "OK"))
             case StepFinished(position, _):
                 self._last[position] = "OK"
                 self._advance()
-            case StepFailed(position, _):
-                self._last[position] = "STOPPED" if self.failed else "FAILED"
+            case StepFailed(position, _, stopped):
+                self._last[position] = "STOPPED" if stopped else "FAILED"
                 self._advance()
             case Message(level, text):
                 self._put(f"{level}: {clean(text)}")
@@ -89,7 +132,12 @@ class Transcript(PlainDisplay):
         return f"'{clean(origin)}'" if origin else "the local store"
 
     def _advance(self) -> None:
-        """Show what can be shown: one block after the other."""
+        """Show what can be shown: one block after the other; beside what runs, those that are finished."""
+        if self._watch is not None:
+            for position in [begun for begun in self._begun if begun in self._last]:
+                self._put(*self.head(position), status_line(f"    {self.work(position)}...", self._last[position]))
+                self._begun.remove(position)
+            return
         while True:
             if self._open < 0:
                 if not self._begun:
@@ -134,5 +182,8 @@ class Transcript(PlainDisplay):
         return "Running its tests" if isinstance(step, TestPackage) else "Fetching and unpacking"
 
     def _put(self, *lines: str) -> None:
+        if self._watch is not None:
+            self._watch.put(*lines)
+            return
         sys.stderr.write("".join(f"{line}\n" for line in lines))
         sys.stderr.flush()

@@ -26,11 +26,16 @@ def display_for(mode: str, graph: Graph, *, quiet: bool) -> Display:
         return Display(graph)
     if mode == "json":
         return JsonDisplay(graph)
-    if mode != "plain" and sys.stderr.isatty() and os.environ.get("TERM", "dumb") != "dumb":
+    if is_live(mode):
         from boxwright.cli.progress_live import LiveDisplay
 
         return LiveDisplay(graph)
     return PlainDisplay(graph)
+
+
+def is_live(mode: str) -> bool:
+    """Whether the terminal can be repainted and `mode` wants it: `auto` and `live` do."""
+    return mode in ("auto", "live") and sys.stderr.isatty() and os.environ.get("TERM", "dumb") != "dumb"
 
 
 class Display:
@@ -118,8 +123,8 @@ class PlainDisplay(Display):
                     _write(f"#{position + 1} DONE {seconds:.2f}s\n")
                 else:
                     _write(f"#{position + 1} CACHED {self.name(position)} (another build made it meanwhile)\n")
-            case StepFailed(position, seconds):
-                _write(f"#{position + 1} {'STOPPED' if self.failed else 'FAILED'} {seconds:.2f}s\n")
+            case StepFailed(position, seconds, stopped):
+                _write(f"#{position + 1} {'STOPPED' if stopped else 'FAILED'} {seconds:.2f}s\n")
             case Message(level, text):
                 _write(f"{level}: {clean(text)}\n")
 
@@ -148,21 +153,21 @@ class JsonDisplay(Display):
             return
         if event.position not in self._decoders:
             self._decoders[event.position] = getincrementaldecoder("utf-8")("replace")
-        _put(event="output", step=event.position + 1, text=self._decoders[event.position].decode(event.data))
+        put_object(event="output", step=event.position + 1, text=self._decoders[event.position].decode(event.data))
 
     def show(self, event: Event) -> None:
         """One object for each."""
         match event:
             case Planned(plan):
-                _put(event="plan", steps=[self._step(n, decision) for n, decision in enumerate(plan.decisions)])
+                put_object(event="plan", steps=[self._step(n, decision) for n, decision in enumerate(plan.decisions)])
             case StepStarted(position):
-                _put(event="started", step=position + 1)
+                put_object(event="started", step=position + 1)
             case StepFinished(position, seconds, shared):
-                _put(event="finished", step=position + 1, seconds=round(seconds, 4), shared=shared)
-            case StepFailed(position, seconds):
-                _put(event="failed", step=position + 1, seconds=round(seconds, 4))
+                put_object(event="finished", step=position + 1, seconds=round(seconds, 4), shared=shared)
+            case StepFailed(position, seconds, stopped):
+                put_object(event="failed", step=position + 1, seconds=round(seconds, 4), stopped=stopped)
             case Message(level, text):
-                _put(event="message", level=level, text=text)
+                put_object(event="message", level=level, text=text)
 
     def _step(self, position: int, decision: Decision) -> dict[str, object]:
         node = self.graph.nodes[position]
@@ -178,10 +183,13 @@ class JsonDisplay(Display):
 
     def result(self, image: Image, seconds: float) -> None:
         """The last object of a build that succeeded."""
-        _put(event="result", image=image.identity, size=image.size, created=image.created, seconds=round(seconds, 3))
+        put_object(
+            event="result", image=image.identity, size=image.size, created=image.created, seconds=round(seconds, 3)
+        )
 
 
-def _put(**fields: object) -> None:
+def put_object(**fields: object) -> None:
+    """Write one of these objects."""
     import json
 
     sys.stdout.write(json.dumps(fields) + "\n")

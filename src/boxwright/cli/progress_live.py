@@ -1,13 +1,13 @@
-"""The live display on a terminal. Rich is imported once a build has run for a moment, by the thread that paints."""
+"""The live display of recipes on a terminal."""
 
 from __future__ import annotations
 
 import sys
-import threading
 import time
 from collections import deque
 from typing import TYPE_CHECKING
 
+from boxwright.cli.painting import Line, Painter, rendered, running_lines
 from boxwright.cli.progress import CACHED, Display, cached_reason
 from boxwright.cli.steptext import clean
 from boxwright.events import Event, Message, Planned, StepFailed, StepFinished, StepStarted
@@ -17,9 +17,6 @@ if TYPE_CHECKING:
 
     from boxwright.model.graph import Graph
 
-REPAINT_SECONDS = 0.1
-FIRST_PAINT_SECONDS = 0.15
-TAIL_LINES = 6
 SHOWN_DONE = 8
 SHOWN_CACHED = 4
 LISTED = 12
@@ -38,8 +35,7 @@ class LiveDisplay(Display):
         self._ended: deque[str] = deque(maxlen=SHOWN_DONE)
         self._broken: list[str] = []
         self._messages: list[str] = []
-        self._painter: threading.Thread | None = None
-        self._stop = threading.Event()
+        self._painter = Painter(self._frame)
         self._closed = False
 
     def show(self, event: Event) -> None:
@@ -54,9 +50,7 @@ class LiveDisplay(Display):
                 ]
             case StepStarted(position):
                 self._running[position] = time.monotonic()
-                if self._painter is None:
-                    self._painter = threading.Thread(target=self._paint, daemon=True)
-                    self._painter.start()
+                self._painter.start()
             case StepFinished(position, seconds):
                 if self._running.pop(position, None) is None:
                     self._to_run -= 1
@@ -64,9 +58,9 @@ class LiveDisplay(Display):
                 else:
                     self._done.append((seconds, position))
                     self._ended.append(f"{seconds:7.2f}s {self.name(position)}")
-            case StepFailed(position, seconds):
+            case StepFailed(position, _, stopped):
                 self._running.pop(position, None)
-                self._broken.append(f"{'STOPPED' if self.failed else ' FAILED'}  {self.name(position)}")
+                self._broken.append(f"{'STOPPED' if stopped else ' FAILED'}  {self.name(position)}")
             case Message(level, text):
                 self._messages.append(f"{level}: {clean(text)}")
 
@@ -75,9 +69,7 @@ class LiveDisplay(Display):
         if self._closed:
             return
         self._closed = True
-        self._stop.set()
-        if self._painter is not None:
-            self._painter.join()
+        self._painter.stop()
         sys.stderr.write("".join(f"{line}\n" for line in self.summary()))
         sys.stderr.flush()
 
@@ -92,46 +84,23 @@ class LiveDisplay(Display):
             seconds = time.monotonic() - self._began
             return [*lines, f"{len(self._cached)} steps cached, {len(self._done)} run in {seconds:.2f} s"]
 
-    def _paint(self) -> None:
-        if self._stop.wait(FIRST_PAINT_SECONDS):
-            return
-        from rich.console import Console
-        from rich.live import Live
-
-        console = Console(stderr=True, highlight=False, markup=False, emoji=False)
-        with Live(console=console, auto_refresh=False, transient=True, redirect_stdout=False, redirect_stderr=False,
-                  vertical_overflow="crop") as live:  # fmt: skip
-            while not self._stop.is_set():
-                live.update(self.frame(console.size.height - 1), refresh=True)
-                self._stop.wait(REPAINT_SECONDS)
-            live.update("", refresh=True)
-
     def frame(self, height: int) -> RenderableType:
         """What stands on the terminal now, in `height` lines at most: what runs first of all."""
-        from rich.console import Group
-        from rich.text import Text
+        return rendered(self._frame(height))
 
+    def _frame(self, height: int) -> list[Line]:
         with self.lock:
-            lines = self._lines(height)
-        return Group(*(Text(line, style=style, no_wrap=True, overflow="ellipsis") for line, style in lines))
+            return self._lines(height)
 
-    def _lines(self, height: int) -> list[tuple[str, str]]:
+    def _lines(self, height: int) -> list[Line]:
         now = time.monotonic()
         done = len(self._done)
         head = (
             f"{now - self._began:7.1f}s {len(self._cached)} cached, {done} done, {len(self._running)} running, "
             f"{max(0, self._to_run - done - len(self._running))} to do"
         )
-        room = max(1, height - 1)
-        running = list(self._running.items())[:room]
-        room -= len(running)
-        each = min(TAIL_LINES, room // len(running)) if running else 0
-        below: list[tuple[str, str]] = []
-        for position, began in running:
-            below.append((f"{now - began:7.1f}s {self.name(position)}", "bold"))
-            text = self.texts.get(position)
-            tail = text.tail(each) if text and each else []
-            below.extend((f"         | {line}", "dim") for line in tail)
+        running = [(self.name(n), now - began, self.texts.get(n)) for n, began in self._running.items()]
+        below = running_lines(running, max(1, height - 1))
         room = max(0, height - 1 - len(below))
         states = [*((line, "green") for line in self._ended), *((line, "red") for line in self._broken)]
         ended = states[-room:] if room else []

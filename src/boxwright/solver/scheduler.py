@@ -48,12 +48,14 @@ class Conditions(NamedTuple):
 
 
 class Failed(Exception):  # noqa: N818 - it carries the error, it is none itself
-    """A node failed: `position` and the reason."""
+    """A node failed: `position` and the reason. `others` failed as well, and `left` were not done because of them."""
 
     def __init__(self, position: int, error: BaseException) -> None:
         super().__init__(str(error))
         self.position = position
         self.error = error
+        self.others: list[Failed] = []
+        self.left: list[int] = []
 
 
 class Scheduler:
@@ -124,10 +126,10 @@ class Scheduler:
             try:
                 self._do(position, started)
             except BaseException as error:  # noqa: BLE001 - handed to the thread that waits
-                goes_on = self._fail(position, error)
+                stopped = self._fail(position, error)
                 with suppress(OSError):  # who looked on may be gone: that may be the very failure
-                    self._emit(StepFailed(position, time.monotonic() - started))
-                if not goes_on:
+                    self._emit(StepFailed(position, time.monotonic() - started, stopped))
+                if self._stop.is_set():
                     return
             else:
                 self._done(position)
@@ -144,27 +146,34 @@ class Scheduler:
             return self._ready.popleft()
 
     def _fail(self, position: int, error: BaseException) -> bool:
-        """Remember the failure; returns whether others are still to be done."""
+        """Remember the failure; returns whether it is none of the step's own: another one had stopped it."""
         with self._changed:
+            stopped = self._stop.is_set() and self._failure is not None
+            failed = Failed(position, error)
             if self._failure is None:
-                self._failure = Failed(position, error)
+                self._failure = failed
+            elif not stopped:
+                self._failure.others.append(failed)
             if self._conditions.keep_going and isinstance(error, BoxwrightError) and not self._stop.is_set():
                 self._left -= 1
                 self._idle += 1
-                self._drop_dependents(position)
+                self._failure.left += self._drop_dependents(position)
             else:
                 self._stop.set()
             self._changed.notify_all()
-            return not self._stop.is_set()
+            return stopped
 
-    def _drop_dependents(self, position: int) -> None:
-        """What needs a step that failed can't be done."""
+    def _drop_dependents(self, position: int) -> list[int]:
+        """What needs a step that failed can't be done: which steps these are."""
+        dropped: list[int] = []
         pending = [position]
         while pending:
             for dependent in self._dependents.pop(pending.pop(), ()):
                 if self._waiting.pop(dependent, None) is not None:
                     self._left -= 1
                     pending.append(dependent)
+                    dropped.append(dependent)
+        return dropped
 
     def _done(self, position: int) -> None:
         with self._changed:

@@ -19,6 +19,7 @@ from boxwright.errors import FetchError, MachineError
 from boxwright.sources import settle
 from boxwright.sources.alpine.keys import ApkPlaces
 from boxwright.sources.aptsources import AptSource, one_line, read_sources, sources_for
+from boxwright.sources.localarchive import Keep, Pinned, hand_over, write_archive
 from boxwright.sources.packages import BootstrapResult, archive_date, installed_packages
 from boxwright.sources.process import Finished, never, require_program, run_program
 from boxwright.sources.reference import BaseName, parse_base_name
@@ -58,7 +59,7 @@ _FAMILIES = {
 }
 
 
-def bootstrap(
+def bootstrap(  # noqa: PLR0913 - where packages come from, and where they go
     name: str,
     destination_directory: str,
     *,
@@ -68,11 +69,12 @@ def bootstrap(
     cancelled: Callable[[], bool] = never,
     apt_directory: Path = Path("/etc/apt"),
     apk: ApkPlaces = ApkPlaces(),  # noqa: B008 - it can't be changed
+    keep: Keep | None = None,
 ) -> BootstrapResult:
     """Fill an empty directory with the base `name` (see `BaseName`) of debian, ubuntu or alpine.
 
     From `mirror`, else the name's own, else the places of the machine's apt configuration, else a default. `apk` says
-    where Alpine's keys are.
+    where Alpine's keys are. `keep` is given the files of its packages (of debian and ubuntu).
     """
     base = parse_base_name(name)
     if base.distribution == "alpine":
@@ -89,7 +91,55 @@ def bootstrap(
             places=places,
         )
     sources = mirror or base.mirror or None
-    return _mmdebstrap(base, destination_directory, sources, output, architecture, cancelled, apt_directory)
+    return _mmdebstrap(base, destination_directory, sources, output, architecture, cancelled, apt_directory, keep)
+
+
+def _family(base: BaseName) -> _Family:
+    family = _FAMILIES.get(base.distribution)
+    if family is None:
+        raise FetchError(
+            "base.unknown",
+            f"{base} can't be bootstrapped: only debian, ubuntu and alpine can",
+            hint="import it: FROM tar:FILE, oci:DIR, or a registry's full name",
+        )
+    require_program("mmdebstrap", "mmdebstrap")
+    return family
+
+
+def rebuild(
+    name: str,
+    destination_directory: str,
+    pinned: Pinned,
+    *,
+    output: Callable[[bytes], None],
+    architecture: str = "",
+    cancelled: Callable[[], bool] = never,
+) -> BootstrapResult:
+    """Fill an empty directory with a base of debian or ubuntu from the packages that were in it, and no other."""
+    base = parse_base_name(name)
+    family = _family(base)
+    _require_root()
+    line = write_archive(pinned, base.suite)
+    started = int(time.time())
+    _run(base, _command(base, destination_directory, (line,), "", architecture), output, cancelled)
+    root = Path(destination_directory)
+    if base.keyring:
+        _keep_keyring(root, _keyring(base.keyring, family, base.distribution), ())
+    epoch = settle.settle(root, pinned.sources, started, system=base.system)
+    return BootstrapResult(epoch, 0, tuple(pinned.packages), pinned.sources)
+
+
+def _run(base: BaseName, argv: list[str], output: Callable[[bytes], None], cancelled: Callable[[], bool]) -> None:
+    finished = run_program(
+        argv, package="util-linux", output=output, cancelled=cancelled, env={"SOURCE_DATE_EPOCH": _FIXED_TIME}
+    )
+    if finished.status:
+        raise _failed(str(base), finished)
+
+
+def _require_root() -> None:
+    if os.geteuid() != 0:
+        raise MachineError("machine.not-root", "a base can only be made as root or in a user namespace")
 
 
 def _mmdebstrap(
@@ -100,27 +150,20 @@ def _mmdebstrap(
     architecture: str,
     cancelled: Callable[[], bool],
     apt_directory: Path,
+    keep: Keep | None,
 ) -> BootstrapResult:
-    family = _FAMILIES.get(base.distribution)
-    if family is None:
-        raise FetchError(
-            "base.unknown",
-            f"{base} can't be bootstrapped: only debian, ubuntu and alpine can",
-            hint="import it: FROM tar:FILE, oci:DIR, or a registry's full name",
-        )
-    require_program("mmdebstrap", "mmdebstrap")
+    family = _family(base)
     keyring = _keyring(base.keyring or _KEYRINGS + family.keyring, family, base.distribution)
-    if os.geteuid() != 0:
-        raise MachineError("machine.not-root", "a base can only be made as root or in a user namespace")
+    _require_root()
     sources = _sources(base, mirror, keyring, apt_directory, family)
-    argv = _command(base, destination_directory, sources, keyring, architecture)
+    argv = _command(base, destination_directory, tuple(map(one_line, sources)), keyring, architecture)
+    if keep is not None:
+        argv.insert(argv.index("mmdebstrap") + 1, "--skip=essential/unlink")
     started = int(time.time())
-    finished = run_program(
-        argv, package="util-linux", output=output, cancelled=cancelled, env={"SOURCE_DATE_EPOCH": _FIXED_TIME}
-    )
-    if finished.status:
-        raise _failed(str(base), finished)
+    _run(base, argv, output, cancelled)
     root = Path(destination_directory)
+    if keep is not None:
+        hand_over(destination_directory, keep)
     date = archive_date(root / "var/lib/apt/lists")
     packages = installed_packages(root)
     used = (root / "etc/apt/sources.list").read_text("utf-8").splitlines() if not sources else map(one_line, sources)
@@ -171,13 +214,11 @@ def _own_codename(distribution: str) -> str:
     return fields.get("VERSION_CODENAME", "") if fields.get("ID") == distribution else ""
 
 
-def _command(
-    base: BaseName, destination: str, sources: tuple[AptSource, ...], keyring: str, architecture: str
-) -> list[str]:
+def _command(base: BaseName, destination: str, sources: tuple[str, ...], keyring: str, architecture: str) -> list[str]:
     argv = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "mmdebstrap"]
     argv += ["--mode=root", f"--variant={base.variant or 'minbase'}", "--format=directory", f"--skip={_SKIPPED}"]
     argv += [f"--aptopt={option}" for option in ('Acquire::Languages "none"', *_apt_options())]
-    argv += ["--dpkgopt=force-unsafe-io", f"--keyring={keyring}"]
+    argv += ["--dpkgopt=force-unsafe-io", *([f"--keyring={keyring}"] if keyring else [])]
     if architecture:
         argv.append(f"--architectures={architecture}")
     resolved = () if base.suite in _RESOLVED_INSIDE else ("systemd-resolved",)
@@ -186,7 +227,7 @@ def _command(
         argv.append("--include=" + ",".join(wanted))
     if base.system:
         argv.append('--customize-hook=chroot "$1" systemctl enable systemd-networkd systemd-resolved')
-    return [*argv, base.suite, destination, *map(one_line, sources)]
+    return [*argv, base.suite, destination, *sources]
 
 
 def _apt_options() -> list[str]:

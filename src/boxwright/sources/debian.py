@@ -12,11 +12,13 @@ import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import cmp_to_key
 from pathlib import Path
 
 from boxwright.errors import FetchError
 from boxwright.files import hash_file
 from boxwright.sources.aptsources import read_sources
+from boxwright.sources.pool import PoolFile
 from boxwright.sources.process import Finished, require_program, run_program
 
 Output = Callable[[bytes], None]
@@ -44,6 +46,29 @@ def fetch_source(name: str, version: str, directory: str, apt: str, output: Outp
     return ((description, hash_file(os.path.join(directory, description))), *listed)
 
 
+def versions_with(name: str, sha256: str, apt: str, output: Output) -> tuple[str, ...]:
+    """The versions of a source package that list a file with these bytes, as the archive's lists have them.
+
+    The oldest comes first: a main archive keeps it, where a security archive drops each with the next. Raises
+    FetchError `source.fetch` where there is none.
+    """
+    _apt_get(["source", "--print-uris", "-qq", "--only-source", name], apt, apt, output)
+    listed = _run(["showsrc", "--only-source", name], apt, apt, None, program="apt-cache")
+    found = set()
+    for stanza in listed.stdout.decode("utf-8", "replace").split("\n\n"):
+        version = re.search(r"^Version: *(\S+)$", stanza, re.MULTILINE)
+        if version and re.search(rf"^ {sha256} ", stanza, re.MULTILINE):
+            found.add(version[1])
+    if not found:
+        raise FetchError("source.fetch", f"no version of the source package {name} holds a file with that sha256")
+    return tuple(sorted(found, key=cmp_to_key(_compare)))
+
+
+def _compare(one: str, other: str) -> int:
+    later = run_program(["dpkg", "--compare-versions", one, "gt", other], package="dpkg").status == 0
+    return 1 if later else -1
+
+
 def dsc_files(text: str) -> Files:
     """The files that a source package's description lists, by SHA-256 (deb-src-control, "Checksums-Sha256")."""
     found = re.search(r"^Checksums-Sha256:\s*\n((?:[ \t]+\S.*\n?)+)", text, re.MULTILINE)
@@ -56,13 +81,56 @@ def dsc_files(text: str) -> Files:
     return files
 
 
-def fetch_binary(name: str, version: str, directory: str, apt: str, output: Output) -> str:
-    """Fetch a binary package into `directory`; returns its path. Raises FetchError `source.fetch`."""
-    _apt_get(["download", f"{name}={version}"], directory, apt, output)
-    found = [file for file in os.listdir(directory) if file.endswith(".deb")]
-    if len(found) != 1:
-        raise FetchError("source.fetch", f"apt fetched {len(found)} files of {name}={version}")
-    return os.path.join(directory, found[0])
+def find_source(name: str, version: str, apt: str, output: Output) -> tuple[PoolFile, ...]:
+    """The files of a source package, the .dsc first, as the archive's signed lists have them; nothing is fetched.
+
+    An empty version is the newest. Raises FetchError `source.fetch`.
+    """
+    stanza = _listed(["showsrc", "--only-source", name], name, version, apt, output)
+    directory = _field(stanza, "Directory")
+    files = dsc_files(stanza)
+    ordered = sorted(files, key=lambda file: (not file[0].endswith(".dsc"), file[0]))
+    found = _field(stanza, "Version")
+    return tuple(PoolFile(name, found, "source", digest, f"{directory}/{file}") for file, digest in ordered)
+
+
+def find_binary(name: str, version: str, apt: str, output: Output) -> PoolFile:
+    """The file of a binary package, as the archive's signed lists have it; nothing is fetched. As `find_source`."""
+    stanza = _listed(["show", f"{name}={version}" if version else name], name, version, apt, output)
+    fields = (_field(stanza, field) for field in ("Version", "Architecture", "SHA256", "Filename"))
+    return PoolFile(name, *fields)
+
+
+def _listed(words: Sequence[str], name: str, version: str, apt: str, output: Output) -> str:
+    """The description of a version in apt's lists, which are fetched anew where it isn't there."""
+    require_program("apt-get", "apt")
+    os.makedirs(apt, exist_ok=True)
+    with _alone(f"{apt}/lock"):
+        stamp = f"{apt}/updated"
+        fresh = not os.path.exists(stamp)
+        if fresh:
+            _update(apt, stamp, output)
+        found = _stanzas(_run(words, apt, apt, None, "apt-cache"), version)
+        if not found and not fresh and time.time() - os.stat(stamp).st_mtime > FRESH_SECONDS:
+            _update(apt, stamp, output)
+            found = _stanzas(_run(words, apt, apt, None, "apt-cache"), version)
+    if not found:
+        raise FetchError(
+            "source.fetch",
+            f"the distribution's archive has no {name} {version}".rstrip(),
+            hint="archives drop old versions: `apt-cache policy` lists what there is; a lock keeps them",
+        )
+    return found[0]
+
+
+def _stanzas(done: Finished, version: str) -> list[str]:
+    stanzas = done.stdout.decode("utf-8", "replace").split("\n\n") if not done.status else []
+    return [text for text in stanzas if text.strip() and (not version or _field(text, "Version") == version)]
+
+
+def _field(stanza: str, name: str) -> str:
+    found = re.search(rf"^{name}: *(.*)$", stanza, re.MULTILINE)
+    return found[1].strip() if found else ""
 
 
 def unpack_binary(deb: str, directory: str) -> None:
@@ -145,7 +213,7 @@ def _lines() -> Iterator[str]:
         yield f"deb-src {signed}{rest}"
 
 
-def _run(words: Sequence[str], directory: str, apt: str, output: Output) -> Finished:
+def _run(words: Sequence[str], directory: str, apt: str, output: Output | None, program: str = "apt-get") -> Finished:
     settings = {
         "Dir::Etc::SourceList": f"{apt}/sources.list",
         "Dir::Etc::SourceParts": "-",
@@ -158,5 +226,5 @@ def _run(words: Sequence[str], directory: str, apt: str, output: Output) -> Fini
         "Acquire::IndexTargets::deb::Contents-deb::DefaultEnabled": "false",
     }
     options = [word for name, value in settings.items() for word in ("-o", f"{name}={value}")]
-    argv = ["env", f"--chdir={directory}", "apt-get", "-q", *options, *words]
+    argv = ["env", f"--chdir={directory}", program, "-q", *options, *words]
     return run_program(argv, package="apt", output=output)

@@ -6,7 +6,8 @@ import hashlib
 import http.client
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 from boxwright.errors import FetchError
 
@@ -15,23 +16,37 @@ TIMEOUT_SECONDS = 60.0
 SCHEMES = ("http://", "https://", "ftp://")
 
 
-def download(url: str, destination: str) -> str:
-    """Fetch `url` to a new file; returns the hex SHA-256 of its bytes. Raises FetchError `source.fetch`."""
+def download(url: str, destination: str, timeout: float = TIMEOUT_SECONDS) -> str:
+    """Fetch `url` to a new file; returns the hex SHA-256 of its bytes. Raises FetchError `source.fetch`.
+
+    `timeout` is how many seconds the server may say nothing. What ends before its announced length is no answer.
+    """
     if not url.startswith(SCHEMES):
         raise FetchError("source.scheme", f"{url}: only http, https and ftp are fetched")
     digest = hashlib.sha256()
+    size = 0
+    with fetching(url), urllib.request.urlopen(url, timeout=timeout) as answer, open(destination, "wb") as file:  # noqa: S310
+        while data := answer.read(CHUNK):
+            digest.update(data)
+            size += len(data)
+            file.write(data)
+        announced = answer.headers.get("Content-Length") or ""
+    if announced.isdecimal() and int(announced) != size:
+        raise FetchError("source.fetch", f"{url} can't be fetched: {size} of {announced} bytes came")
+    return digest.hexdigest()
+
+
+@contextmanager
+def fetching(url: str) -> Iterator[None]:
+    """What can go wrong on the way becomes a FetchError `source.fetch`."""
     try:
-        with urllib.request.urlopen(url, timeout=TIMEOUT_SECONDS) as answer, open(destination, "wb") as file:  # noqa: S310
-            while data := answer.read(CHUNK):
-                digest.update(data)
-                file.write(data)
+        yield
     except urllib.error.HTTPError as error:
         error.close()
         raise FetchError("source.fetch", f"{url} can't be fetched: {error.code} {error.reason}") from error
-    except (urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError) as error:
+    except (urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError, ValueError) as error:
         reason = getattr(error, "reason", None) or error
         raise FetchError("source.fetch", f"{url} can't be fetched: {reason}") from error
-    return digest.hexdigest()
 
 
 def first_that_works(

@@ -76,6 +76,13 @@ def resolve(remote: str, ref: str, *, cancelled: Callable[[], bool] = never) -> 
     raise _no_ref(remote, ref)
 
 
+def tags(remote: str) -> list[str]:
+    """The names of the tags of a repository. Raises FetchError."""
+    finished = _must(["ls-remote", "--tags", "--refs", "--", _checked(remote)], remote, never)
+    lines = finished.stdout.decode("utf-8", "replace").splitlines()
+    return [line.partition("refs/tags/")[2] for line in lines]
+
+
 def _resolve_part(remote: str, ref: str, cancelled: Callable[[], bool]) -> Commit:
     """The commit whose name begins so: for that all of them must be here."""
     directory = tempfile.mkdtemp(prefix="boxwright-git-")

@@ -13,12 +13,14 @@ from boxwright.errors import FetchError
 
 @dataclass(frozen=True, slots=True)
 class BasePackage:
-    """One package, as the lock lists it."""
+    """One package, as the lock lists it. `path` is below the archive's root; `priority` is what the archive says."""
 
     name: str
     version: str
     architecture: str
     sha256: str
+    path: str = ""
+    priority: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,15 +66,18 @@ def installed_packages(root: Path) -> tuple[BasePackage, ...]:
         if fields.get(b"Status", b"").endswith(b" installed"):
             wanted.add((fields[b"Package"], fields[b"Version"], fields[b"Architecture"]))
     names = {b"Package: " + name for name, _, _ in wanted}
-    digests: dict[tuple[bytes, bytes, bytes], bytes] = {}
+    listed: dict[tuple[bytes, bytes, bytes], dict[bytes, bytes]] = {}
     for path in sorted((root / "var/lib/apt/lists").glob("*_Packages")):
         for stanza in _stanzas(path):
             if stanza.partition(b"\n")[0] in names:
                 fields = _fields(stanza)
-                digests[fields[b"Package"], fields[b"Version"], fields[b"Architecture"]] = fields.get(b"SHA256", b"")
-    missing = [key[0].decode() for key in wanted if not digests.get(key)]
+                listed[fields[b"Package"], fields[b"Version"], fields[b"Architecture"]] = fields
+    missing = [key[0].decode() for key in wanted if not listed.get(key, {}).get(b"SHA256")]
     if missing:
         raise FetchError("base.fetch", f"the archive's lists have no SHA-256 of {', '.join(sorted(missing))}")
-    return tuple(
-        BasePackage(key[0].decode(), key[1].decode(), key[2].decode(), digests[key].decode()) for key in sorted(wanted)
-    )
+    return tuple(_package(key, listed[key]) for key in sorted(wanted))
+
+
+def _package(key: tuple[bytes, bytes, bytes], fields: dict[bytes, bytes]) -> BasePackage:
+    more = (fields.get(name, b"") for name in (b"SHA256", b"Filename", b"Priority"))
+    return BasePackage(*(word.decode() for word in (*key, *more)))

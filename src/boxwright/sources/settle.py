@@ -94,12 +94,16 @@ def date_passwords(path: Path, day: int) -> None:
 
 
 def newest_before(root: str, started: int) -> int:
-    """The newest time that came with a package: what is written while it is set up is not older than `started`."""
+    """The newest time that came with a package: what is written while it is set up is not older than `started`.
+
+    What apt fetched has the time of the archive's files, or of those that stand for them.
+    """
+    downloads = (f"{root}/var/lib/apt/lists", f"{root}/var/cache/apt")
     times = [
         int(os.lstat(os.path.join(parent, name)).st_mtime)
         for parent, directories, files in os.walk(root)
         for name in (*directories, *files)
-        if not parent.endswith("/var/lib/apt/lists")
+        if not parent.startswith(downloads)
     ]
     return max((time for time in times if time < started), default=0)
 

@@ -22,6 +22,19 @@ class Fetcher(Protocol):
         """Fill `directory`; returns the newest time in it that is to be kept, None to keep all times."""
         ...
 
+    def made(self, base: Base, content: Digest) -> None:
+        """Is told the content of what it fetched."""
+        ...
+
+
+LOCKED = ("toolchain", "bootstrap")
+"""Bases whose tree a lock pins."""
+
+
+def pinned_by(base: Base, snapshot: Snapshot) -> Digest:
+    """What a lock pins of a tree: of a toolchain, which has one time, the content; of others the times count too."""
+    return snapshot.manifest.content if base.source == "toolchain" else snapshot.manifest.full
+
 
 class BaseKind:
     """Base steps."""
@@ -48,19 +61,29 @@ class BaseKind:
             if local is None:
                 raise BoxwrightError("store.gone", "the local image was removed while it was being used")
             return self._workspace.alias(key, local)
-        known = self._workspace.by_content(base.pinned) if base.source == "toolchain" and base.pinned else None
+        known = self._known(base)
         if known is not None:
             return self._workspace.alias(key, known)
         with self._workspace.draft(None) as draft:
             newest = self._fetcher.fetch(base, draft.upper, control.output, control.cancelled)
             snapshot = self._workspace.commit(key, None, draft, newest=newest)
-        if base.source == "toolchain" and base.pinned not in (None, snapshot.manifest.content):
+        self._fetcher.made(base, snapshot.manifest.content)
+        found = pinned_by(base, snapshot)
+        if base.source in LOCKED and base.pinned not in (None, found):
             raise FetchError(
                 "lock.base-differs",
-                f"{base.name} is not what the lock pins: {snapshot.manifest.content}, not {base.pinned}",
-                hint="the archive moved on: `boxwright lock` pins what there is now",
+                f"{base.name} is not what the lock pins: {found}, not {base.pinned}",
+                hint="the archive moved on, or other tools made it: `boxwright lock` pins what there is now",
             )
         return snapshot
+
+    def _known(self, base: Base) -> Snapshot | None:
+        """A tree here that is the pinned one."""
+        if base.source not in LOCKED or base.pinned is None:
+            return None
+        if base.source == "toolchain":
+            return self._workspace.by_content(base.pinned)
+        return self._workspace.by_full(base.pinned)
 
     def state(self, key: Digest, snapshot: Snapshot | None) -> Digest | None:
         """The content: a base that is fetched again with the same content changes nothing above it."""

@@ -24,7 +24,7 @@ from boxwright.steps.selection import Origin
 from boxwright.steps.union import Owned, Part, StateOwners, Union
 from boxwright.steps.writing import write_files
 
-FORMAT = 1
+FORMAT = 2
 MOUNT_POINTS = ("dev", "etc", "proc", "run", "sys")
 GLIBC = "libc.so.6"
 
@@ -90,9 +90,14 @@ class ComposeKind:
         union.check()
         linkage = Linkage(self._workspace, parent, union)
         self._complete(union, linkage, snapshots[len(compose.packages) :], control)
-        linkage.check_sonames()
+        overlay = compose.overlay
+        if replaced := linkage.replaced_libraries():
+            overlay = False
+            union.leave_out(replaced)
+            linkage.refresh()
+            self._complete(union, linkage, snapshots[len(compose.packages) :], control)
         made = self._made(compose, union, linkage, parent, control.epoch)
-        snapshot = self._laid(compose, union, made, parent, key, control)
+        snapshot = self._laid(union, made, parent, key, control, overlay=overlay)
         self._compositions.keep_composition(snapshot.layers[0], composition(union))
         return snapshot
 
@@ -156,17 +161,22 @@ class ComposeKind:
 
     def _laid(
         self,
-        compose: Compose,
         union: Union,
         made: Mapping[str, tuple[Entry, bytes]],
         parent: Snapshot,
         key: Digest,
         control: StepControl,
+        *,
+        overlay: bool,
     ) -> Snapshot:
+        def is_written(path: str, owned: Owned) -> bool:
+            return not overlay or union.parts[owned.part].paths is not None or path in union.replaced
+
+        union.link(is_written)
         writes: dict[str, Write] = {}
         for path, owned in union.files.items():
             part = union.parts[owned.part]
-            if not compose.overlay or part.paths is not None or path in union.replaced:
+            if is_written(path, owned):
                 writes[path] = Write(path, owned.entry, owned.source, Origin(snapshot=part.snapshot), owned.entry)
         for path, (entry, data) in made.items():
             if entry.kind == DIRECTORY:
@@ -174,7 +184,7 @@ class ComposeKind:
                 continue
             union.files[path] = Owned(entry, "", -1)
             writes[path] = Write(path, entry, "", Origin(text=data), entry)
-        start = _stacked(union, parent) if compose.overlay else parent
+        start = _stacked(union, parent) if overlay else parent
         changes: dict[str, Change] = union.changes()
         with self._workspace.draft(start) as draft:
             new = directory_entry("", 0o755, control.epoch, EMPTY.link)

@@ -116,11 +116,16 @@ class Distribution:
 
 
 def _paths(list_file: str) -> Iterator[str]:
-    """The paths of a package, where they are in a system with everything below /usr."""
-    with open(list_file, encoding="utf-8", errors="surrogateescape") as lines:
-        for line in lines:
-            path = line.rstrip("\n")
-            yield f"usr{path}" if path.startswith(TO_USR) else path.lstrip("/")
+    """The files of a package, where they are in a system with everything below /usr.
+
+    Directories are listed too: those that the system made links of (``/lib``) would be files of every package.
+    """
+    with open(list_file, encoding="utf-8", errors="surrogateescape") as text:
+        lines = text.read().splitlines()
+    directories = {os.path.dirname(line) for line in lines}
+    for line in lines:
+        if line not in directories:
+            yield f"usr{line}" if line.startswith(TO_USR) else line.lstrip("/")
 
 
 def _versions(status: str) -> dict[str, str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import posixpath
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from boxwright.errors import BoxwrightError
@@ -193,22 +193,32 @@ class Linkage:
                     found.setdefault(name, []).append((f"{directory}/{name}", elf))
         return found
 
-    def check_sonames(self) -> None:
-        """Raise `compose.soname` where two packages bring libraries of one soname into the directories of ld.so."""
+    def replaced_libraries(self) -> set[str]:
+        """The paths of libraries whose soname another package's library has that replaces them.
+
+        Raises `compose.soname` where two packages bring libraries of one soname into the directories of ld.so, and
+        neither replaces the other.
+        """
+        dropped: set[str] = set()
         for soname, places in sorted(self.loadable().items()):
-            owners: dict[tuple[int, int], dict[str, str]] = {}
+            owners: dict[tuple[int, int], dict[int, set[str]]] = {}
             for path, elf in places:
                 real = self.find(path) or path
                 owned = self._union.files.get(real)
                 if owned is not None:
-                    name = self._union.parts[owned.part].package.name
-                    owners.setdefault((elf.machine, elf.bits), {})[name] = real
-            for by_name in owners.values():
-                if len(by_name) > 1:
-                    said = " and ".join(f"{name} (/{path})" for name, path in sorted(by_name.items()))
-                    raise BoxwrightError(
-                        "compose.soname", f"{soname} is in {said}", hint="leave one out, or say replaces: in the other"
-                    )
+                    owners.setdefault((elf.machine, elf.bits), {}).setdefault(owned.part, set()).update({path, real})
+            for by_part in owners.values():
+                losers = {part for part in by_part if any(self._union.replaces(other, part) for other in by_part)}
+                if len(by_part) - len(losers) > 1:
+                    raise self._conflict(soname, by_part)
+                dropped |= {path for part in losers for path in by_part[part] if self._union.files[path].part == part}
+        return dropped
+
+    def _conflict(self, soname: str, by_part: Mapping[int, set[str]]) -> BoxwrightError:
+        names = {self._union.parts[part].package.name: min(paths) for part, paths in by_part.items()}
+        said = " and ".join(f"{name} (/{path})" for name, path in sorted(names.items()))
+        hint = "leave one out, or say replaces: in the other"
+        return BoxwrightError("compose.soname", f"{soname} is in {said}", hint=hint)
 
 
 USR_LINKS = ("bin", "sbin", "lib", "lib32", "lib64")

@@ -128,10 +128,12 @@ class BuildPackageKind:
             for index, (name, _) in enumerate(source.files)
         )
         snapshots = [expect(snapshot, Snapshot) for snapshot in inputs.snapshots]
-        layers = [layer for snapshot in (*snapshots[1:], snapshots[0]) for layer in snapshot.layers]
+        layers = tuple(dict.fromkeys(layer for snapshot in (*snapshots[1:], snapshots[0]) for layer in snapshot.layers))
+        if any(source.kind == "patch" for source in package.sources):
+            self._require_patch(layers)
         return ActionSpec(
             self._layers_directory,
-            tuple(dict.fromkeys(layers)),
+            layers,
             f"{place}/work",
             f"{place}/root",
             ("/bin/sh", "/build/action/run"),
@@ -139,6 +141,15 @@ class BuildPackageKind:
             read_only,
             interactive=stop is not None,
         )
+
+    def _require_patch(self, layers: tuple[str, ...]) -> None:
+        places = ("usr/bin", "bin", "usr/local/bin")
+        if not any(
+            os.path.lexists(f"{self._layers_directory}/{layer}/{at}/patch") for layer in layers for at in places
+        ):
+            failure = StepError("package.no-patch", "the toolchain has no `patch`, and there are patches", status=1)
+            failure.hint = "`toolchain: {packages: [patch, ...]}` adds it"
+            raise failure
 
     def _record(
         self,

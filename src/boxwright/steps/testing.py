@@ -24,6 +24,11 @@ PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 DIRECTORIES = ("proc", "dev", "tmp", "sys", "run", "etc", "usr/bin", "usr/sbin", "usr/lib", "usr/lib64", "root")
 SHELL = "/bin/sh"
 LINKS = ("bin", "sbin", "lib", "lib64")
+ACCOUNTS = {
+    "etc/passwd": "root:x:0:0:root:/root:/bin/sh\nbuild:x:1000:1000:build:/tmp:/bin/sh\n",
+    "etc/group": "root:x:0:\nbuild:x:1000:\n",
+}
+"""Who a test runs as has a name, which programs such as initdb ask for."""
 
 
 class Trees(Workspace, Reader, Protocol):
@@ -115,4 +120,8 @@ def _lay_out(place: str) -> None:
         os.makedirs(f"{place}/skeleton/{name}", exist_ok=True)
     for name in LINKS:
         os.symlink(f"usr/{name}", f"{place}/skeleton/{name}")
+    for name, text in ACCOUNTS.items():
+        with open(f"{place}/skeleton/{name}", "w", encoding="ascii") as file:
+            file.write(text)
+        os.chmod(f"{place}/skeleton/{name}", 0o644)
     os.mkdir(f"{place}/root")

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 from boxwright.errors import BoxwrightError
 from boxwright.model.change import Change
 from boxwright.model.image import Snapshot
 from boxwright.model.step import ComposedPackage
-from boxwright.model.tree import DIRECTORY, EMPTY, HARDLINK, SYMLINK, Entry
+from boxwright.model.tree import DIRECTORY, EMPTY, FILE, HARDLINK, SYMLINK, Entry
 from boxwright.ports import Workspace
 from boxwright.steps.contents import glob_pattern
 
@@ -29,11 +29,15 @@ class Part(NamedTuple):
 
 
 class Owned(NamedTuple):
-    """A file, symbolic link or such: its entry, where it is in the snapshot of the part at position `part`."""
+    """A file, symbolic link or such: its entry, where it is in the snapshot of the part at position `part`.
+
+    Names of one file have the same `leader`: the first of them in the part's snapshot.
+    """
 
     entry: Entry
     source: str
     part: int
+    leader: str = ""
 
 
 class StateOwners(Protocol):
@@ -101,6 +105,23 @@ class Union:
             node.entry, node.is_file = owned.entry._replace(name=path.rpartition("/")[2]), True
         return _changes(tree)
 
+    def leave_out(self, paths: Iterable[str]) -> None:
+        """Take files away again."""
+        for path in paths:
+            del self.files[path]
+
+    def link(self, groups: Callable[[str, Owned], object]) -> None:
+        """Make links of the names of one file: those for which `groups` says the same, the first of them the file."""
+        first: dict[object, str] = {}
+        for path in sorted(self.files, key=_tree_order):
+            owned = self.files[path]
+            if not owned.leader:
+                continue
+            leader = first.setdefault((owned.part, owned.leader, groups(path, owned)), path)
+            if leader != path:
+                entry = owned.entry._replace(kind=HARDLINK, data=leader)
+                self.files[path] = owned._replace(entry=entry)
+
     def state_entry(self, path: str) -> Entry | None:
         """What the state has at a path whose directory is no symbolic link."""
         return None if self._bare else self._workspace.locate(self._parent.manifest, path, follow=False).entry
@@ -123,7 +144,7 @@ class Union:
                     kept = True
             elif self._wanted(part, source, entry, patterns):
                 kept = True
-                self._file(number, source, self._resolved(entry, part.snapshot))
+                self._file(number, source, entry)
         if kept and path:
             self._keep_directory(number, path, directory)
         return kept
@@ -171,7 +192,8 @@ class Union:
             self._places[directory] = known
         return known
 
-    def _file(self, number: int, source: str, entry: Entry) -> None:
+    def _file(self, number: int, source: str, found: Entry) -> None:
+        entry = self._resolved(found, self.parts[number].snapshot)
         above, _, name = source.rpartition("/")
         target = f"{self._place(above)}/{name}".lstrip("/")
         if target in self.directories:
@@ -180,9 +202,9 @@ class Union:
         other = self.files.get(target)
         if other is not None:
             self.replaced.add(target)
-            if self._replaces(other.part, number):
+            if self.replaces(other.part, number):
                 return
-            if not self._replaces(number, other.part):
+            if not self.replaces(number, other.part):
                 self._conflict(target, other.part, number)
                 return
         elif not self._bare and (there := self.state_entry(target)) is not None:
@@ -190,7 +212,8 @@ class Union:
             if there.kind == DIRECTORY or not named(self.parts[number].package.replaces, owner):
                 self._note(target, owner if owner != BASE else "the base", self.parts[number].package.name)
                 return
-        self.files[target] = Owned(entry, source, number)
+        leader = found.data if found.kind == HARDLINK else source if entry.kind == FILE else ""
+        self.files[target] = Owned(entry, source, number, leader)
 
     def _keep_directory(self, number: int, source: str, entry: Entry) -> None:
         target = self._place(source)
@@ -200,13 +223,14 @@ class Union:
         there = self.directories.get(target)
         if there is None or is_plain(there[0]):
             self.directories[target] = (entry, number)
-        elif not is_plain(entry) and there[0][2:5] != entry[2:5] and not self._replaces(there[1], number):
-            if self._replaces(number, there[1]):
+        elif not is_plain(entry) and there[0][2:5] != entry[2:5] and not self.replaces(there[1], number):
+            if self.replaces(number, there[1]):
                 self.directories[target] = (entry, number)
             else:
                 self._conflict(target, there[1], number)
 
-    def _replaces(self, winner: int, loser: int) -> bool:
+    def replaces(self, winner: int, loser: int) -> bool:
+        """Whether one part, by position, takes over files of another."""
         return named(self.parts[winner].package.replaces, self.parts[loser].package.name)
 
     def _conflict(self, path: str, first: int, second: int) -> None:
@@ -214,6 +238,11 @@ class Union:
 
     def _note(self, path: str, first: str, second: str) -> None:
         self._conflicts.setdefault((first, second), []).append(path)
+
+
+def _tree_order(path: str) -> list[bytes]:
+    """The order in which a walk through the tree meets paths."""
+    return path.encode("utf-8", "surrogateescape").split(b"/")
 
 
 def is_plain(entry: Entry) -> bool:

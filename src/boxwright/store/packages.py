@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import sqlite3
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,6 +25,7 @@ FRESH_SECONDS = 2 * 3600
 REMEMBERED_SECONDS = 90 * 24 * 3600
 """How long sources are kept after they were fetched."""
 
+# In packages, `used` is in nanoseconds: builds follow each other fast.
 TABLES = (
     # used: in nanoseconds, since two builds may end within a second
     """CREATE TABLE IF NOT EXISTS packages (key TEXT PRIMARY KEY, definition TEXT NOT NULL, name TEXT NOT NULL,
@@ -38,7 +40,7 @@ class Packages:
     """The packages of a store."""
 
     def __init__(self, store: Store) -> None:
-        self._store = store
+        self._store = self.store = store
         self._blobs = f"{store.home.root}/blobs"
         if store.index.one("SELECT 1 FROM sqlite_master WHERE name='definitions'") is None:
             with store.index.writing() as db:
@@ -149,12 +151,14 @@ class Packages:
     def prune(self, now: int, *, everything: bool) -> int:
         """Forget packages whose files are gone, and remove blobs that no package and nobody lately needed.
 
-        Sources can be fetched again: `everything` takes them too. Returns how many blobs went.
+        What packages and bases that are here were made of stays; other sources go after some time, or with
+        `everything`. Returns how many blobs went.
         """
         with self._store.index.writing() as db:
             db.execute("DELETE FROM packages WHERE key NOT IN (SELECT key FROM snapshots)")
             db.execute("DELETE FROM definitions WHERE key NOT IN (SELECT key FROM packages)")
             kept = {f"{hex_of(Digest(row[0]))}.tar.zst" for row in db.execute("SELECT archive FROM packages")}
+            kept |= {digest.rpartition(":")[2] for digest in _sources_in_use(db)}
         gone = 0
         for name in os.listdir(self._blobs) if os.path.isdir(self._blobs) else ():
             path = f"{self._blobs}/{name}"
@@ -174,3 +178,17 @@ class Packages:
         """Remember something that never changes: what a source package's version holds."""
         with self._store.index.writing() as db:
             db.execute("INSERT OR REPLACE INTO pins VALUES (?, ?, ?)", (name, value, int(time.time())))
+
+
+def _sources_in_use(db: sqlite3.Connection) -> Iterator[str]:
+    """The digests of what the packages and bases that are here were made of."""
+    for (text,) in db.execute("SELECT record FROM packages"):
+        record = json.loads(text)
+        for source in record.get("sources", ()):
+            yield from (digest for _, digest in source["files"])
+        for name in record.get("dependencies", ()):
+            row = db.execute("SELECT value FROM pins WHERE name=?", (f"debian-package {name[7:]}",)).fetchone()
+            if row and name.startswith("debian/"):
+                yield row[0]
+    for (text,) in db.execute("SELECT packages FROM bases WHERE name LIKE 'made:%'"):
+        yield from (item[3] for item in json.loads(text)["packages"])

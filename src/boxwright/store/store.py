@@ -50,6 +50,11 @@ class Store:
         row = self.index.one("SELECT key FROM snapshots WHERE content=? LIMIT 1", (content,))
         return self.snapshot(row[0]) if row else None
 
+    def by_full(self, full: Digest) -> Snapshot | None:
+        """Some snapshot of this very tree, times included."""
+        row = self.index.one("SELECT key FROM snapshots WHERE full=? LIMIT 1", (full,))
+        return self.snapshot(row[0]) if row else None
+
     def may_be_damaged(self) -> bool:
         """Whether some layer is from an earlier start of the machine, and never known to be on the disk (afterboot)."""
         return self.index.one("SELECT 1 FROM layers WHERE boot NOT IN ('', ?) LIMIT 1", (boot_id(),)) is not None

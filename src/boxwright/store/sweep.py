@@ -30,7 +30,8 @@ def prune_rows(db: sqlite3.Connection, now: int, *, everything: bool) -> None:
         db.execute(statement)
     before = now + 1 if everything else now - REMEMBERED_SECONDS
     db.execute("DELETE FROM artifacts WHERE used<?", (before,))
-    db.execute("DELETE FROM bases WHERE fetched<?", (before,))
+    db.execute("DELETE FROM bases WHERE fetched<? AND name NOT LIKE 'made:%'", (before,))
+    db.execute("DELETE FROM bases WHERE name LIKE 'made:%' AND substr(name, 6) NOT IN (SELECT content FROM snapshots)")
 
 
 def sweep_trees(index: Index, trees: Trees) -> int:

@@ -47,7 +47,8 @@ def test_plain_lines(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_the_first_failure_is_told_from_what_it_stopped(capsys: pytest.CaptureFixture[str]) -> None:
     display = PlainDisplay(graph())
-    for event in (StepStarted(1), StepStarted(2), StepOutput(2, b"why\n"), StepFailed(2, 0.1), StepFailed(1, 0.2)):
+    begun = (StepStarted(1), StepStarted(2), StepOutput(2, b"why\n"))
+    for event in (*begun, StepFailed(2, 0.1), StepFailed(1, 0.2, stopped=True)):
         display.emit(event)
     assert capsys.readouterr().err.splitlines()[-2:] == ["#3 FAILED 0.10s", "#2 STOPPED 0.20s"]
     assert display.tail(2) == ["why"]

@@ -111,10 +111,10 @@ def test_a_pattern_means_what_it_says(pattern: list[str], path: str) -> None:
 @pytest.mark.parametrize("pattern", ["*a" * 40 + "b", "/".join(["**/*a"] * 40), "**/" * 40 + "b"])
 def test_no_pattern_takes_long(pattern: str) -> None:
     rules = IgnoreRules.parse(pattern)
-    start = time.perf_counter()
+    start = time.process_time()
     assert not rules.ignored("a" * 200)
     assert not rules.ignored("a/" * 39 + "c")
-    assert time.perf_counter() - start < BUDGET_SECONDS
+    assert time.process_time() - start < BUDGET_SECONDS
 
 
 @given(st.text("ab*?[]^-\\/", max_size=8))
@@ -129,6 +129,6 @@ def test_any_glob_is_a_regex_or_a_value_error(pattern: str) -> None:
 def test_ten_thousand_paths_are_quick() -> None:
     rules = IgnoreRules.parse("node_modules\n**/*.pyc\n*.log\n!keep.log\n/dist/\ndocs/**/*.md")
     many = [f"src/module{number % 100}/package{number % 7}/file{number}.py" for number in range(10_000)]
-    start = time.perf_counter()
+    start = time.process_time()
     assert not any(map(rules.ignored, many))
-    assert time.perf_counter() - start < BUDGET_SECONDS
+    assert time.process_time() - start < BUDGET_SECONDS

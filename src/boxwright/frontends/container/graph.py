@@ -19,7 +19,7 @@ from boxwright.frontends.package.convert import key_place, place_of
 from boxwright.frontends.package.graph import PackageGraph
 from boxwright.frontends.package.problem import nearest
 from boxwright.frontends.package.wanted import Found, Requirement
-from boxwright.model.graph import Graph
+from boxwright.model.graph import Gate, Graph
 from boxwright.model.image import ImageConfig
 from boxwright.model.span import Span
 from boxwright.model.step import BuildPackage, Compose, ComposedPackage, PackageUser, Run, Scratch, Step
@@ -32,11 +32,12 @@ STANDARD_PARTS = ("dev", "doc", "dbg")
 
 
 class ContainerOptions(NamedTuple):
-    """What the command line says. `variables` win over those of the file."""
+    """What the command line says. `variables` win over those of the file; `test`: the packages' tests must pass."""
 
     platform: str
     variables: Mapping[str, str] = MappingProxyType({})
     labels: tuple[tuple[str, str], ...] = ()
+    test: bool = False
 
 
 class ContainerImage(NamedTuple):
@@ -130,8 +131,9 @@ class _Builder:
         self._config = self._config._replace(labels=labels, author=self._config.author or names["author"])
         images = tuple(self._image(task) for task, _ in self._images)
         config = images[0].config if images else self._config
+        gates = self._tests() if self._options.test else ()
         return ContainerGraph(
-            self._packages.graph(self._state, config),
+            self._packages.graph(self._state, config)._replace(gates=gates),
             tuple(self._asked),
             tuple(self._composed),
             images,
@@ -140,6 +142,11 @@ class _Builder:
             names["version"],
             self._one_each,
         )
+
+    def _tests(self) -> tuple[Gate, ...]:
+        """The tests of the packages that tasks name: without them there is no image."""
+        tests = {self._packages.name(place): self._packages.add_test(place) for place in self._asked}
+        return tuple(Gate(name, node) for name, node in tests.items() if node not in self._asked)
 
     def _base(self, task: Placed, *, first: bool) -> None:
         if not first:

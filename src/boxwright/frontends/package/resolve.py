@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from boxwright.frontends.package.convert import convert, key_place, place_of
 from boxwright.frontends.package.document import Mapping, Scalar
 from boxwright.frontends.package.flags import Additions, apply_flags, phase_arguments
@@ -68,10 +70,28 @@ def resolve(found: Found, platform: str, files: PackageFiles) -> Resolved:
         found.path,
         step,
         _requirements(definition, additions, document, found, files),
-        _toolchain(definition, document, files),
+        _toolchain(definition, document, platform, files),
         test,
         test_needs,
+        _watch(definition, document),
     )
+
+
+def _watch(definition: Changes, document: Mapping) -> tuple[str, str, str]:
+    """Raises `package.value` where it is not one place and a pattern with one group."""
+    watch = definition.watch
+    if watch is None:
+        return ("", "", "")
+    where = place_of(document, "watch").span
+    if bool(watch.url) == bool(watch.git):
+        raise wrong("value", "`watch` has one of url and git", where)
+    try:
+        groups = re.compile(watch.pattern.replace("{version}", "()")).groups
+    except re.error as error:
+        raise wrong("value", f"{watch.pattern!r} is no regular expression: {error}", where) from error
+    if groups != 1:
+        raise wrong("value", f"{watch.pattern!r} needs one group, or {{version}}", where)
+    return (watch.url, watch.git, watch.pattern)
 
 
 def _with_bases(found: Found, files: PackageFiles) -> tuple[Mapping, str]:
@@ -158,7 +178,7 @@ def _step(definition: Definition, additions: Additions, document: Mapping, files
         "",
         sources=sources,
         options=additions.options,
-        phases=_phases(definition, additions),
+        phases=_phases(definition, additions, document),
         parts=tuple((name, globs) for name, globs in parts.items()),
         owners=tuple(_owner(path, owner, users, document) for path, owner in definition.owners.items()),
         users=users,
@@ -173,13 +193,19 @@ def _step(definition: Definition, additions: Additions, document: Mapping, files
     )
 
 
-def _phases(definition: Changes, additions: Additions) -> tuple[tuple[str, str, tuple[str, ...]], ...]:
+def _phases(
+    definition: Changes, additions: Additions, document: Mapping
+) -> tuple[tuple[str, str, tuple[str, ...]], ...]:
     own = phase_arguments(definition.arguments)
     phases: list[tuple[str, str, tuple[str, ...]]] = []
     for phase in PHASES:
         main = getattr(definition.phases, phase)
         script = DEFAULTS[definition.build_system].get(phase, "") if main is None else main
         words = own.get(phase, ()) + additions.arguments.get(phase, ())
+        if words and not script.strip():
+            where = place_of(document, "arguments" if phase in own else "use").span
+            hint = f"name a phase: arguments: {{build: [...]}}; build-system: {definition.build_system}"
+            raise wrong("arguments", f"the phase {phase} does nothing here, and has arguments", where, hint=hint)
         for name, text, arguments in (
             (f"before-{phase}", getattr(definition.phases, f"before_{phase}"), ()),
             (phase, script, words),
@@ -256,7 +282,7 @@ def _requirement(text: str, found: Found, files: PackageFiles, where: Span, *, r
     return Requirement(other.path, other.version, "", runtime, where.line, where.column)
 
 
-def _toolchain(definition: Changes, document: Mapping, files: PackageFiles) -> tuple[str, str]:
+def _toolchain(definition: Changes, document: Mapping, platform: str, files: PackageFiles) -> tuple[str, str]:
     given = definition.toolchain
     toolchain = Toolchain(base=given) if isinstance(given, str) else given
     is_system = toolchain.base.split(":")[0] in ("debian", "ubuntu")
@@ -266,7 +292,7 @@ def _toolchain(definition: Changes, document: Mapping, files: PackageFiles) -> t
     where = place_of(document, "toolchain").span
     if packages and not is_system:
         raise wrong("toolchain", f"packages can be added to debian: and ubuntu: bases, not to {toolchain.base}", where)
-    return files.toolchain(toolchain.base, tuple(sorted(set(packages))), where)
+    return files.toolchain(toolchain.base, tuple(sorted(set(packages))), platform, where)
 
 
 def _test(

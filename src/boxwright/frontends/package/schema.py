@@ -156,6 +156,14 @@ class Test(Part, frozen=True, kw_only=True):
     depends: Texts = ()
 
 
+class Watch(Part, frozen=True, kw_only=True):
+    """Where upstream lists its versions: `url` of a page, or `git` for tags. `{version}` in `pattern` is one."""
+
+    url: str = ""
+    git: str = ""
+    pattern: str = r"\D*{version}"
+
+
 class Changes(Part, frozen=True, kw_only=True):
     """What a version, an architecture, or the definition itself may say."""
 
@@ -183,6 +191,7 @@ class Changes(Part, frozen=True, kw_only=True):
     strip: bool = True
     jobs: Annotated[int, Meta(ge=1, le=256)] = 4
     time: Annotated[int, Meta(ge=0)] | None = None
+    watch: Watch | None = None
 
 
 class Definition(Changes, frozen=True, kw_only=True):

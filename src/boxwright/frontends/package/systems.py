@@ -2,13 +2,33 @@
 
 from __future__ import annotations
 
+# Scripts made by autoconf before 2.70 refuse --runstatedir.
+_RUN_DIRECTORY = '! grep -q -e -runstatedir configure || set -- --runstatedir=/run "$@"\n'
 _DIRECTORIES = '--prefix="$PREFIX" --sysconfdir=/etc --localstatedir=/var --libdir="$LIBDIR"'
+
+_PYTHON_INSTALL = """\
+export DEB_PYTHON_INSTALL_LAYOUT=deb  # else the distribution's Python installs below /usr/local
+python3 -m pip install --no-deps --no-index --no-warn-script-location --disable-pip-version-check \\
+    --root "$DESTDIR" --prefix "$PREFIX" --no-compile --root-user-action ignore "$@" "$BUILDDIR"/*.whl
+find "$DESTDIR" -path '*.dist-info/direct_url.json' -type f | while IFS= read -r file; do
+    rm "$file"  # it names the wheel in the sandbox (PEP 610)
+    sed -i '/\\.dist-info\\/direct_url\\.json,/d' "${file%/*}/RECORD"
+done"""
+
+_GO_BUILD = """\
+mkdir -p "$BUILDDIR"
+export CGO_ENABLED="${CGO_ENABLED:-0}" GOPROXY=off GOTOOLCHAIN=local
+[ -d vendor ] || export GOFLAGS=-mod=readonly  # then the modules are in the definition's own GOMODCACHE
+packages=.
+ls ./*.go >/dev/null 2>&1 || packages=./cmd/...
+go build -p "$JOBS" -trimpath -buildvcs=false -o "$BUILDDIR/" "$@" "$packages"
+"""
 
 DEFAULTS: dict[str, dict[str, str]] = {
     "none": {},
     "autotools": {
         "prepare": "[ -x configure ] || autoreconf --force --install",
-        "configure": f'./configure --build="$TRIPLET" {_DIRECTORIES} --runstatedir=/run "$@"',
+        "configure": f'{_RUN_DIRECTORY}./configure --build="$TRIPLET" {_DIRECTORIES} "$@"',
         "build": 'make -j"$JOBS" "$@"',
         "install": 'make DESTDIR="$DESTDIR" install "$@"',
     },
@@ -30,23 +50,26 @@ DEFAULTS: dict[str, dict[str, str]] = {
     },
     "python": {
         "build": "python3 -m pip wheel --no-deps --no-build-isolation --no-index --no-cache-dir"
-        ' --wheel-dir "$BUILDDIR" "$@" .',
-        "install": 'python3 -m pip install --no-deps --no-index --no-warn-script-location --root "$DESTDIR"'
-        ' --prefix "$PREFIX" --no-compile "$@" "$BUILDDIR"/*.whl',
+        ' --disable-pip-version-check --wheel-dir "$BUILDDIR" "$@" .',
+        "install": _PYTHON_INSTALL,
     },
     "perl": {
-        "configure": 'perl Makefile.PL INSTALLDIRS=vendor PREFIX="$PREFIX" NO_PACKLIST=1 NO_PERLLOCAL=1 "$@"',
-        "build": 'make -j"$JOBS" "$@"',
-        "install": 'make DESTDIR="$DESTDIR" install "$@"',
+        "configure": "if [ -f Build.PL ] && [ ! -f Makefile.PL ]; then\n"
+        '    perl Build.PL --installdirs vendor --prefix "$PREFIX" --create_packlist 0 "$@"\n'
+        "else\n"
+        '    perl Makefile.PL INSTALLDIRS=vendor PREFIX="$PREFIX" NO_PACKLIST=1 NO_PERLLOCAL=1 "$@"\n'
+        "fi",
+        "build": 'if [ -f Build ]; then ./Build "$@"; else make -j"$JOBS" "$@"; fi',
+        "install": 'if [ -f Build ]; then ./Build install --destdir "$DESTDIR" "$@"'
+        '; else make DESTDIR="$DESTDIR" install "$@"; fi',
     },
     "go": {
-        "build": 'mkdir -p "$BUILDDIR" && GOFLAGS=-mod=vendor CGO_ENABLED=0'
-        ' go build -trimpath -buildvcs=false -o "$BUILDDIR/" "$@" .',
+        "build": _GO_BUILD,
         "install": 'mkdir -p "$DESTDIR$PREFIX/bin" && cp "$BUILDDIR"/* "$DESTDIR$PREFIX/bin/" && : "$@"',
     },
     "rust": {
         "build": 'cargo build --release --locked --offline --jobs "$JOBS" --target-dir "$BUILDDIR" "$@"',
-        "install": 'cargo install --locked --offline --no-track --target-dir "$BUILDDIR" --path .'
+        "install": 'cargo install --locked --offline --no-track --jobs "$JOBS" --target-dir "$BUILDDIR" --path .'
         ' --root "$DESTDIR$PREFIX" "$@"',
     },
 }

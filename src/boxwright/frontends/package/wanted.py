@@ -54,7 +54,7 @@ class PackageFiles(Protocol):
         """The digest of the file of a binary package ``NAME=VERSION``."""
         ...
 
-    def toolchain(self, base: str, packages: tuple[str, ...], where: Span | None) -> tuple[str, str]:
+    def toolchain(self, base: str, packages: tuple[str, ...], platform: str, where: Span | None) -> tuple[str, str]:
         """The exact name of a toolchain, and its pinned content or nothing."""
         ...
 
@@ -79,7 +79,10 @@ class Requirement(NamedTuple):
 
 
 class Resolved(NamedTuple):
-    """A definition, with everything about it decided. `step` does not know its visible dependencies yet."""
+    """A definition, with everything about it decided. `step` does not know its visible dependencies yet.
+
+    `watch` is where upstream lists versions: a page, a repository, and the pattern of names there.
+    """
 
     path: str
     step: BuildPackage
@@ -87,6 +90,7 @@ class Resolved(NamedTuple):
     toolchain: tuple[str, str]
     test: TestPackage | None
     test_requirements: tuple[Requirement, ...] = ()
+    watch: tuple[str, str, str] = ("", "", "")
 
 
 def definition_name(step: BuildPackage) -> str:

@@ -125,6 +125,6 @@ def test_instructions_stand_in_order_and_apart(text: str) -> None:
     ids=["instructions", "continuation", "document", "words"],
 )
 def test_time_grows_with_the_text(text: str) -> None:
-    start = time.perf_counter()
+    start = time.process_time()
     parse(text, "Dockerfile")
-    assert time.perf_counter() - start < BUDGET_SECONDS
+    assert time.process_time() - start < BUDGET_SECONDS

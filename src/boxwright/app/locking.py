@@ -1,0 +1,251 @@
+"""Writing boxwright.lock: everything that a definition takes from outside is looked up, and pinned by content."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+from boxwright.app.basesystems import REBUILT, made_of, pool_files
+from boxwright.app.build import prepare
+from boxwright.app.definitions import is_container, is_package, lock_path
+from boxwright.app.locks import FORMAT, Lock, LockedBase, lock_text, read_lock, write_text
+from boxwright.app.outside import Outside
+from boxwright.app.packages import PackageRequest, package_outside, prepare_package
+from boxwright.app.platforms import checked_platform
+from boxwright.app.privileges import ensure_privileges
+from boxwright.app.request import BuildRequest
+from boxwright.errors import DefinitionError, FetchError
+from boxwright.frontends.package.graph import PackageGraph
+from boxwright.model.graph import Graph
+from boxwright.model.step import Base, BuildPackage, Fetch
+from boxwright.ports import Emit
+from boxwright.solver.keys import Keys
+from boxwright.solver.planner import make_plan
+from boxwright.solver.scheduler import Conditions, Failed, Scheduler
+from boxwright.steps.base import pinned_by
+from boxwright.store.packages import Packages
+from boxwright.store.store import Store
+
+Data = dict[str, dict[str, object]]
+SECTIONS = {"url": "urls", "debian-source": "debian-sources", "debian-package": "debian-packages"}
+FROM_OUTSIDE = ("bootstrap", "registry")
+
+
+class LockRequest(NamedTuple):
+    """What is to be locked: a definition's file. `output` is told what is fetched, `note` what a person should know."""
+
+    file: str
+    platform: str
+    mirror: str | None
+    target: str
+    output: Callable[[bytes], None]
+    emit: Emit
+    note: Callable[[str], None]
+    pull: bool = False
+
+
+class Locked(NamedTuple):
+    """A lock as it is to be written."""
+
+    path: str
+    data: Mapping[str, object]
+
+    def write(self) -> None:
+        """Write it beside the definition."""
+        write_text(self.path, f"{lock_text(self.data)}\n")
+
+
+class LockPlan(NamedTuple):
+    """What the definitions' graph takes from outside. `pins` are by kind and name; `bases` by what they are called.
+
+    `paths` say where files of the distribution were, by SHA-256, when an earlier lock was made.
+    """
+
+    path: str
+    graph: Graph
+    keys: Keys
+    pins: Mapping[str, str]
+    bases: Mapping[str, Base]
+    outside: Outside
+    packages: PackageGraph | None
+    paths: Mapping[str, str]
+
+
+def make_lock(request: LockRequest, planned: LockPlan, store: Store) -> Locked:
+    """Pin everything that the definition takes from outside.
+
+    Bases are made where they are not here, since their content is what is pinned; with `pull` in any case.
+    """
+    systems = [
+        position
+        for position, node in enumerate(planned.graph.nodes)
+        if isinstance(node.step, Base) and node.step.source in ("toolchain", "bootstrap")
+    ]
+    _make(planned, systems, request, store)
+    data: Data = {}
+    _add_pins(data, planned, store)
+    for position in systems:
+        made = _add_system(data, planned, position, store)
+        _keep_packages(made, planned.outside, request, store)
+    _add_others(data, planned, store)
+    whole = {"format": FORMAT, "platform": checked_platform(request.platform), **data}
+    return Locked(planned.path, whole)
+
+
+def plan_lock(request: LockRequest, store: Store, environment: Mapping[str, str]) -> LockPlan:
+    """Read the definitions, and look up what they take from outside.
+
+    A version of a distribution's package is one thing for ever, so an earlier lock is believed there: the archive may
+    have dropped it.
+    """
+    directory = os.path.dirname(os.path.abspath(request.file))
+    whole = BuildRequest(
+        directory,
+        file=request.file,
+        platform=request.platform,
+        mirror=request.mirror,
+        target=request.target,
+        pull=request.pull,
+        locking=True,
+    )
+    path = lock_path(request.file)
+    earlier = _earlier(request)
+    paths = earlier.paths if earlier else {}
+    own = PackageRequest(
+        request.file, platform=request.platform, mirror=request.mirror, locking=True, lock=earlier, test=True
+    )
+    outside = package_outside(own, environment)
+    if is_package(request.file):
+        package = prepare_package(own, store, environment, request.output)
+        return LockPlan(path, package.graph, package.keys, package.files.used, {}, outside, package.packages, paths)
+    if is_container(request.file):
+        from boxwright.app.composition import prepare_container
+
+        container = prepare_container(whole, own, store, environment, request.output)
+        used = container.files.used
+        built = container.build
+        return LockPlan(path, built.graph, built.keys, used, container.bases, outside, container.packages, paths)
+    build = prepare(whole, store, environment)
+    return LockPlan(path, build.graph, build.keys, {}, build.bases, outside, None, paths)
+
+
+def _earlier(request: LockRequest) -> Lock | None:
+    """What stays true of an earlier lock; nothing of one that can't be read."""
+    try:
+        lock = read_lock(request.file, checked_platform(request.platform))
+    except DefinitionError:
+        return None
+    if lock is None:
+        return None
+    pins = {name: value for name, value in lock.pins.items() if name.startswith(("debian-source ", "debian-package "))}
+    return lock._replace(pins=pins, bases={}, images={})
+
+
+def _make(planned: LockPlan, positions: list[int], request: LockRequest, store: Store) -> None:
+    """Make bases that are not here, or of which nobody knows any more what they were made of."""
+    for position in positions:
+        step = planned.graph.nodes[position].step
+        assert isinstance(step, Base)  # noqa: S101 - positions are of bases
+        here = planned.keys.snapshot(position)
+        tar = step.name.startswith("tar:")
+        if here is not None and (tar or (not request.pull and made_of(store, here.manifest.content) is not None)):
+            continue
+        ensure_privileges()
+        graph = planned.graph._replace(target=position)
+        plan = make_plan(graph, planned.keys, refuse=frozenset({position}))
+        conditions = Conditions(os.cpu_count() or 1, 0, True, frozenset({position}))
+        try:
+            Scheduler(graph, plan, planned.keys, store, request.emit, conditions).run()
+        except Failed as failure:
+            raise failure.error from failure
+
+
+def _keep_packages(made: LockedBase, outside: Outside, request: LockRequest, store: Store) -> None:
+    """Fetch the files of a base's packages while they can be had: they are what it is made of next year."""
+    from boxwright.app.poolfiles import provide_files
+
+    distribution = made.name.partition(":")[0]
+    if not made.packages or distribution not in REBUILT:
+        return
+    try:
+        provide_files(Packages(store), outside, pool_files(made), distribution, made.sources, request.output)
+    except FetchError as error:
+        request.note(f"not all packages of {made.name.partition(' ')[0]} can be kept: {error.message}")
+
+
+def _add_pins(data: Data, planned: LockPlan, store: Store) -> None:
+    """URLs, commits and packages of the distribution, and the identities of packages."""
+    packages = Packages(store)
+    for pin, value in planned.pins.items():
+        kind, _, name = pin.partition(" ")
+        if kind == "debian-source":
+            files = [[file, digest, *_path(packages, planned, digest)] for file, digest in json.loads(value)]
+            _section(data, SECTIONS[kind])[name] = files
+        elif kind in SECTIONS:
+            _section(data, SECTIONS[kind])[name] = " ".join((value, *_path(packages, planned, value)))
+    for position, node in enumerate(planned.graph.nodes):
+        step = node.step
+        if not isinstance(step, BuildPackage):
+            continue
+        definition = planned.keys.definition(position)
+        if definition:
+            _section(data, "packages")[node.stage] = definition
+        for source in step.sources:
+            kind, _, commit = source.files[0][1].partition(":")
+            if kind == "git":
+                _section(data, "git")[source.origins[0].removeprefix("git:")] = commit
+
+
+def _path(packages: Packages, planned: LockPlan, digest: str) -> tuple[str, ...]:
+    found = packages.pin(f"pool {digest}") or planned.paths.get(digest.removeprefix("sha256:"))
+    return (found,) if found else ()
+
+
+def _section(data: Data, name: str) -> dict[str, object]:
+    return data.setdefault(name, {})
+
+
+def _add_system(data: Data, planned: LockPlan, position: int, store: Store) -> LockedBase:
+    """A bootstrapped base: its content, its packages, its sources."""
+    step = planned.graph.nodes[position].step
+    snapshot = planned.keys.snapshot(position)
+    assert isinstance(step, Base)  # noqa: S101 - positions are of bases
+    if snapshot is None:
+        raise FetchError("store.gone", f"{step.name} was removed while it was needed", hint="lock again")
+    made = made_of(store, snapshot.manifest.content) or ((), ())
+    locked = LockedBase(step.source, step.name, pinned_by(step, snapshot), *made)
+    entry: dict[str, object] = {"content": locked.content}
+    if locked.packages:
+        entry |= {"packages": [list(item) for item in locked.packages], "sources": list(locked.sources)}
+    if step.source == "toolchain":
+        _section(data, "bases")[step.name] = entry
+        return locked
+    for called, asked in planned.bases.items():
+        if asked == step:
+            _section(data, "images")[called] = {**entry, "source": step.source, "name": step.name}
+    return locked
+
+
+def _add_others(data: Data, planned: LockPlan, store: Store) -> None:
+    """Images of registries, what lies on this machine, and what ADD fetches."""
+    steps = {node.step for node in planned.graph.nodes}
+    for called, asked in planned.bases.items():
+        if asked.pinned is not None and asked in steps:
+            entry = {"source": asked.source, "content": asked.pinned}
+            if asked.source in FROM_OUTSIDE:
+                entry["name"] = asked.name
+            _section(data, "images")[called] = entry
+    fetches = [step for step in steps if isinstance(step, Fetch)]
+    if not fetches:
+        return
+    from boxwright.app.remotes import Remotes, fetch_pin
+
+    remotes = Remotes(store)
+    remotes.identify_all(fetches)
+    for step in fetches:
+        if step.kind == "http" and step.checksum:
+            continue
+        kind, _, name = fetch_pin(step).partition(" ")
+        _section(data, "git" if kind == "git" else "urls")[name] = remotes.identify(step).removeprefix("sha256:")

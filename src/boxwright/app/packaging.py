@@ -1,0 +1,91 @@
+"""The images that a container's definition asks for: where they are written, and whether they are there already."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+from boxwright.app.acimanifest import keep_manifest
+from boxwright.frontends.container.graph import ContainerGraph, ContainerImage
+from boxwright.model.digest import digest_of
+from boxwright.model.image import Image
+from boxwright.ports import WriteRequest
+from boxwright.store.images import Images
+from boxwright.store.packages import Packages
+from boxwright.store.store import Store
+
+ENDINGS = {"aci": ".aci", "oci": "", "lxc": "", "lxd": ".lxd.tar.gz", "rootfs": "", "squashfs": ".squashfs"}
+"""Of the names that images are written under; those without are directories."""
+
+
+class Packaged(NamedTuple):
+    """An image of the definition: what it is, and where it is to be written (or was, where `done`)."""
+
+    image: Image
+    wanted: ContainerImage
+    path: str
+    done: bool
+
+
+def packagings(container: ContainerGraph, image: Image, store: Store, name: str) -> list[Packaged]:
+    """What is to be written of the definition's images; what is there already is only looked at."""
+    found: list[Packaged] = []
+    for number, wanted in enumerate(container.images):
+        own = image
+        if number:
+            own = Images(store).keep(wanted.config, image.snapshot, ())
+        if wanted.manifest:
+            keep_manifest(store, own, wanted.manifest)
+        path = os.path.abspath(wanted.output or _file_name(container, wanted, image))
+        found.append(Packaged(own, wanted, path, _written(store, own, wanted, path, name)))
+    return found
+
+
+def _file_name(container: ContainerGraph, wanted: ContainerImage, image: Image) -> str:
+    """``NAME-VERSION-OS-ARCHITECTURE.aci`` (App Container Specification, "Image Discovery")."""
+    parts = (container.name, container.version, image.config.os, image.config.architecture)
+    stem = "-".join(re.sub(r"[^\w.+~-]", "-", part) for part in parts if part)
+    return f"{stem}{ENDINGS[wanted.type] or '.' + wanted.type}"
+
+
+def _mark(image: Image, wanted: ContainerImage, path: str, name: str) -> str:
+    """What was written where, and what it looks like on the disk; empty where nothing is there."""
+    looks = _looks(path)
+    manifest = digest_of(wanted.manifest.encode()) if wanted.manifest else ""
+    return f"{wanted.type} {name} {image.identity} {manifest} {looks}" if looks else ""
+
+
+def _looks(path: str) -> str:
+    """What a file, or a directory with everything below it, looks like; empty where nothing is there."""
+    try:
+        lines = [_status(path)]
+    except OSError:
+        return ""
+    for parent, directories, files in os.walk(path):
+        lines += [f"{name} {_status(f'{parent}/{name}')}" for name in sorted((*directories, *files))]
+    return digest_of("\n".join(lines).encode("utf-8", "surrogateescape"))
+
+
+def _status(path: str) -> str:
+    status = os.lstat(path)
+    return f"{status.st_mtime_ns} {status.st_ctime_ns} {status.st_size} {status.st_ino} {status.st_mode}"
+
+
+def _written(store: Store, image: Image, wanted: ContainerImage, path: str, name: str) -> bool:
+    pin = Packages(store).pin(f"written {path}")
+    return pin is not None and pin == _mark(image, wanted, path, name)
+
+
+def write_packaged(packaged: Packaged, store: Store, name: str) -> None:
+    """Write an image where it goes."""
+    from boxwright.app.privileges import ensure_privileges
+    from boxwright.images.writers import write_request
+
+    ensure_privileges()
+    wanted = packaged.wanted
+    write_request(packaged.image, store, WriteRequest(wanted.type, Path(packaged.path), name, manifest=wanted.manifest))
+    mark = _mark(packaged.image, wanted, packaged.path, name)
+    if mark:
+        Packages(store).keep_pin(f"written {packaged.path}", mark)

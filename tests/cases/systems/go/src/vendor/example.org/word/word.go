@@ -1,0 +1,4 @@
+package word
+
+// Word is what is said.
+func Word() string { return "hello" }

@@ -1,0 +1,3 @@
+#include "greet.h"
+#include <stdio.h>
+int main(void) { puts(greet()); return 0; }

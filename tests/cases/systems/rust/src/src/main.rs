@@ -1,0 +1,3 @@
+fn main() {
+    println!("{} from Rust {}", word::word(), env!("CARGO_PKG_VERSION"));
+}

@@ -1,0 +1,6 @@
+//! A word.
+
+/// What is said.
+pub fn word() -> &'static str {
+    "hello"
+}

@@ -1,0 +1,106 @@
+"""`boxwright update`: newer upstream versions are reported, the lock is moved, definitions stay."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import Program
+from tests.integration.web import Page, Web, commit, git, serving
+
+pytestmark = pytest.mark.integration
+
+LISTING = "".join(f"<a href='{name}.tar.gz'>{name}</a>" for name in ("x-1.9", "x-1.10", "x-1.11-rc1", "y-3"))
+
+
+@pytest.fixture
+def web(tmp_path: Path) -> Iterator[Web]:
+    with serving(tmp_path / "repositories") as server:
+        yield server
+
+
+def package(tmp_path: Path, base: Path, text: str, name: str = "x") -> Path:
+    directory = tmp_path / name
+    directory.mkdir(exist_ok=True)
+    (directory / "pkg.yaml").write_text(f"name: {name}\nversion: 1.9\ntoolchain: tar:{base}\n{text}")
+    return directory
+
+
+def updates(program: Program, *words: str | Path, status: int = 0) -> dict[str, dict[str, object]]:
+    """The report by name."""
+    found = json.loads(program("update", "--json", *words, status=status).out)
+    return {item["name"]: item for item in found["upstream"]} | {"lock": found["lock"]}
+
+
+def test_upstream_listings(boxwright: Program, tmp_path: Path, web: Web, busybox_base: Path) -> None:
+    """The directory above what has the version in its name, a page that is named, tags of a repository."""
+    data = b"source"
+    sha256 = hashlib.sha256(data).hexdigest()
+    web.pages["/x/x-1.9.tar.gz"] = web.pages["/y/1.9/src.tar.gz"] = Page(data)
+    web.pages["/x/"] = Page(LISTING.encode())
+    web.pages["/y/"] = Page(b"<a href='1.8/'>1.8/</a><a href='1.9/'>1.9/</a><a href='/y/'>up</a>")
+    web.pages["/news"] = Page(b"The newest is release 2.0.1, before it came release 1.9.")
+    repository = web.repositories / "g.git"
+    first = commit(repository, {"f": "one\n"})
+    for tag in ("v1.9", "v1.12", "v2.0-beta1", "unrelated"):
+        git(repository, "tag", tag)
+    x = package(tmp_path, busybox_base, f"sources: [{{url: '{web.url}/x/x-{{version}}.tar.gz', sha256: {sha256}}}]\n")
+    found = updates(boxwright, x)["x"]
+    assert (found["newest"], found["newer"], found["place"]) == ("1.10", True, f"{web.url}/x/")
+    assert found["file"] == str(x / "pkg.yaml")
+    line = boxwright("update", x).out
+    assert line.startswith(f"x 1.9 -> 1.10  {x}/pkg.yaml")
+    assert "1.9" in (x / "pkg.yaml").read_text(), "what a definition says stays"
+
+    more = f"depends: [../x/pkg.yaml]\nsources: [{{url: '{web.url}/y/{{version}}/src.tar.gz', sha256: {sha256}}}]\n"
+    y = package(tmp_path, busybox_base, more, "y")
+    both = updates(boxwright, y)
+    assert (both["y"]["newest"], both["y"]["newer"]) == ("1.9", False)
+    assert both["x"]["newest"] == "1.10"
+    package(tmp_path, busybox_base, f"{more}watch: {{url: '{web.url}/news', pattern: 'release {{version}}'}}\n", "y")
+    assert updates(boxwright, y)["y"]["newest"] == "2.0.1"
+
+    g = package(tmp_path, busybox_base, f"sources: [{{git: '{web.url}/git/g.git', commit: {first}}}]\n", "g")
+    assert updates(boxwright, g)["g"]["newest"] == "1.12"
+
+    web.pages["/x/"] = Page(b"no", 500)
+    failed = updates(boxwright, x, status=5)["x"]
+    assert (failed["newest"], failed["newer"]) == ("", False)
+    assert "500" in str(failed["error"])
+    package(tmp_path, busybox_base, "watch: {url: 'http://127.0.0.1/', pattern: '('}\n")
+    assert "no regular expression" in boxwright("update", x, status=2).err
+
+
+def test_the_lock_is_moved(boxwright: Program, tmp_path: Path, web: Web, busybox_base: Path) -> None:
+    web.pages["/p.patch"] = Page(b"--- a/f\n+++ b/f\n@@ -0,0 +1 @@\n+one\n")
+    directory = package(tmp_path, busybox_base, f"patches: {{'{web.url}/p.patch': because}}\n")
+    assert updates(boxwright, directory)["lock"] is None
+    boxwright("lock", directory)
+    before = (directory / "boxwright.lock").read_text()
+    assert "nothing moved" in boxwright("update", directory).out
+    web.pages["/p.patch"] = Page(b"--- a/f\n+++ b/f\n@@ -0,0 +1 @@\n+two\n")
+    checked = updates(boxwright, directory, "--check")["lock"]
+    assert checked["written"] is False
+    names = {item["name"]: (item["old"], item["new"]) for item in checked["changes"]}  # type: ignore[attr-defined]
+    new = hashlib.sha256(web.pages["/p.patch"].body).hexdigest()
+    assert names[f"{web.url}/p.patch"][1] == new
+    assert (directory / "boxwright.lock").read_text() == before
+    assert updates(boxwright, directory)["lock"]["written"] is True
+    assert json.loads((directory / "boxwright.lock").read_text())["urls"] == {f"{web.url}/p.patch": new}
+
+
+def test_a_recipes_lock_is_moved(boxwright: Program, tmp_path: Path, web: Web, busybox_base: Path) -> None:
+    repository = web.repositories / "r.git"
+    commit(repository, {"f": os.urandom(4).hex()})
+    (tmp_path / "c").mkdir()
+    (tmp_path / "c/Recipe").write_text(f"FROM tar:{busybox_base}\nADD {web.url}/git/r.git#main /r/\n")
+    boxwright("lock", tmp_path / "c")
+    second = commit(repository, {"f": "two\n"})
+    moved = boxwright("update", tmp_path / "c").out
+    assert "lock: " in moved
+    assert json.loads((tmp_path / "c/boxwright.lock").read_text())["git"] == {f"{web.url}/git/r.git#main": second}
