@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import random
@@ -28,7 +29,7 @@ sources: [{local: src}]
 phases:
   install: |
     mkdir -p $DESTDIR/usr/share/lib
-    cp data $DESTDIR/usr/share/lib/
+    cat data >$DESTDIR/usr/share/lib/data
     head -c 64 /dev/urandom >$DESTDIR/usr/share/lib/random   # no two builds are the same
 """
 APP = """\
@@ -242,6 +243,23 @@ def test_a_lock_brings_the_toolchain_too(world: World) -> None:
     assert len(trees) == 2  # as it came, and under the name that it has in the build
     assert len(set(trees)) == 1
     third("fsck")
+
+
+def test_a_source_that_is_gone_elsewhere_comes_from_the_repository(world: World) -> None:
+    from tests.integration.web import Page, serving
+
+    first, second = world.machine("first"), world.machine("second")
+    text = b"a source"
+    definition = world.tree / "pkgs/lib/pkg.yaml"
+    with serving(world.path / "git") as server:
+        server.pages["/data"] = Page(text)
+        url = f"{{url: {server.url}/data, sha256: {hashlib.sha256(text).hexdigest()}, unpack: false}}"
+        definition.write_text(definition.read_text().replace("{local: src}", url))
+        first("build", world.tree / "pkgs/lib", "--push")
+    world.trust(first)
+    definition.write_text(definition.read_text().replace("version: 1.0", "version: 1.1"))  # must be built
+    built = second("build", world.tree / "pkgs/lib")
+    assert "Can't find HASH" in built.err
 
 
 @pytest.mark.usefixtures("ssh")

@@ -83,7 +83,29 @@ class Binaries:
             plan = self.plan(target, make_plan(target.graph, target.keys, refuse=target.refuse))
         plan = self._without_tests(target, plan)
         self._bring_toolchains(target, plan)
+        self._bring_sources(target, plan)
         return plan
+
+    def _bring_sources(self, target: Target, plan: Plan) -> None:
+        """The sources of what is still to be built: a repository may have what is gone elsewhere."""
+        wanted = [
+            content
+            for node, decision in zip(target.graph.nodes, plan.decisions, strict=True)
+            if decision.action is Action.RUN and isinstance(node.step, BuildPackage)
+            for source in node.step.sources
+            if not any(origin.startswith("local:") for origin in source.origins)
+            for _, content in source.files
+            if self._packages.blob(content) is None
+        ]
+        for content in dict.fromkeys(wanted):
+            for source in self._sources:
+                try:
+                    with self._packages.adding() as part:
+                        if source.fetch_source(content, part, self._stop.is_set):
+                            self._packages.add(part, content)
+                            break
+                except FetchError as error:
+                    self._emit(Message("warning", f"a source is not taken from {source.name}: {error.message}"))
 
     def _bring_toolchains(self, target: Target, plan: Plan) -> None:
         """The pinned toolchains that are still needed: what is here by content need not be bootstrapped."""

@@ -58,6 +58,10 @@ class PackageSource(Protocol):
         """
         ...
 
+    def fetch_source(self, content: str, target: str, cancelled: Callable[[], bool]) -> bool:
+        """Write a source's file (named as packages' records name it) to the new file `target`, where it is here."""
+        ...
+
     def close(self) -> None:
         """Let go of connections."""
         ...

@@ -43,6 +43,7 @@ class BinaryPackages:
     def __init__(self, catalog: Catalog) -> None:
         self.catalog = catalog
         self.name = catalog.name
+        self._sources: Mapping[str, Blob] | None = None
 
     def find(self, wanted: Sequence[Wanted]) -> Mapping[Wanted, Offer]:
         """Those that are here, by their definition or, where that is known, by their content key."""
@@ -74,16 +75,20 @@ class BinaryPackages:
         fetch_blob(self.catalog.source, entry.blob, target, cancelled)
         return record
 
-    def source(self, content: str) -> Blob | None:
-        """A source's file, where it was published with a package."""
-        return self._sources().get(content)
-
-    def _sources(self) -> Mapping[str, Blob]:
-        found: dict[str, Blob] = {}
-        for entry in self.catalog.everything():
-            if isinstance(entry, PackageEntry):
-                found.update(entry.sources)
-        return found
+    def fetch_source(self, content: str, target: str, cancelled: Callable[[], bool]) -> bool:
+        """Write a source's file to `target`, where it was published with some package."""
+        if self._sources is None:
+            self._sources = {
+                name: blob
+                for entry in self.catalog.everything()
+                if isinstance(entry, PackageEntry)
+                for name, blob in entry.sources.items()
+            }
+        blob = self._sources.get(content)
+        if blob is None or (content.startswith("sha256:") and blob.digest != content):
+            return False
+        fetch_blob(self.catalog.source, blob, target, cancelled)
+        return True
 
     def publish(
         self,
