@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import PROGRAM, Program, remove_tree
+from tests.conftest import ORDINARY_USER, PROGRAM, Program, remove_tree
 from tests.integration.conftest import free_port, until
 from tests.integration.hosttoolchain import make_toolchain
 
@@ -457,3 +457,62 @@ def test_an_image_with_a_wrong_chunk_is_not_taken(
     assert "data:1" not in second("images").out
     refused = second("pull", "absent:1", status=5, cwd=world.tree)
     assert "[repository.unknown]" in refused.err
+
+
+@pytest.fixture
+def noise(world: World, busybox_base: Path, context: Callable[..., Path]) -> Program:
+    """A machine that pushed the image `data:1` of 20 MB that don't compress."""
+    first = world.machine("first")
+    files: dict[str, str | bytes] = {
+        f"files/{number}": random.Random(number).randbytes(400_000) for number in range(50)
+    }
+    place = context(f"FROM tar:{busybox_base}\nCOPY files /srv\n", files)
+    first("build", place, "-t", "data:1", "-q")
+    first("push", "data:1", cwd=world.tree)
+    world.trust(first)
+    return first
+
+
+def test_a_download_that_is_killed_leaves_the_store_whole(world: World, noise: Program) -> None:
+    luck = random.Random(7)
+    whole = world.machine("third")("pull", "data:1", cwd=world.tree).seconds
+    second = world.machine("second")
+    for _ in range(5):
+        with second.start("pull", "data:1", cwd=world.tree) as process:
+            time.sleep(luck.uniform(0.3, 1.0) * whole)
+            process.send_signal(signal.SIGKILL)
+            process.communicate()
+        second("fsck")
+    second("pull", "data:1", cwd=world.tree)
+    same(noise, second)
+    second("fsck")
+
+
+@pytest.mark.usefixtures("noise")
+def test_no_space_at_this_side_is_a_clear_error(world: World) -> None:
+    second = world.machine("second")
+    second.home.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=10m", "none", second.home], check=True)
+    try:
+        failed = second("pull", "data:1", status=None, cwd=world.tree)
+        assert failed.status in (4, 5)
+        assert "no-space]" in failed.err
+        assert "data:1" not in second("images").out
+        second("fsck")
+    finally:
+        subprocess.run(["umount", second.home], check=True)
+
+
+@pytest.mark.ordinary_user
+def test_an_ordinary_user_pulls_what_root_pushed(world: World, noise: Program, ordinary_home: Path) -> None:
+    """The same tree, owners and modes too, through a user namespace."""
+    place = ordinary_home.parent / "tree"
+    shutil.copytree(world.repository, place / "repository")
+    configuration = f"{{name: here, type: directory, path: {place}/repository, keys: ['{world.keys}']}}"
+    (place / ".boxwright-config.yaml").write_text(f"repository: {configuration}\n")
+    subprocess.run(["chown", "-R", ORDINARY_USER, place], check=True)
+    user = Program(ordinary_home, user=ORDINARY_USER)
+    user("pull", "data:1", cwd=place)
+    same(noise, user)
+    user("fsck")
+    user("push", "data:1", cwd=place)
