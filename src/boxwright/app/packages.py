@@ -210,7 +210,7 @@ def make_nodes(graph: Graph, keys: Keys, store: Store, positions: Sequence[int],
     for position in positions:
         if keys.snapshot(position) is not None:
             continue
-        one = graph._replace(target=position)
+        one = graph._replace(target=position, gates=(), databases=())
         try:
             conditions = Conditions(os.cpu_count() or 1, 0, True)
             Scheduler(one, make_plan(one, keys), keys, store, emit, conditions).run()
