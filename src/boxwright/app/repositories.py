@@ -83,7 +83,8 @@ def place_for(way: Way, binary: Binary, environment: Mapping[str, str]) -> Sourc
                 environment=environment,
             )
         case _:
-            raise UsageError("repository.kind", f"{binary.name}: {way.kind} is not known")
+            hint = "directory, ssh, https and s3 are"
+            raise UsageError("repository.kind", f"{binary.name}: {way.kind} is not there yet", hint=hint)
 
 
 def signing_key(binary: Binary) -> PrivateKey:
