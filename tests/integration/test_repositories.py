@@ -341,19 +341,20 @@ def test_an_upload_that_is_killed_leaves_the_repository_whole(
     name = "mysuperbinhost" if place == "ssh" else "here"
     luck = random.Random(42)
     started = time.monotonic()
-    first("push", "app-2.0", "--to", name, cwd=world.tree)
+    first("push", "app-2.0", name, cwd=world.tree)
     whole = time.monotonic() - started
     for path in world.repository.iterdir():
         shutil.rmtree(path) if path.is_dir() else path.unlink()
     for _ in range(5):
-        with first.start("push", "app-2.0", "lib-1.0", "--to", name, cwd=world.tree) as process:
+        with first.start("push", "app-2.0", name, cwd=world.tree) as process:
             time.sleep(luck.uniform(0.2, 1.0) * whole)
             process.send_signal(signal.SIGKILL)
             process.communicate()
         if (world.repository / "boxwright-repository.json").exists():
             found = first("repo", "verify", name, cwd=world.tree)
             assert " no findings" in found.out
-    first("push", "app-2.0", "lib-1.0", "--to", name, cwd=world.tree)
+    for package in ("app-2.0", "lib-1.0"):
+        first("push", package, name, cwd=world.tree)
     assert " no findings" in first("repo", "verify", name, cwd=world.tree).out
     first("repo", "gc", name, "--grace", "0", cwd=world.tree)
     assert " no findings" in first("repo", "verify", name, cwd=world.tree).out
@@ -364,7 +365,7 @@ def test_two_machines_push_the_same_at_once(world: World) -> None:
     first, second = world.machine("first"), world.machine("second")
     first("build", world.tree / "pkgs/app")
     shutil.copytree(world.path / "first", world.path / "second", symlinks=True, dirs_exist_ok=True)
-    processes = [it.start("push", "app-2.0", "--to", "here", cwd=world.tree) for it in (first, second) * 2]
+    processes = [it.start("push", "app-2.0", "here", cwd=world.tree) for it in (first, second) * 2]
     said = [process.communicate(timeout=60)[1] for process in processes]
     assert [process.returncode for process in processes] == [0] * 4, said
     assert len(list(world.repository.glob("records/*/*/*"))) == 2  # by definition and by content
@@ -378,7 +379,7 @@ def test_no_space_at_the_other_side_is_a_clear_error(world: World) -> None:
     world.repository.mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=200k", "none", world.repository], check=True)
     try:
-        failed = first("push", "app-2.0", "--to", "here", status=5, cwd=world.tree)
+        failed = first("push", "app-2.0", "here", status=5, cwd=world.tree)
         assert "[repository.directory]" in failed.err
         world.trust(first)
         world.verify()

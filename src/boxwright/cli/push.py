@@ -1,4 +1,4 @@
-"""Upload images and packages to the configured repositories."""
+"""Upload an image or a package to the configured repositories: boxwright push NAME [REPOSITORY...]."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from boxwright.app.names import image_name
 from boxwright.app.publishing import ToPublish, of_record, publish, publish_image
 from boxwright.app.repositories import Opened
 from boxwright.cli.console import human_size, say
-from boxwright.cli.sharingoptions import add_from, repositories
+from boxwright.cli.sharingoptions import repositories
 from boxwright.errors import BoxwrightError
 from boxwright.store.images import Images
 from boxwright.store.packages import Packages
@@ -17,17 +17,18 @@ from boxwright.store.store import Store
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """The options of `push`."""
-    parser.add_argument("names", nargs="+", metavar="NAME", help="an image, or a package by name or HASH")
-    add_from(parser, "--to", "only this repository; repeatable")
+    parser.add_argument("name", metavar="NAME", help="an image, or a package by name or HASH")
+    parser.add_argument(
+        "places", nargs="*", metavar="REPOSITORY", help="configured repositories; without one, all that can be written"
+    )
 
 
 def run(options: argparse.Namespace) -> int:
-    """Upload each to each."""
-    with repositories(options.repositories) as (store, found):
-        targets = [it for it in found if it.configured.upload is not None] or found
-        for name in options.names:
-            for to in targets:
-                _push(name, to, store)
+    """Upload it to each."""
+    with repositories(options.places) as (store, found):
+        targets = [it for it in found if it.configured.upload is not None or options.places] or found
+        for to in targets:
+            _push(options.name, to, store)
     return 0
 
 
