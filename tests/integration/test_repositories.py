@@ -130,7 +130,7 @@ def serve(world: World) -> Iterator[None]:
 
 @pytest.fixture
 def ssh(world: World) -> Iterator[None]:
-    """Written over a real sshd of this test's own, by a user's own configuration (an alias), read from a web server."""
+    """Written over a real sshd of this test's own, by a user's own configuration, read from busybox's web server."""
     place = world.path / "ssh"
     place.mkdir()
     world.repository.mkdir()
@@ -152,22 +152,28 @@ def ssh(world: World) -> Iterator[None]:
     Path("/run/sshd").mkdir(exist_ok=True)
     world.environment["PATH"] = f"{place}/bin:{os.environ['PATH']}"
     sshd = subprocess.Popen(["/usr/sbin/sshd", "-D", "-f", place / "sshd_config"])
-    web = Program(world.path / "serve/store").start("serve", world.repository, "--port", "0")
+    page = free_port()
+    web = subprocess.Popen(["busybox", "httpd", "-f", "-p", f"127.0.0.1:{page}", "-h", world.repository])
     try:
-        assert web.stdout is not None
-        web.stdout.readline()
-        address = web.stdout.readline().split()[-1]
-        until(lambda: socket.create_connection(("127.0.0.1", port)).close() is None)
+        until(lambda: listens(port) and listens(page))
         world.configuration = (
             f"{{name: mysuperbinhost, upload-type: ssh, upload-path: mysuperbinhost{world.repository},"
-            f" download-type: http, download-path: '{address}', time-limit: 5}}"
+            f" download-type: http, download-path: '127.0.0.1:{page}', time-limit: 5}}"
         )
         yield
     finally:
-        web.send_signal(signal.SIGINT)
-        web.communicate(timeout=10)
+        web.terminate()
+        web.wait(10)
         sshd.terminate()
         sshd.wait(10)
+
+
+def listens(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port)).close()
+    except OSError:
+        return False
+    return True
 
 
 @pytest.fixture
@@ -201,7 +207,10 @@ def s3(world: World) -> Iterator[None]:
 # What one machine built, every other fetches -------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("place", ["directory", "serve", "ssh", "s3"])
+SSH = pytest.param("ssh", marks=pytest.mark.engine("ssh"))
+
+
+@pytest.mark.parametrize("place", ["directory", "serve", SSH, "s3"])
 def test_a_second_machine_compiles_nothing(world: World, place: str, request: pytest.FixtureRequest) -> None:
     request.getfixturevalue(place)
     first, second = world.machine("first"), world.machine("second")
@@ -262,6 +271,7 @@ def test_a_source_that_is_gone_elsewhere_comes_from_the_repository(world: World)
     assert "Can't find HASH" in built.err
 
 
+@pytest.mark.engine("ssh")
 @pytest.mark.usefixtures("ssh")
 def test_the_transcript(world: World) -> None:
     """The lines of a container's build whose packages and images go to a binary host."""
@@ -329,7 +339,7 @@ def test_offline_asks_no_server(world: World) -> None:
     assert "repository." not in built.err
 
 
-@pytest.mark.parametrize("place", ["directory", "ssh"])
+@pytest.mark.parametrize("place", ["directory", SSH])
 def test_an_upload_that_is_killed_leaves_the_repository_whole(
     world: World, place: str, request: pytest.FixtureRequest
 ) -> None:
