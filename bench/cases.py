@@ -26,6 +26,8 @@ CHAINS = 10
 STAGE_BYTES = 8_000_000
 FILLER_BYTES = 110_000_000
 FILLER_PART = 1_000_000
+APP_FILES = 200
+REGISTRY = "127.0.0.1:5000"
 
 
 @dataclass(frozen=True)
@@ -160,6 +162,22 @@ def export(bench: Bench) -> float:
         return seconds
 
 
+def push_edited(bench: Bench) -> float:
+    """To the registry that `make engines` starts."""
+    name = f"{REGISTRY}/bench/{bench.tool.name.lower()}:latest"
+    with bench.context("COPY filler /srv/filler", "COPY app /srv/app") as context:
+        write_filler(context / "filler")
+        for number in range(APP_FILES):
+            path = context / "app" / f"{number // 20:02}" / f"{number}.txt"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(os.urandom(FILE_BYTES))
+        bench.tool.build(context)
+        bench.tool.push(context, name)
+        (context / "app" / "03" / "70.txt").write_text(bench.salt())
+        bench.tool.build(context)
+        return bench.tool.push(context, name).seconds
+
+
 def plan(bench: Bench) -> float:
     with bench.context(*echoes(10_000, bench.salt())) as context:
         return bench.tool.build(context, "--dry-run").seconds
@@ -243,6 +261,7 @@ CASES = (
     Case("copy-edited", "the same, one file edited", 0.3, copy_edited),
     Case("stages", "8 stages (sleep 1, 8 MB), then 8 COPY --from", 1.5, stages),
     Case("export", "a 280 MB image to an OCI archive", 1.0, export),
+    Case("push-edited", "push of a 280 MB image of which one file changed", 1.0, push_edited),
     Case("parse-10000", "a recipe of 10,000 lines becomes a graph, without the process", 0.2, parse, peers=()),
     Case("plan-10000", "plan of 10,000 steps, whole process", 1.0, plan, peers=()),
     Case("run-1000", "1,000 RUN steps, nothing cached", None, lambda bench: run_cold(bench, 1000), peers=(), runs=1),

@@ -69,6 +69,9 @@ class Tool(Protocol):
     def export(self, context: Path, archive: Path) -> Sample:
         """Write the image that was last built from this context to an archive."""
 
+    def push(self, context: Path, name: str) -> Sample:
+        """Push the image that was last built from this context to a registry."""
+
 
 @runtime_checkable
 class PackageTool(Protocol):
@@ -133,6 +136,10 @@ class Boxwright:
     def build_packages(self, directory: Path) -> Sample:
         return self._run("build", directory / "packages" / "bench" / "all", "-q")
 
+    def push(self, context: Path, name: str) -> Sample:
+        self.build(context, "-t", "boxwright-bench")
+        return self._run("push", "boxwright-bench", name)
+
     def _run(self, *arguments: str | Path) -> Sample:
         sample = run([ROOT / "boxwright", *arguments], {"BOXWRIGHT_HOME": str(self.home)})
         self.peak_bytes = max(self.peak_bytes, sample.peak_bytes)
@@ -161,6 +168,12 @@ class BuildKit:
         """Not compressed: this version writes no compressed archive."""
         del context
         return run([self.program, "save", "-o", archive, "boxwright-bench"])
+
+    def push(self, context: Path, name: str) -> Sample:
+        """In its own layers: the changed file is in one of its own."""
+        del context
+        run([self.program, "tag", "boxwright-bench", name])
+        return run([self.program, "push", "-q", name])
 
 
 @dataclass
@@ -191,6 +204,11 @@ class Buildah:
         """Compressed with gzip: this version knows no other for archives."""
         del context
         return self._run("push", "-q", "boxwright-bench", f"oci-archive:{archive}")
+
+    def push(self, context: Path, name: str) -> Sample:
+        """In its own layers, as above."""
+        del context
+        return self._run("push", "-q", "--tls-verify=false", "boxwright-bench", f"docker://{name}")
 
     def _run(self, *arguments: str | Path) -> Sample:
         configuration = ENGINES / "containers.conf"
@@ -232,6 +250,9 @@ class BuildStream:
         raise NotImplementedError
 
     def export(self, context: Path, archive: Path) -> Sample:
+        raise NotImplementedError
+
+    def push(self, context: Path, name: str) -> Sample:
         raise NotImplementedError
 
     def write_packages(self, directory: Path, chains: int, length: int, salt: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import json
 import os
 import shutil
 import signal
@@ -100,6 +101,20 @@ def test_a_recipe_from_alpine(
     assert (out / f"etc/apk/keys/{KEY}").read_bytes() == (keys / KEY).read_bytes()
     assert fresh_boxwright(*arguments).out == first
     assert "alpine:3.20" in fresh_boxwright("build", place, "--dry-run", "--mirror", address).out
+    check_what_is_inside(fresh_boxwright)
+
+
+def check_what_is_inside(program: Program) -> None:
+    """The packages that apk's database lists, and whose files are whose."""
+    listed = json.loads(program("list", "alp", "--json").out)
+    packages = {package["package"]: package for package in listed["packages"]}
+    assert {"alpine-baselayout", "alpine-keys", "busybox"} <= packages.keys()
+    assert packages["busybox"]["kind"] == "apk"
+    assert packages["busybox"]["version"] == "1.36.1-r29"
+    assert packages["busybox"]["files"] >= 1
+    assert sorted(path for paths in listed["steps"].values() for path in paths) == ["listing", "who"]
+    assert program("owns", "alp", "/bin/busybox").out == "/bin/busybox: alpine/busybox=1.36.1-r29\n"
+    assert "it came with FROM alpine:3.20" in program("why", "alp", "busybox").out
 
 
 def test_configured_base(

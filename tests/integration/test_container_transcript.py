@@ -51,7 +51,7 @@ def test_transcripts(boxwright: Program, tmp_path: Path) -> None:
     boxwright("build", warm, timeout=600)
     for case in yaml.safe_load(CASES.read_text("utf-8")):
         for path, text in case.get("first", {}).items():
-            (place / path).write_text(text)
+            (place / path).write_text(f"{text}# {tmp_path}\n")
         result = boxwright(
             "build", place, "-t", "transcript", *case.get("arguments", ()), cwd=out, status=case.get("status", 0)
         )

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import json
+import re
 import shutil
 import subprocess
 import tarfile
@@ -12,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.alpinemirror import served
 from tests.conftest import Program
 
 IMAGE = "sysadmin42/hello-production:2.0-p1"
@@ -243,7 +246,9 @@ def test_bills_of_materials_are_valid(boxwright: Program, make: Make, tmp_path: 
 
 
 def test_a_recipe_on_debian(boxwright: Program, context: Callable[..., Path]) -> None:
-    recipe = "FROM debian:bookworm\nRUN echo run >/made-by-run\nCOPY copied /etc/copied\n"
+    recipe = (
+        "FROM debian:bookworm\nRUN echo run >/made-by-run; echo '# more' >>/etc/bash.bashrc\nCOPY copied /etc/copied\n"
+    )
     boxwright("build", context(recipe, {"copied": "x"}), "-t", "looked-into", timeout=600)
     listed = json.loads(boxwright("list", "looked-into", "--json").out)
     packages = {package["package"]: package for package in listed["packages"]}
@@ -251,10 +256,16 @@ def test_a_recipe_on_debian(boxwright: Program, context: Callable[..., Path]) ->
     assert packages["bash"]["licence"].startswith("GPL-3")
     assert packages["bash"]["files"] > 10
     assert sorted(path for paths in listed["steps"].values() for path in paths) == ["etc/copied", "made-by-run"]
+    assert list(listed["changed"].values()) == [["etc/bash.bashrc"]]
     assert "etc/passwd" in listed["unowned"]
     assert "usr/bin/bash" not in listed["unowned"]
     assert boxwright("owns", "looked-into", "/bin/bash").out.startswith("/usr/bin/bash: debian/bash=5.")
     assert "RUN echo run" in boxwright("owns", "looked-into", "/made-by-run").out
+    assert ", changed by RUN echo run" in boxwright("owns", "looked-into", "/etc/bash.bashrc").out
+    assert re.search("it came with .*debian:bookworm", boxwright("why", "looked-into", "bash").out)
+    table = boxwright("list", "looked-into").out.splitlines()
+    assert table[0].split() == ["PACKAGE", "HASH", "LICENCE", "SIZE", "SOURCE"]
+    assert "1 file of packages changed by: RUN echo run" in "\n".join(table)
     assert "libc6 depends on it" not in boxwright("why", "looked-into", "libc6").out
     assert "is linked with its libc.so.6" in boxwright("why", "looked-into", "libc6").out
 
@@ -481,3 +492,37 @@ def test_a_container_is_locked(boxwright: Program, make: Make, tmp_path: Path) -
         HELLO["pkgs/libgreet/pkg.yaml"].replace("packages: [gcc", "packages: [make, gcc")
     )
     assert "[lock.missing]" in boxwright("build", directory, cwd=tmp_path / "out", status=2).err
+
+
+def test_a_patch_from_a_url_is_pinned(boxwright: Program, make: Make, tmp_path: Path) -> None:
+    """The second patch of formats.md's example: its checksum stands in the lock file beside container.yaml."""
+    (tmp_path / "web").mkdir()
+    fix = tmp_path / "web/fix.patch"
+    fix.write_text(PATCH.replace("patched", f"fixed {tmp_path}"))
+    with served(tmp_path / "web") as address:
+        patches = f'patches:\n  hello.patch: "Say it"\n  {address}/fix.patch: "Fix buffer overruns"\n'
+        definition = HELLO["pkgs/hello/pkg.yaml"].replace('patches: {hello.patch: "Say that it is patched"}\n', patches)
+        directory = make(HELLO, {"pkgs/hello/pkg.yaml": definition})
+        digest = hashlib.sha256(fix.read_bytes()).hexdigest()
+        missing = boxwright("build", directory, cwd=tmp_path / "out", status=2, timeout=600)
+        assert "[package.no-checksum]" in missing.err
+        assert f"{address}/fix.patch: {{reason: ..., sha256: {digest}}}" in missing.err
+        boxwright("lock", directory, timeout=600)
+        lock = json.loads((directory / "boxwright.lock").read_text())
+        assert lock["urls"] == {f"{address}/fix.patch": digest}
+
+        fix.write_text("something else\n")
+        (boxwright.home / "blobs" / digest).unlink()
+        changed = boxwright("build", directory, cwd=tmp_path / "out", status=5)
+        assert "[source.checksum]" in changed.err
+        fix.write_text(PATCH.replace("patched", f"fixed {tmp_path}"))
+        boxwright("build", directory, "-t", "url-patch", cwd=tmp_path / "out")
+        moved = definition.replace("/fix.patch", "/other.patch")
+        (directory / "pkgs/hello/pkg.yaml").write_text(moved)
+        assert "[lock.missing]" in boxwright("build", directory, cwd=tmp_path / "out", status=2).err
+    (package,) = [
+        one
+        for one in json.loads(boxwright("list", "url-patch", "--json").out)["packages"]
+        if one["name"] == "hello-2.0"
+    ]
+    assert package["patches"] == [["hello.patch", "Say it"], ["fix.patch", "Fix buffer overruns"]]

@@ -63,7 +63,8 @@ def sites(tmp_path_factory: pytest.TempPathFactory) -> Path:
     key = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-subj", "/CN=localhost")
     files = ("-keyout", directory / "key.pem", "-out", directory / "certificate.pem")
     subprocess.run(["openssl", "req", "-x509", *key, *files], check=True, capture_output=True)
-    (directory / "key.pem").chmod(0o644)  # for LXD's containers, whose root is another user
+    directory.chmod(0o755)  # root in LXD's containers is another user
+    (directory / "key.pem").chmod(0o644)
     (directory / "site.conf").write_text(SITE)
     return directory
 
@@ -231,6 +232,7 @@ def test_what_is_inside(built: Built, tmp_path: Path) -> None:
     assert [name for name, _ in nginx["patches"]] == ["https-only.patch", "quiet.patch"]
     assert nginx["identity"].partition(":")[2] == built.said[built.said.index(PACKAGE) + 1].split()[1]
     assert listed["unowned"] == []
+    assert listed["changed"] == {"sync ./files/nginx.conf /etc/nginx/nginx.conf": ["etc/nginx/nginx.conf"]}
     why = built.program("why", IMAGE, "libssl.so.3").out
     assert "www-servers/nginx-1.22.1 needs it: /usr/sbin/nginx" in why
     assert "libs/openssl" in built.program("owns", IMAGE, "/lib/x86_64-linux-gnu/libcrypto.so.3").out

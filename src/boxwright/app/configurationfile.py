@@ -35,6 +35,14 @@ class BaseSpec(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     keyring: str = ""
 
 
+class RegistrySpec(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+    """How a registry (``HOST``, ``HOST/PATH``) is reached."""
+
+    location: str = ""
+    insecure: bool = False
+    mirrors: tuple[str, ...] = ()
+
+
 class File(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     """A configuration file; each base is read by itself. `repository` and `repositories` are read by what uses them."""
 
@@ -42,6 +50,7 @@ class File(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     mirrors: dict[Mirror, str] = {}
     repository: object = None
     repositories: object = None
+    registries: object = None
 
 
 def read_configuration(paths: Sequence[str]) -> Configuration:
@@ -93,6 +102,17 @@ def repository_nodes(paths: Sequence[str]) -> list[RepositoryNode]:
                 raise DefinitionError("config.wrong", "a repository is a mapping", where=_span(path, entry))
             kind = _below(entry, "type", "")
             found.append(RepositoryNode(path, entry, kind.value if isinstance(kind, yaml.ScalarNode) else ""))
+    return found
+
+
+def read_registries(paths: Sequence[str]) -> dict[str, RegistrySpec]:
+    """The section `registries` of the files; what an earlier one says holds."""
+    found: dict[str, RegistrySpec] = {}
+    for path in reversed(paths):
+        node = _compose(path)
+        section = _below(node, "registries", "") if node is not None else None
+        if isinstance(section, yaml.MappingNode):
+            found.update({key.value: _convert(path, value, RegistrySpec) for key, value in section.value})
     return found
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from boxwright.errors import BoxwrightError
+from boxwright.errors import BoxwrightError, FetchError
 from boxwright.model.digest import Digest, digest_from_hex, hex_of
 from boxwright.model.graph import GraphDatabase
 from boxwright.model.image import Database, ImageConfig, Snapshot
@@ -18,8 +19,19 @@ from boxwright.store.store import Store
 
 if TYPE_CHECKING:
     from boxwright.images.artifact import WrittenArtifact
+    from boxwright.images.referrers import Attached
     from boxwright.model.image import Image
+    from boxwright.repositories.registry.client import Client
 
+_FIELDS: Mapping[str, type] = {
+    "name": str,
+    "kind": str,
+    "version": str,
+    "dump": str,
+    "size": int,
+    "embedded": bool,
+}
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 LABEL = "dev.boxwright.databases"
 
 
@@ -52,6 +64,60 @@ def described(databases: Iterable[Database]) -> str:
     return json.dumps(objects, sort_keys=True, separators=(",", ":"))
 
 
+def parsed_databases(label: str) -> tuple[Database, ...]:
+    """The databases of a label's text. Raises FetchError `oci.bad-image`."""
+    try:
+        items = json.loads(label)
+        found = tuple(Database(**{key: value for key, value in item.items() if key in _FIELDS}) for item in items)
+        if all(type(getattr(it, name)) is kind for it in found for name, kind in _FIELDS.items()):
+            return found
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
+        raise _bad_label() from error
+    raise _bad_label()
+
+
+def _bad_label() -> FetchError:
+    return FetchError("oci.bad-image", f"the image is not well formed: {LABEL} is not what it should be")
+
+
+def fetched_databases(config: ImageConfig, client: Client, manifest: Digest, store: Store) -> ImageConfig:
+    """An image's configuration with its databases, whose dumps are fetched from what refers to its manifest."""
+    label = dict(config.labels).get(LABEL)
+    if not label:
+        return config
+    databases = parsed_databases(label)
+    for it in databases:
+        if it.dump and not os.path.isfile(_dump_place(store, it.dump)):
+            _fetch_dump(it, client, manifest, store)
+    return config._replace(databases=databases)
+
+
+def _fetch_dump(database: Database, client: Client, manifest: Digest, store: Store) -> None:
+    from boxwright.images.referrers import DATABASE_TYPE
+
+    for descriptor in client.referrers(manifest):
+        if descriptor.get("artifactType") != DATABASE_TYPE:
+            continue
+        found = client.manifest(str(descriptor["digest"]))
+        layers = found.value.get("layers") if found else None
+        if isinstance(layers, list) and any(
+            isinstance(it, dict) and it.get("digest") == database.dump for it in layers
+        ):
+            place = _dump_place(store, database.dump)
+            os.makedirs(store.home.dumps, mode=0o700, exist_ok=True)
+            client.get_blob(Digest(database.dump), database.size, f"{place}.part")
+            os.rename(f"{place}.part", place)
+            return
+    message = f"the content of the database {database.name} is not beside the image in {client}"
+    raise FetchError("dbase.dump-missing", message, hint="push the image again with boxwright, which sends it too")
+
+
+def _dump_place(store: Store, digest: str) -> str:
+    if not _DIGEST.fullmatch(digest):
+        raise _bad_label()
+    return f"{store.home.dumps}/{digest.removeprefix('sha256:')}"
+
+
 def dump_path(store: Store, database: Database) -> str:
     """Where the dump lies. Raises BoxwrightError `dbase.dump-missing`."""
     path = f"{store.home.dumps}/{database.dump.removeprefix('sha256:')}"
@@ -59,6 +125,14 @@ def dump_path(store: Store, database: Database) -> str:
         message = f"the content of the database {database.name} is not in the store any more"
         raise BoxwrightError("dbase.dump-missing", message, hint="build the image again")
     return path
+
+
+def attached_dump(database: Database, source: str) -> Attached:
+    """A dump as an artifact beside an image."""
+    from boxwright.images.referrers import Attached
+
+    notes = tuple((f"{LABEL}.{field}", getattr(database, field)) for field in ("name", "kind", "version"))
+    return Attached(Path(source), f"{database.name.lower()}.sql", database.dump, database.size, notes)
 
 
 def write_dumps(image: Image, store: Store, written: WrittenArtifact) -> Iterator[tuple[str, Digest]]:
@@ -72,12 +146,9 @@ def write_dumps(image: Image, store: Store, written: WrittenArtifact) -> Iterato
         name = f"{database.name.lower()}.sql"
         source = dump_path(store, database)
         if written.kind == "oci":
-            from boxwright.images.referrers import Attached, attach
+            from boxwright.images.referrers import attach
 
-            fields = ("name", "kind", "version")
-            notes = tuple((f"{LABEL}.{field}", getattr(database, field)) for field in fields)
-            attached = Attached(Path(source), name, database.dump, database.size, notes)
-            yield str(written.path), attach(written.path, written.digest, attached)
+            yield str(written.path), attach(written.path, written.digest, attached_dump(database, source))
         else:
             place = f"{str(written.path).rstrip('/')}.{name}"
             shutil.copyfile(source, f"{place}.new")

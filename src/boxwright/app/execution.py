@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 
 from boxwright.app.allowed import check_allowed
 from boxwright.app.build import Build
@@ -25,6 +26,7 @@ JOBS_PER_CPU = 8
 
 def execute(build: Build, request: BuildRequest, store: Store, emit: Emit) -> Image:
     """Run the plan and record the image."""
+    started = int(time.time())
     snapshot = execute_plan(build, request, store, emit)
     History(store).keep(history_name(build, request), step_records(build))
     config = build.graph.config
@@ -32,7 +34,13 @@ def execute(build: Build, request: BuildRequest, store: Store, emit: Emit) -> Im
         from boxwright.app.databases import with_content
 
         config = with_content(config, build.graph.databases, build.keys.snapshot, store)
-    return Images(store).keep(config, snapshot, request.tags)
+    image = Images(store).keep(config, snapshot, request.tags)
+    ran = any(decision.action is Action.RUN for decision in build.plan.decisions)
+    if ran or store.index.one("SELECT 1 FROM artifacts WHERE key=?", (f"provenance {image.identity}",)) is None:
+        from boxwright.app.provenance import keep_provenance
+
+        keep_provenance(build, request, image, store, started=started)
+    return image
 
 
 def execute_plan(build: Build, request: BuildRequest, store: Store, emit: Emit) -> Snapshot:

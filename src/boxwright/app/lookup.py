@@ -22,3 +22,9 @@ def names_of(store: Store, image: Image) -> list[str]:
     return [
         row[0] for row in store.index.all("SELECT name FROM tags WHERE identity=? ORDER BY name", (image.identity,))
     ]
+
+
+def name_as_given(store: Store, image: Image, given: str) -> str:
+    """The name by which the user named an image; its first one where that was a digest, empty without any."""
+    names = names_of(store, image)
+    return next((name for name in names if name in {given, f"{given}:latest"}), names[0] if names else "")

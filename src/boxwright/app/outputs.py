@@ -7,12 +7,16 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from boxwright.app.privileges import ensure_privileges
 from boxwright.errors import UsageError
 from boxwright.model.image import HistoryEntry, Image
 from boxwright.ports import WriteRequest
 from boxwright.store.store import Store
+
+if TYPE_CHECKING:
+    from boxwright.images.layer import Layer
 
 _OUTPUT = re.compile(r"([a-z][a-z-]*)((?:,[a-z]+=[^,:]*)*):(.+)", re.DOTALL)
 
@@ -42,11 +46,14 @@ def parse_output(text: str, name: str) -> WriteRequest:
     return WriteRequest(found[1], Path(found[3]), name, options)
 
 
-def check_outputs(outputs: Sequence[str], loads: Sequence[str], *, layers: bool = False) -> None:
+def check_outputs(outputs: Sequence[str], loads: Sequence[str], *, layers: str = "") -> None:
     """Raise for what `deliver` could not do, before anything is built."""
     kinds = [parse_output(text, "").kind for text in outputs]
     if layers:
+        from boxwright.app.layering import parse_layering
         from boxwright.images.writers import LAYERED
+
+        parse_layering(layers)
 
         flat = next((kind for kind in (*kinds, *loads) if kind not in (*LAYERED, "docker", "podman")), None)
         if flat is not None:
@@ -59,6 +66,22 @@ def check_outputs(outputs: Sequence[str], loads: Sequence[str], *, layers: bool 
             check_engine(engine)
 
 
+def layers_for(image: Image, store: Store, how: str, history: Sequence[HistoryEntry] = ()) -> tuple[Layer, ...]:
+    """The layers that an image gets where more than one is asked for; none where it is to be flat.
+
+    With `history` one for each instruction.
+    """
+    from boxwright.app.layering import AUTO, parse_layering, shared_out
+
+    ensure_privileges()
+    if history:
+        from boxwright.images.layer import layers_of
+
+        return layers_of(history, store)
+    layering = parse_layering(how)
+    return shared_out(image, store, layering) if layering.kind == AUTO else ()
+
+
 def deliver(
     image: Image,
     store: Store,
@@ -66,18 +89,16 @@ def deliver(
     outputs: Sequence[str],
     loads: Sequence[str],
     *,
-    history: Sequence[HistoryEntry] = (),
+    layers: Sequence[Layer] = (),
 ) -> tuple[Delivered, ...]:
     """Write `image` to each of `outputs` and load it into each of `loads`; in formats with names it is `name`.
 
-    With `history` it gets a layer for each instruction.
+    Without `layers` it is flat.
     """
-    from boxwright.images.layer import layers_of
     from boxwright.images.writers import write_request
 
     requests = [_with_manifest(parse_output(text, name), image, store) for text in outputs]
     ensure_privileges()
-    layers = layers_of(history, store)
     written = [write_request(image, store, request, layers) for request in requests]
     delivered = [Delivered(it.kind, str(it.path), it.digest, it.config or "") for it in written]
     if any(it.dump for it in image.config.databases):

@@ -230,7 +230,7 @@ class DefinitionFiles:
         raise DefinitionError(
             "package.no-checksum",
             f"{urls[0]} has no sha256",
-            hint=f"add the line `{line.format(found)}`, or run `boxwright lock`",
+            hint=f"add the line `{line.replace('{}', found)}`, or run `boxwright lock`",
             where=where,
         )
 

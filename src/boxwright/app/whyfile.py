@@ -89,7 +89,8 @@ def _of_package(name: str, inventory: Inventory, needed: dict[str, list[str]]) -
     reasons = [component.reason] if component.reason else []
     maker = inventory.brought.get(name)
     if maker is not None and not component.reason:
-        reasons.append(f"it came with {maker.title} ({maker.place})")
+        place = "" if maker.kind == "Base" else f" ({maker.place})"  # a base belongs to many definitions
+        reasons.append(f"it came with {maker.title}{place}")
     reasons += [
         f"{other.name} depends on it"
         for other in inventory.components

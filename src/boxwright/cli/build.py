@@ -31,7 +31,7 @@ from boxwright.store.store import Store
 if TYPE_CHECKING:
     from boxwright.app.outputs import Delivered
 
-SPELT_OTHERWISE = frozenset({"--load", "-o", "--output"})
+SPELT_OTHERWISE = frozenset({"--layers", "--load", "-o", "--output"})
 """Options of ours that other builders have too, with other values."""
 
 
@@ -56,7 +56,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--validate", action="append", default=[], metavar="STAGE", help="a stage that must pass; repeatable")
     add("--no-validate", action="store_true", help="leave out the stages that the recipe marks with '# validate'")
     add("--junit", metavar="FILE", help="write the results of the validation stages as JUnit XML")
-    add("--layers", action="store_true", help="outputs get a layer for each instruction")
+    add("--layers", default="", metavar="HOW", help="auto:N: at most N layers; alone: one for each instruction")
+    add("--push", action="store_true", help="upload to the configured repositories, else under its names to registries")
+    add("--insecure", action="store_true", help="push: take plain HTTP and certificates that nobody vouches for")
+    add("--tls-verify", choices=("true", "false"), default="true", metavar="BOOL", help="false: as --insecure")
     add("--platform", default="", help="only the machine's own, such as linux/amd64")
     add("--network", default="default", choices=("none", "default", "host"))
     conditions.configure_build(parser)
@@ -72,7 +75,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--iidfile", help="write the image's digest to a file")
     add("--metadata-file", help="write what was built to a JSON file")
     add("--discover", action="append", default=[], metavar="PLACE[,push=True]", help="take configuration from there")
-    add("--push", action="store_true", help="upload what was built to the configured repositories")
     add("--locked", action="store_true", help="fetch nothing that boxwright.lock does not pin")
     add("--offline", action="store_true", help="fetch nothing at all")
     add("--dry-run", action="store_true", help="print the plan")
@@ -95,6 +97,7 @@ def own_words(given: list[str], parser: argparse.ArgumentParser) -> list[str]:
 
 def run(options: argparse.Namespace) -> int:
     """Build what the definition is of."""
+    options.to_registry = options.push and not _has_repository(options)
     if options.file != "-" and os.path.isdir(options.directory):
         definition = find_definition(options.directory, options.file)
         if is_package(definition):
@@ -108,13 +111,24 @@ def run(options: argparse.Namespace) -> int:
     return _build_image(options)
 
 
+def _has_repository(options: argparse.Namespace) -> bool:
+    """Whether ``--push`` means repositories: one is configured, or ``--discover`` says where."""
+    if options.discover:
+        return True
+    from boxwright.app.definitions import find_definition
+    from boxwright.cli.binarypush import writable
+
+    if not os.path.isdir(options.directory):
+        return writable(os.getcwd())
+    if options.file == "-":
+        return writable(options.directory)
+    return writable(os.path.dirname(os.path.abspath(find_definition(options.directory, options.file))))
+
+
 def _build_image(options: argparse.Namespace) -> int:
     started = time.monotonic()
     request = request_of(options)
-    if options.output or options.load:
-        from boxwright.app.outputs import check_outputs
-
-        check_outputs(options.output, options.load, layers=options.layers)
+    check_delivery(options)
     with open_store(os.environ) as store:
         build = prepare(request, store, os.environ)
         if options.dry_run:
@@ -133,7 +147,7 @@ def _build_image(options: argparse.Namespace) -> int:
             display.close()
             report()
         delivered = _deliver(options, build, image, store)
-        if options.push or options.discover:
+        if (options.push or options.discover) and not options.to_registry:
             _upload(options, image, request, store)
         built = any(decision.action is Action.RUN for decision in build.plan.decisions)
     if built:
@@ -183,7 +197,7 @@ def request_of(options: argparse.Namespace) -> BuildRequest:
         keep_going=options.keep_going,
         validate=tuple(options.validate),
         marked=not options.no_validate,
-        layers=options.layers,
+        layers=options.layers == "instructions",
         mounts=given.mounts,
         conditions=given.conditions,
         allowed=conditions.allowed(options),
@@ -218,19 +232,37 @@ def _upload(options: argparse.Namespace, image: Image, request: BuildRequest, st
     from boxwright.cli.uploading import upload_container
 
     directory = request.directory if os.path.isdir(request.directory) else os.getcwd()
-    wanted, environment = discovered(options, store)
+    wanted, environment = discovered(options, store, push=options.push)
     with sharing(wanted, directory, store, environment, builds=False) as shared:
         upload_container(shared, image, request.tags, store, b"", shown=is_shown(options))
 
 
-def _deliver(options: argparse.Namespace, build: Build, image: Image, store: Store) -> tuple[Delivered, ...]:
-    if not options.output and not options.load:
-        return ()
-    from boxwright.app.outputs import deliver
+def check_delivery(options: argparse.Namespace) -> None:
+    """Raise for what could not be delivered, before anything is built."""
+    if options.output or options.load or options.layers:
+        from boxwright.app.outputs import check_outputs
 
+        check_outputs(options.output, options.load, layers=options.layers)
+    if options.to_registry:
+        from boxwright.app.registrypush import check_names
+
+        check_names([image_name(tag) for tag in options.tag])
+
+
+def _deliver(options: argparse.Namespace, build: Build, image: Image, store: Store) -> tuple[Delivered, ...]:
+    if not options.output and not options.load and not options.to_registry:
+        return ()
+    from boxwright.app.outputs import deliver, layers_for
+
+    history = layered(build) if options.layers == "instructions" else ()
     name = image_name(options.tag[0]) if options.tag else ""
-    history = layered(build) if options.layers else ()
-    return deliver(image, store, name, options.output, options.load, history=history)
+    layers = layers_for(image, store, options.layers, history)
+    delivered = deliver(image, store, name, options.output, options.load, layers=layers)
+    if not options.to_registry:
+        return delivered
+    from boxwright.cli.registrypush import push_built
+
+    return (*delivered, *push_built(image, store, options, layers if history else ()))
 
 
 def keep_limit(build: Build, root: str) -> None:

@@ -18,11 +18,12 @@ from boxwright.app.composition import (
 from boxwright.app.opening import open_store
 from boxwright.app.packaging import packagings, write_packaged
 from boxwright.app.sharing import Sharing, directory_of, sharing
-from boxwright.cli.build import keep_limit, print_plan, print_summary, request_of
+from boxwright.cli.build import check_delivery, keep_limit, print_plan, print_summary, request_of
 from boxwright.cli.console import say
 from boxwright.cli.containerprogress import container_display, packaging_line
 from boxwright.cli.packagebuild import discovered, is_shown, write_error
 from boxwright.cli.packagebuild import request_of as package_request_of
+from boxwright.errors import UsageError
 from boxwright.model.image import Image
 from boxwright.model.plan import Action
 from boxwright.solver.scheduler import Failed
@@ -32,14 +33,13 @@ from boxwright.store.store import Store
 def build_container(options: argparse.Namespace, file: str) -> int:
     """Build the container that `file` defines."""
     started = time.monotonic()
-    if options.output or options.load:
-        from boxwright.app.outputs import check_outputs
-
-        check_outputs(options.output, options.load)
+    check_delivery(options)
+    if options.layers == "instructions":
+        raise UsageError("usage.layers", "a container of packages has no instructions", hint="--layers auto")
     packages_request = package_request_of(options, file)
     request = request_of(options)._replace(lock=packages_request.lock, locked=packages_request.locked)
     with open_store(os.environ) as store:
-        wanted, environment = discovered(options, store)
+        wanted, environment = discovered(options, store, push=options.push and not options.to_registry)
         planned = prepare_container(request, packages_request, store, environment, write_error)
         builds = any(decision.action is Action.RUN for decision in planned.build.plan.decisions)
         with sharing(wanted, directory_of(file), store, environment, builds=builds) as shared:
@@ -101,11 +101,17 @@ def _deliver(options: argparse.Namespace, planned: ContainerBuild, image: Image,
     shown = not options.quiet and options.progress != "json"
     wanted = packagings(planned.container, image, store, name)
     if options.output or options.load:
-        from boxwright.app.outputs import deliver
+        from boxwright.app.outputs import deliver, layers_for
 
-        for delivered in deliver(image, store, name, options.output, options.load):
+        layers = layers_for(image, store, options.layers)
+        for delivered in deliver(image, store, name, options.output, options.load, layers=layers):
             if shown:
                 packaging_line(planned.container.title, delivered.kind, "OK")
+    if options.to_registry:
+        from boxwright.cli.registrypush import push_built
+
+        push_built(image, store, options, ())
+    if options.output or options.load:
         return
     for packaged in wanted:
         if not packaged.done:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 from collections import deque
 from collections.abc import Sequence
 from functools import cache
@@ -16,6 +17,7 @@ ENGINES = frozenset({"docker", "podman", "lxd"})
 TRUE = frozenset({"true", "1", "t"})
 FALSE = frozenset({"false", "0", "f"})
 _EXPORTERS = {"oci": "oci-archive", "docker": "docker-archive", "tar": "tar", "local": "rootfs"}
+_LAYERS = re.compile(r"flat|auto(:\d+)?|instructions")
 _STORE = frozenset({"image", "cacheonly"})
 _IN_THE_STORE = "the image is kept in the store; --load docker loads it into docker"
 
@@ -65,6 +67,8 @@ def _one(
     action = parser._option_string_actions.get(name)  # noqa: SLF001 - as above
     if action is not None and action.nargs == 0:
         words += _switch(name, value, notes) if equals else [word]
+    elif name == "--layers":
+        words += _layers(value if equals else None, left)
     elif name == "--load":
         words += _load(value if equals else None, left, notes)
     elif name in ("-o", "--output"):
@@ -87,6 +91,15 @@ def _switch(name: str, value: str, notes: list[str]) -> list[str]:
     if value not in TRUE | FALSE:
         raise UsageError("usage.value", f"{name}={value}: true or false is expected")
     return [name] if value in TRUE else []
+
+
+def _layers(value: str | None, left: deque[str]) -> list[str]:
+    """Alone it is a switch, as buildah has it; a word that names a choice of layers belongs to it."""
+    if value is None and left and _LAYERS.fullmatch(left[0]):
+        value = left.popleft()
+    if value in FALSE:
+        return []
+    return ["--layers", "instructions" if value is None or value in TRUE else value]
 
 
 def _load(value: str | None, left: deque[str], notes: list[str]) -> list[str]:
@@ -115,6 +128,8 @@ def _output(value: str, name: str, notes: list[str]) -> list[str]:
         return [name, value]
     fields = dict(item.partition("=")[::2] for item in value.split(","))
     kind, destination = fields.pop("type", ""), fields.pop("dest", "")
+    if kind == "registry" or (kind == "image" and fields.get("push", "false") in TRUE):
+        return [*(word for name in fields.get("name", "").split(",") if name for word in ("--tag", name)), "--push"]
     if (kind in _STORE and fields.get("push", "false") in FALSE) or (kind == "docker" and not destination):
         notes.append(f"{name} {value}: {_IN_THE_STORE}")
         return []

@@ -29,7 +29,7 @@ def build_package(options: argparse.Namespace, file: str) -> int:
     started = time.monotonic()
     request = request_of(options, file)
     with open_store(os.environ) as store:
-        wanted, environment = discovered(options, store)
+        wanted, environment = discovered(options, store, push=options.push)
         build = prepare_package(request, store, environment, write_error)
         builds = any(decision.action is Action.RUN for decision in build.plan.decisions)
         with sharing(wanted, directory_of(file), store, environment, builds=builds) as shared:
@@ -65,14 +65,14 @@ def build_package(options: argparse.Namespace, file: str) -> int:
     return 0
 
 
-def discovered(options: argparse.Namespace, store: Store) -> tuple[SharingRequest, Mapping[str, str]]:
+def discovered(options: argparse.Namespace, store: Store, *, push: bool) -> tuple[SharingRequest, Mapping[str, str]]:
     """What the command line says about repositories, and the environment with the trees that ``--discover`` found."""
     if not options.discover:
-        return SharingRequest((), options.push, options.offline), os.environ
+        return SharingRequest((), push, options.offline), os.environ
     from boxwright.app.discovery import discover
 
     found = discover(options.discover, store, offline=options.offline)
-    request = SharingRequest(found.files, options.push or found.push, options.offline)
+    request = SharingRequest(found.files, push or found.push, options.offline)
     return request, found.environment(os.environ)
 
 

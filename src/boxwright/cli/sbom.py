@@ -18,15 +18,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Print it."""
-    from boxwright.app.lookup import find_image, names_of
+    from boxwright.app.lookup import find_image, name_as_given
     from boxwright.app.opening import open_store
     from boxwright.app.sbom import bill_of
 
     with open_store(os.environ) as store:
         image = find_image(store, options.image)
-        names = names_of(store, image)
-        given = {options.image, f"{options.image}:latest"}
-        name = next((name for name in names if name in given), names[0] if names else str(image.identity))
+        name = name_as_given(store, image, options.image) or str(image.identity)
         text = bill_of(image, store, options.format, name)
     if options.output:
         with open(options.output, "w", encoding="utf-8") as file:

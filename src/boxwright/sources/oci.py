@@ -150,6 +150,11 @@ def _split(name: str) -> tuple[Path, str]:
     return Path(path), tag
 
 
+def choose_platform(index: Json, platform: str) -> Json:
+    """The descriptor in an index for the platform OS/ARCHITECTURE[/VARIANT]. Raises FetchError `oci.no-platform`."""
+    return _choose(objects(index, "manifests"), platform)
+
+
 def _named(manifests: Sequence[Json], tag: str) -> Sequence[Json]:
     if not tag:
         return manifests

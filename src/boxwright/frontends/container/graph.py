@@ -77,7 +77,7 @@ def build_container(
 ) -> ContainerGraph:
     """The graph of a definition. Raises DefinitionError with the place of what is wrong."""
     read = read_tasks(text, file, options.variables)
-    with of_containers():
+    with of_containers(file):
         return _Builder(file, files, packages, resolver, options).build(read)
 
 

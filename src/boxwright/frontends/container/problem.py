@@ -15,11 +15,12 @@ def wrong(code: str, message: str, where: Span | None, *, hint: str = "") -> Def
 
 
 @contextmanager
-def of_containers() -> Iterator[None]:
-    """Errors of the readers that package definitions share are a container definition's here."""
+def of_containers(file: str) -> Iterator[None]:
+    """What the readers that package definitions share find wrong in `file` is a container definition's error."""
     try:
         yield
     except DefinitionError as error:
-        if error.code.startswith("package."):
+        here = error.where is None or error.where.file == file
+        if here and error.code.startswith("package."):
             error.code = f"container.{error.code.removeprefix('package.')}"
         raise

@@ -35,7 +35,7 @@ class Tasks(NamedTuple):
 
 def read_tasks(text: str, file: str, given: Map[str, str]) -> Tasks:
     """The tasks. `given` are variables from the command line, which win over those of the file."""
-    with of_containers():
+    with of_containers(file):
         document = parse_value(text, file)
         if document is None or not isinstance(document, Sequence):
             where = Span(file, 1) if document is None else document.place.span

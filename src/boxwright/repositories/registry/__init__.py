@@ -1,0 +1,1 @@
+"""OCI registries (OCI distribution-spec 1.1): blobs, manifests, referrers."""
