@@ -21,6 +21,9 @@ FILE: Final = "<template>"
 LARGEST: Final = 16 << 20
 """Of what a template may give, and of what a multiplication in it may."""
 
+MOST_BITS: Final = 4096
+OR_DEFAULT: Final = "`| default(...)` says what is taken where there is none"
+
 Wrong = Callable[..., DefinitionError]
 
 
@@ -42,8 +45,9 @@ def make_environment(undefined: type[Undefined] | None = None) -> SandboxedEnvir
 
         def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:  # noqa: ANN401 - as Jinja2's
             sizes = [len(it) if isinstance(it, str | bytes | list | tuple) else None for it in (left, right)]
-            if operator == "**" and not (isinstance(right, int | float) and abs(right) <= 64):
-                raise SecurityError("the exponent is too large")
+            if operator == "**" and isinstance(left, int) and isinstance(right, int):
+                if left.bit_length() * abs(right) > MOST_BITS:
+                    raise SecurityError("the power is too large")
             length = sizes[0] if sizes[0] is not None else sizes[1]
             count = right if sizes[0] is not None else left
             if operator == "*" and length is not None and isinstance(count, int) and length * count > LARGEST:
@@ -88,8 +92,9 @@ def explained(where: Span, names: Iterable[str], wrong: Wrong, hint: str = "") -
         fail("template", f"{error.message}", error.lineno, "", error)
     except UndefinedError as error:
         name = (error.message or "").partition("'")[2].partition("'")[0]
-        more = nearest(name, names) or hint
-        fail("undefined", error.message or "undefined name", _line_of(error.__traceback__), more, error)
+        message = error.message or "undefined name"
+        more = nearest(name, names) or hint if message.endswith("is undefined") else OR_DEFAULT
+        fail("undefined", message, _line_of(error.__traceback__), more, error)
     except (TemplateError, SecurityError, ArithmeticError, TypeError, ValueError, LookupError, RecursionError) as error:
         fail("template", str(error) or type(error).__name__, _line_of(error.__traceback__), "", error)
 

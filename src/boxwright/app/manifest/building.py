@@ -121,7 +121,7 @@ def _read(
     options = ManifestOptions(
         platform, asked.variables, asked.matrix, request.labels, request.network, validate=request.marked
     )
-    packages = _PackagesOf(asked.file, platform, request, store, environment, output)
+    packages = PackagesOf(asked.file, platform, request, store, environment, output)
     text = world.read(asked.file, None)
     manifest = build_manifest(text, asked.file, world, resolver, options, packages)
     kept = Kept(manifest, world.contexts)
@@ -158,7 +158,7 @@ def open_world(
     return DirectoryWorld(os.path.dirname(file) or ".", store, environment, configuration, gather)
 
 
-class _PackagesOf:
+class PackagesOf:
     """Makes what composes packages, where the manifest has some; all of one graph share its nodes."""
 
     def __init__(
@@ -169,7 +169,10 @@ class _PackagesOf:
         store: Store,
         environment: Mapping[str, str],
         output: Callable[[bytes], None],
+        *,
+        locking: bool = False,
     ) -> None:
+        self._locking = locking
         self._file = file
         self._platform = platform
         self._request = request
@@ -177,23 +180,25 @@ class _PackagesOf:
         self._environment = environment
         self._output = output
         self._looked: dict[str, str] = {}
-        self._made: tuple[DefinitionFiles, PackageGraph] | None = None
+        self.made: tuple[DefinitionFiles, PackageGraph] | None = None
 
     def __call__(self, stage: str) -> Packaging:
+        """What gathers the packages of a stage."""
         from boxwright.app.packagelock import read_lock
         from boxwright.app.packages import PackageRequest, definition_files, resolver
         from boxwright.frontends.container.packaging import Packaging
         from boxwright.frontends.package.graph import PackageGraph
         from boxwright.store.packages import Packages
 
-        if self._made is None:
-            lock = read_lock(self._file) or {}
+        if self.made is None:
+            lock = {} if self._locking else read_lock(self._file) or {}
             asked = self._request
             request = PackageRequest(self._file, platform=asked.platform, mirror=asked.mirror, lock=lock)
             files = definition_files(request, Packages(self._store), self._environment, self._output)
+            files.locking = self._locking
             files.watch(self._looked)
-            self._made = (files, PackageGraph(resolver(files, self._platform), self._platform))
-        files, graph = self._made
+            self.made = (files, PackageGraph(resolver(files, self._platform), self._platform))
+        files, graph = self.made
         return Packaging(graph, files)
 
     def looked(self) -> Mapping[str, str]:

@@ -139,8 +139,8 @@ class _Builder:
 
     def _tests(self) -> tuple[Gate, ...]:
         """The tests of the packages that tasks name: without them there is no image."""
-        tests = {self._packages.name(place): self._packages.add_test(place) for place in self._asked}
-        return tuple(Gate(name, node) for name, node in tests.items() if node not in self._asked)
+        tests = {self._packages.name(place): self._packages.add_test(place) for place in self._packaging.asked}
+        return tuple(Gate(name, node) for name, node in tests.items() if node not in self._packaging.asked)
 
     def _base(self, task: Placed, *, first: bool) -> None:
         if not first:

@@ -35,16 +35,15 @@ from boxwright.frontends.package.convert import key_place, place_of
 from boxwright.model.graph import Gate, Graph, Instructed, Node
 from boxwright.model.image import ImageConfig
 from boxwright.model.span import Span
-from boxwright.model.step import ContextSource, Copy, Scratch, Step
+from boxwright.model.step import ContextSource, Copy, Mount, Scratch, Step
 from boxwright.ports import Resolver
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 SOURCE = "/srv/app"
 MODULES_DEEP = 16
-APT = (
-    "apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends {names}"
-    " && apt-get clean && rm -rf /var/lib/apt/lists/*"
-)
+APT = "apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends {names}"
+APT_CACHES = ("/var/cache/apt", "/var/lib/apt/lists")
+"""What apt keeps there is kept between builds, and none of it gets into an image."""
 
 
 class ManifestOptions(NamedTuple):
@@ -357,7 +356,14 @@ class EntryBuilder:
         else:
             command = APT.format(names=" ".join(task.apt or ())) if task.apt else task.run or ""
             shown = f"apt {' '.join(task.apt)}" if task.apt else ""
-            self._run(command, where, task=task, shown=shown)
+            mounts = self._apt_caches() if task.apt else ()
+            self._run(command, where, task=task, shown=shown, mounts=mounts)
+
+    def _apt_caches(self) -> tuple[Mount, ...]:
+        image = base_image(self._document, self._world) or ""
+        return tuple(
+            Mount("cache", path, (("id", f"apt {image} {path}"), ("sharing", "locked"))) for path in APT_CACHES
+        )
 
     def _run(
         self,
@@ -367,11 +373,12 @@ class EntryBuilder:
         task: InstallTask | ScriptTask | None = None,
         directory: str = "",
         shown: str = "",
+        mounts: tuple[Mount, ...] = (),
     ) -> None:
         runner = self._runner
         if runner is None:
             raise TypeError(command)
-        settings = runner.settings(task, directory)
+        settings = runner.settings(task, directory)._replace(mounts=mounts)
         at = Placed(self._stage, where, shown)
         self._state = runner.run(self._state, command, self._config, settings, at)
         self._line.append(self._state)

@@ -39,6 +39,7 @@ class Settings(NamedTuple):
     directory: str
     user: str
     environment: tuple[tuple[str, str], ...] = ()
+    mounts: tuple[Mount, ...] = ()
 
 
 class Placed(NamedTuple):
@@ -154,7 +155,7 @@ class Runner:
             cwd=settings.directory,
             user=settings.user,
             network=settings.network,
-            mounts=mounts,
+            mounts=(*settings.mounts, *mounts),
             services=tuple(services),
         )
         text = command if isinstance(command, str) else shlex.join(command)

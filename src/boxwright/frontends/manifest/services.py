@@ -61,15 +61,18 @@ class KnownService(NamedTuple):
 KNOWN: Mapping[str, KnownService] = {
     "redis": KnownService(
         {
-            "7.0": "debian:bookworm?packages=redis-server",
-            "8.0": "debian:trixie?packages=redis-server",
+            "7.0": "bootstrap:debian:bookworm?packages=redis-server",
+            "8.0": "bootstrap:debian:trixie?packages=redis-server",
         },
         ("/usr/bin/redis-server", "--dir", "/tmp", "--bind", "127.0.0.1"),  # noqa: S108 - inside the container
         6379,
         "redis",
     ),
     "memcached": KnownService(
-        {"1.6.18": "debian:bookworm?packages=memcached", "1.6.38": "debian:trixie?packages=memcached"},
+        {
+            "1.6.18": "bootstrap:debian:bookworm?packages=memcached",
+            "1.6.38": "bootstrap:debian:trixie?packages=memcached",
+        },
         ("/usr/bin/memcached", "-l", "127.0.0.1"),
         11211,
         "memcache",
