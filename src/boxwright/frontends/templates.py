@@ -45,9 +45,9 @@ def make_environment(undefined: type[Undefined] | None = None) -> SandboxedEnvir
 
         def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:  # noqa: ANN401 - as Jinja2's
             sizes = [len(it) if isinstance(it, str | bytes | list | tuple) else None for it in (left, right)]
-            if operator == "**" and isinstance(left, int) and isinstance(right, int):
-                if left.bit_length() * abs(right) > MOST_BITS:
-                    raise SecurityError("the power is too large")
+            whole = isinstance(left, int) and isinstance(right, int)
+            if operator == "**" and whole and left.bit_length() * abs(right) > MOST_BITS:
+                raise SecurityError("the power is too large")
             length = sizes[0] if sizes[0] is not None else sizes[1]
             count = right if sizes[0] is not None else left
             if operator == "*" and length is not None and isinstance(count, int) and length * count > LARGEST:

@@ -35,12 +35,13 @@ from boxwright.frontends.package.convert import key_place, place_of
 from boxwright.model.graph import Gate, Graph, Instructed, Node
 from boxwright.model.image import ImageConfig
 from boxwright.model.span import Span
-from boxwright.model.step import ContextSource, Copy, Mount, Scratch, Step
+from boxwright.model.step import ContextSource, Copy, MakeDirectory, Mount, Scratch, Step
 from boxwright.ports import Resolver
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 SOURCE = "/srv/app"
 MODULES_DEEP = 16
+INSTALLS = ("run", "apt", "file", "template", "package", "module", "mkdir")
 APT = "apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends {names}"
 APT_CACHES = ("/var/cache/apt", "/var/lib/apt/lists")
 """What apt keeps there is kept between builds, and none of it gets into an image."""
@@ -335,9 +336,11 @@ class EntryBuilder:
         if isinstance(task, str):
             self._run(task, where)
             return
-        given = [name for name in ("run", "apt", "file", "template", "package", "module") if getattr(task, name)]
+        given = [
+            name for name in ("run", "apt", "file", "template", "package", "module", "mkdir") if getattr(task, name)
+        ]
         if len(given) != 1:
-            raise wrong("task", "one of run, apt, file, template, package and module is expected here", where)
+            raise wrong("task", f"one of {', '.join(INSTALLS)} is expected here", where)
         if not self._is_wanted(task.when, part, where):
             return
         below = part.document.items.get("install")
@@ -346,6 +349,8 @@ class EntryBuilder:
             inner = task.file or task.template
             if inner is not None:
                 self._copied(inner, part, place_of(item, given[0], "src").span)
+        elif task.mkdir is not None:
+            self._add(MakeDirectory(task.mkdir, task.user or ""), f"mkdir {task.mkdir}", where)
         elif task.package is not None:
             self._package(task.package, part, place_of(item, "package"), item, number)
             self._flush()

@@ -62,7 +62,7 @@ class CommandTask(Condition, frozen=True, kw_only=True):
 
 
 class InstallTask(Condition, frozen=True, kw_only=True):
-    """One of `run`, `apt` (packages of Debian), `file`, `template`, `package` and `module`."""
+    """One of `run`, `apt` (packages of Debian), `file`, `template`, `package`, `module` and `mkdir` (a directory)."""
 
     run: str | Texts | None = None
     apt: Texts | None = None
@@ -70,6 +70,7 @@ class InstallTask(Condition, frozen=True, kw_only=True):
     template: TemplateTask | None = None
     package: ManifestPackage | None = None
     module: ModuleUse | None = None
+    mkdir: Absolute | None = None
     user: str | None = None
     directory: Absolute = ""
     environment: dict[str, str] = msgspec.field(default_factory=dict)
