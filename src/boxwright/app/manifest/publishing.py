@@ -19,7 +19,7 @@ from boxwright.frontends.manifest.render import probed
 from boxwright.frontends.manifest.schema import Module, Parameter
 from boxwright.frontends.package.convert import convert
 from boxwright.frontends.package.document import parse_document
-from boxwright.model.giturl import parse_git_url
+from boxwright.model.giturl import GitUrl, parse_git_url
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9+._-]*(/[a-z0-9][a-z0-9+._-]*)?")
 _SECTION = re.compile(r"^modules:[ \t]*(#.*)?$", re.MULTILINE)
@@ -111,8 +111,8 @@ def publish(directory: str, repository: str) -> str:
     """
     module = checked(directory)
     inside = f"{module.name}/{module.version}"
-    url = parse_git_url(repository)
-    if url is None or (os.path.isdir(repository) and not os.path.isdir(f"{repository}/.git")):
+    url = parse_git_url(repository) or (GitUrl(repository) if _is_repository(repository) else None)
+    if url is None:
         _place(directory, os.path.join(repository, inside))
         return os.path.join(repository, inside)
     with tempfile.TemporaryDirectory(prefix="boxwright-module-") as work:
@@ -138,6 +138,10 @@ def _place(source: str, target: str) -> None:
     part = f"{target}.{os.getpid()}"
     shutil.copytree(source, part, symlinks=True, ignore=shutil.ignore_patterns(".git"))
     os.rename(part, target)
+
+
+def _is_repository(path: str) -> bool:
+    return os.path.isdir(f"{path}/.git") or (os.path.isfile(f"{path}/HEAD") and os.path.isdir(f"{path}/objects"))
 
 
 def _has_identity(work: str) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import re
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import NamedTuple
@@ -22,6 +23,7 @@ from boxwright.model.span import Span
 
 ROUNDS = 8
 MOST_ENTRIES = 256
+_KEYS = re.compile(r"^(?=[A-Za-z_-]+:)", re.MULTILINE)
 SPECIAL = ("facts", "host", "kv", "matrix")
 """Names that no variable may have."""
 
@@ -103,14 +105,12 @@ class Loader:
 
     def _probe(self, text: str, file: str, names: Mapping[str, object], chain: tuple[str, ...]) -> list[doc.Mapping]:
         """The documents, what is included first. What is wrong is left for the strict reading."""
-        try:
-            value = parse_value(probed(text, names, self._world.variable), file)
-            if is_travis(file) and isinstance(value, doc.Mapping):
+        value = _readable(probed(text, names, self._world.variable), file)
+        if is_travis(file):
+            try:
                 value = chosen(manifest_of(value, lambda _: None), names.get("matrix"))
-        except DefinitionError:
-            return [doc.Mapping({}, Place(file, 1, 1), {})]
-        if not isinstance(value, doc.Mapping):
-            return [doc.Mapping({}, Place(file, 1, 1), {})]
+            except DefinitionError:
+                value = doc.Mapping({}, Place(file, 1, 1), {})
         found: list[doc.Mapping] = []
         for reference in _includes(value):
             try:
@@ -177,6 +177,29 @@ class Loader:
                 raise wrong("cycle", f"manifests include each other: {' -> '.join(cycle)}", where)
             below.append(self._read(self._world.read(path, where), path, renderer, (*chain, file)))
         return merge_all([*below, value])
+
+
+def _readable(text: str, file: str) -> doc.Mapping:
+    """What can be read of a text in which names are missing: all of it, or else key by key what is YAML."""
+    whole = _mapping_of(text, file)
+    if whole is not None:
+        return whole
+    items: dict[str, doc.Value] = {}
+    keys: dict[str, Place] = {}
+    for chunk in _KEYS.split(text):
+        part = _mapping_of(chunk, file)
+        if part is not None:
+            items.update(part.items)
+            keys.update(part.keys)
+    return doc.Mapping(items, Place(file, 1, 1), keys)
+
+
+def _mapping_of(text: str, file: str) -> doc.Mapping | None:
+    try:
+        value = parse_value(text, file)
+    except DefinitionError:
+        return None
+    return value if isinstance(value, doc.Mapping) else None
 
 
 def _includes(document: doc.Mapping) -> tuple[Scalar, ...]:

@@ -48,7 +48,7 @@ class FewPackages:
         self.packages = PlainNodes()
 
 
-def facts(image: str, where: Span) -> Mapping[str, object]:
+def facts(_image: str, _where: Span) -> Mapping[str, object]:
     return {"distribution": "debian", "version": "12", "memory": 1000}
 
 
