@@ -92,7 +92,7 @@ def _of_manifest(options: argparse.Namespace, file: str) -> Converted:
 
         real = BaseResolver(store, pull=False, configured=configuration.bases)
         world = open_world(file, request, store, os.environ, configuration, real)
-        packages = PackagesOf(file, platform, request, store, os.environ, lambda _: None)
+        packages = PackagesOf(file, request, store, os.environ, configuration, lambda _: None)
         given = ManifestOptions(platform, asked.variables, asked.matrix)
         text = world.read(file, None)
         return to_recipe(build_manifest(text, file, world, PlainBases(), given, packages))

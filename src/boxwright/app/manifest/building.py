@@ -7,18 +7,22 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
-from boxwright.app.bases import BaseFetcher, BaseResolver
+from boxwright.app.bases import BaseFetcher, BaseResolver, base_resolver
 from boxwright.app.build import Build, finder
 from boxwright.app.configuration import Configuration, configuration_for
 from boxwright.app.contexts import LocalContexts
+from boxwright.app.definitions import lock_path
 from boxwright.app.execution import execute_plan, history_name, step_records
 from boxwright.app.kinds import step_kinds
 from boxwright.app.manifest.kept import Kept, load, save
 from boxwright.app.moment import build_moment
 from boxwright.app.names import image_name
+from boxwright.app.outside import Outside
+from boxwright.app.packagefiles import stamp
 from boxwright.app.platforms import checked_platform
 from boxwright.app.request import BuildRequest
 from boxwright.app.sandboxes import LateSandbox
+from boxwright.errors import DefinitionError
 from boxwright.events import Message
 from boxwright.frontends.manifest.made import BuiltEntry, ManifestGraph
 from boxwright.model.digest import digest_of, hex_of
@@ -36,7 +40,7 @@ from boxwright.store.images import Images
 from boxwright.store.store import Store
 
 if TYPE_CHECKING:
-    from boxwright.app.manifest.world import DirectoryWorld, NotingResolver
+    from boxwright.app.manifest.world import DirectoryWorld
     from boxwright.app.packagefiles import DefinitionFiles
     from boxwright.frontends.container.packaging import Packaging
     from boxwright.frontends.package.graph import PackageGraph
@@ -50,6 +54,15 @@ class ManifestRequest(NamedTuple):
     matrix: Mapping[str, str] = MappingProxyType({})
 
 
+class Taken(NamedTuple):
+    """What a manifest takes from outside, for its lock: pins of packages, bases as they are called, modules."""
+
+    pins: Mapping[str, str] = MappingProxyType({})
+    bases: Mapping[str, Base] = MappingProxyType({})
+    packages: PackageGraph | None = None
+    modules: Mapping[str, Mapping[str, str]] = MappingProxyType({})
+
+
 class ManifestBuild(NamedTuple):
     """A manifest's build that is planned and can be run. `looked` are the files that it stands on."""
 
@@ -57,6 +70,7 @@ class ManifestBuild(NamedTuple):
     build: Build
     looked: tuple[str, ...] = ()
     fleeting: bool = False
+    taken: Taken = Taken()
 
 
 class BuiltImage(NamedTuple):
@@ -77,16 +91,46 @@ def prepare_manifest(
     """Read the definition, make the graph and plan it. What a template asks of servers and containers is asked now."""
     directory = os.path.dirname(os.path.abspath(asked.file))
     configuration = configuration_for(directory, environment)
-    resolver = BaseResolver(store, pull=request.pull, configured=configuration.bases)
+    request = _with_lock(request, asked.file)
+    resolver = base_resolver(store, request, configuration.bases)
     kept_path = f"{store.home.cache}/manifests/{_kept_name(request, asked, configuration, environment)}"
-    kept = None if request.pull else load(kept_path, resolver, environment)
+    kept = None if request.pull or request.locking else load(kept_path, resolver, environment)
     looked: tuple[str, ...] = ()
     fleeting = False
+    taken = Taken()
     if kept is None:
-        kept, world = _read(request, asked, store, environment, configuration, resolver, output, kept_path)
+        packages = PackagesOf(asked.file, request, store, environment, configuration, output)
+        kept, world = _read(request, asked, store, environment, configuration, resolver, packages)
         looked, fleeting = tuple(world.looked), world.fleeting
+        if request.locking:
+            taken = _taken(packages, resolver, world)
+        elif not fleeting and not request.pull:
+            save(kept_path, kept, {**world.looked, **packages.looked()}, world.asked, world.answers())
     build = plan_graph(request, kept.manifest.graph, asked.file, {"": directory, **kept.contexts}, store, environment)
-    return ManifestBuild(kept.manifest, build, looked, fleeting)
+    return ManifestBuild(kept.manifest, build, looked, fleeting, taken)
+
+
+def _with_lock(request: BuildRequest, file: str) -> BuildRequest:
+    """The request with the lock that lies beside the definition. Raises `lock.none` where there must be one."""
+    path = lock_path(file)
+    if request.locking:
+        return request
+    if not os.path.isfile(path):
+        if request.locked:
+            message = f"there is no {os.path.basename(path)} beside {file}"
+            raise DefinitionError("lock.none", message, hint="run `boxwright lock`")
+        return request
+    from boxwright.app.locks import read_lock
+
+    return request._replace(lock=read_lock(file, checked_platform(request.platform)))
+
+
+def _taken(packages: PackagesOf, resolver: BaseResolver, world: DirectoryWorld) -> Taken:
+    from boxwright.app.manifest.modules import pin_of
+
+    files, graph = packages.made or (None, None)
+    modules = {name: pin_of(found) for name, found in world.modules.items()}
+    return Taken(files.used if files else {}, resolver.asked, graph, modules)
 
 
 def _kept_name(
@@ -94,7 +138,16 @@ def _kept_name(
 ) -> str:
     circumstances = (
         *(os.path.abspath(asked.file), asked.file, sorted(map(str, asked.variables.items()))),
-        *(sorted(asked.matrix.items()), request.platform, request.labels, request.network, request.marked),
+        *(
+            stamp(lock_path(asked.file)),
+            request.locked,
+            request.offline,
+            sorted(asked.matrix.items()),
+            request.platform,
+            request.labels,
+            request.network,
+            request.marked,
+        ),
         *(sorted(configuration.languages.items()), configuration.modules, os.getcwd()),
         *(environment.get(name, "") for name in ("BOXWRIGHT_MODULES", "BOXWRIGHT_PACKAGES", "SOURCE_DATE_EPOCH")),
     )
@@ -108,26 +161,19 @@ def _read(
     environment: Mapping[str, str],
     configuration: Configuration,
     inner: Resolver,
-    output: Callable[[bytes], None],
-    kept_path: str,
+    packages: PackagesOf,
 ) -> tuple[Kept, DirectoryWorld]:
-    """The graph of the definition as it is now; kept where that can be known later."""
-    from boxwright.app.manifest.world import NotingResolver
+    """The graph of the definition as it is now."""
     from boxwright.frontends.manifest.graph import ManifestOptions, build_manifest
 
     platform = checked_platform(request.platform)
-    resolver = NotingResolver(inner)
-    world = open_world(asked.file, request, store, environment, configuration, resolver)
+    world = open_world(asked.file, request, store, environment, configuration, inner)
     options = ManifestOptions(
         platform, asked.variables, asked.matrix, request.labels, request.network, validate=request.marked
     )
-    packages = PackagesOf(asked.file, platform, request, store, environment, output)
     text = world.read(asked.file, None)
-    manifest = build_manifest(text, asked.file, world, resolver, options, packages)
-    kept = Kept(manifest, world.contexts)
-    if not world.fleeting and not request.pull:
-        save(kept_path, kept, {**world.looked, **packages.looked()}, world.asked, resolver.answers)
-    return kept, world
+    manifest = build_manifest(text, asked.file, world, world.resolver, options, packages)
+    return Kept(manifest, world.contexts), world
 
 
 def open_world(
@@ -136,26 +182,29 @@ def open_world(
     store: Store,
     environment: Mapping[str, str],
     configuration: Configuration,
-    resolver: Resolver | NotingResolver,
+    inner: Resolver,
 ) -> DirectoryWorld:
     """The world as it is seen from a manifest."""
     from boxwright.app.manifest.facts import image_facts
-    from boxwright.app.manifest.world import DirectoryWorld
+    from boxwright.app.manifest.world import DirectoryWorld, NotingResolver
 
+    resolver = NotingResolver(inner)
     platform = checked_platform(request.platform)
 
     def gather(image: str, where: Span) -> Mapping[str, object]:
         def run(graph: Graph, emit: Emit) -> Snapshot:
-            inner = request._replace(no_cache=False, no_cache_stages=frozenset(), keep_going=False)
-            build = plan_graph(inner, graph, file, {}, store, environment)
+            plain = request._replace(no_cache=False, no_cache_stages=frozenset(), keep_going=False)
+            build = plan_graph(plain, graph, file, {}, store, environment)
             try:
-                return execute_plan(build, inner, store, emit)
+                return execute_plan(build, plain, store, emit)
             except Failed as failure:
                 raise failure.error from failure
 
         return image_facts(image, resolver, platform, where, run, store)
 
-    return DirectoryWorld(os.path.dirname(file) or ".", store, environment, configuration, gather)
+    world = DirectoryWorld(os.path.dirname(file) or ".", store, environment, configuration, gather, resolver)
+    world.locking = request.locking
+    return world
 
 
 class PackagesOf:
@@ -164,42 +213,51 @@ class PackagesOf:
     def __init__(
         self,
         file: str,
-        platform: str,
         request: BuildRequest,
         store: Store,
         environment: Mapping[str, str],
+        configuration: Configuration,
         output: Callable[[bytes], None],
-        *,
-        locking: bool = False,
     ) -> None:
-        self._locking = locking
         self._file = file
-        self._platform = platform
         self._request = request
         self._store = store
         self._environment = environment
+        self._configuration = configuration
         self._output = output
         self._looked: dict[str, str] = {}
         self.made: tuple[DefinitionFiles, PackageGraph] | None = None
 
     def __call__(self, stage: str) -> Packaging:
         """What gathers the packages of a stage."""
-        from boxwright.app.packagelock import read_lock
-        from boxwright.app.packages import PackageRequest, definition_files, resolver
         from boxwright.frontends.container.packaging import Packaging
+
+        if self.made is None:
+            self.made = self._make()
+        files, graph = self.made
+        return Packaging(graph, files)
+
+    def _make(self) -> tuple[DefinitionFiles, PackageGraph]:
+        from boxwright.app.packages import PackageRequest, definition_files, resolver
         from boxwright.frontends.package.graph import PackageGraph
         from boxwright.store.packages import Packages
 
-        if self.made is None:
-            lock = {} if self._locking else read_lock(self._file) or {}
-            asked = self._request
-            request = PackageRequest(self._file, platform=asked.platform, mirror=asked.mirror, lock=lock)
-            files = definition_files(request, Packages(self._store), self._environment, self._output)
-            files.locking = self._locking
-            files.watch(self._looked)
-            self.made = (files, PackageGraph(resolver(files, self._platform), self._platform))
-        files, graph = self.made
-        return Packaging(graph, files)
+        asked = self._request
+        request = PackageRequest(
+            self._file,
+            platform=asked.platform,
+            mirror=asked.mirror,
+            lock=asked.lock,
+            locked=asked.locked,
+            locking=asked.locking,
+            offline=asked.offline,
+        )
+        outside = self._configuration.outside(asked.mirror, self._environment, offline=asked.offline)
+        files = definition_files(request, Packages(self._store), self._environment, outside, self._output)
+        files.locking = asked.locking
+        files.watch(self._looked)
+        platform = checked_platform(asked.platform)
+        return files, PackageGraph(resolver(files, platform), platform)
 
     def looked(self) -> Mapping[str, str]:
         """The files that were looked at."""
@@ -220,9 +278,10 @@ def plan_graph(
     moment = build_moment(environment, {}, directory)
     contexts = LocalContexts(store, directories, file, moment.epoch)
     sandbox = LateSandbox(store.home.cache)
-    fetcher = BaseFetcher(store, mirror=request.mirror, mirrors=configuration.mirrors, environment=environment)
+    outside = configuration.outside(request.mirror, environment, offline=request.offline)
+    fetcher = BaseFetcher(store, outside, request.lock, keep=request.locking)
     kinds, mounts = step_kinds(request, store, graph, contexts, sandbox, moment, environment, fetcher)
-    kinds, find_definition = _with_packages(kinds, graph, store, request)
+    kinds, find_definition = _with_packages(kinds, graph, store, request, outside)
     pull = frozenset(
         position
         for position, node in enumerate(graph.nodes)
@@ -239,7 +298,7 @@ def plan_graph(
 
 
 def _with_packages(
-    kinds: Kinds, graph: Graph, store: Store, request: BuildRequest
+    kinds: Kinds, graph: Graph, store: Store, request: BuildRequest, outside: Outside
 ) -> tuple[Kinds, Callable[..., Snapshot | None] | None]:
     """The kinds of packages too, where the graph has some."""
     if not any(isinstance(node.step, Compose | BuildPackage) for node in graph.nodes):
@@ -249,7 +308,11 @@ def _with_packages(
     from boxwright.store.packages import Packages
 
     packages = Packages(store)
-    whole = {**package_kinds(store, packages, request.mirror), **kinds, **compose_kinds(store)}
+    whole = {
+        **package_kinds(store, packages, outside, request.lock, keep=request.locking),
+        **kinds,
+        **compose_kinds(store),
+    }
     return whole, packages.by_definition
 
 

@@ -175,6 +175,11 @@ def write_pins(directory: str, pins: Mapping[str, Mapping[str, str]]) -> str:
     return path
 
 
+def pin_of(found: Candidate) -> dict[str, str]:
+    """What a lock says of a module."""
+    return {"version": found.version, "content": module_digest(found.directory)}
+
+
 def check_pin(found: Candidate, pins: Mapping[str, Mapping[str, str]], where: Span | None) -> None:
     """Raises `module.changed` where the lock pins other content."""
     pin = pins.get(found.name)

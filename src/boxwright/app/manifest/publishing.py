@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from boxwright.app.definitions import read_definition
-from boxwright.app.manifest.modules import FILE, Candidate, find_module, module_digest, read_pins, write_pins
+from boxwright.app.manifest.modules import FILE, Candidate, find_module, module_digest, pin_of, read_pins, write_pins
 from boxwright.app.manifest.world import DirectoryWorld
 from boxwright.errors import BoxwrightError, DefinitionError, UsageError
 from boxwright.frontends.manifest.modules import parameters_of
@@ -74,11 +74,6 @@ def add(world: DirectoryWorld, manifest: str, name: str, version: str, origin: s
         _write(manifest, text)
     write_pins(near, {**read_pins(near), name: pin_of(found)})
     return found
-
-
-def pin_of(found: Candidate) -> dict[str, str]:
-    """What a lock says of a module."""
-    return {"version": found.version, "content": module_digest(found.directory)}
 
 
 def begin(name: str, directory: str) -> str:

@@ -65,12 +65,14 @@ class DirectoryWorld:
         environment: Mapping[str, str],
         configuration: Configuration,
         gather: Facts,
+        resolver: NotingResolver,
     ) -> None:
         self._directory = os.path.realpath(directory)
         self._store = store
         self._environment = environment
         self._configuration = configuration
         self._gather = gather
+        self.resolver = resolver
         self._pins: dict[str, dict[str, str]] | None = None
         self._languages: Mapping[str, LanguageEntry] | None = None
         self._opened: dict[str, str] = {}
@@ -80,6 +82,10 @@ class DirectoryWorld:
         self.modules: dict[str, Candidate] = {}
         self.fleeting = False
         self.locking = False
+
+    def answers(self) -> Mapping[tuple[str, str], ResolvedBase]:
+        """What bases meant."""
+        return self.resolver.answers
 
     # Files ---------------------------------------------------------------------------------------------------------
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from boxwright.app.configuration import Configuration
 from boxwright.app.manifest.kept import decode, encode
-from boxwright.app.manifest.world import DirectoryWorld
+from boxwright.app.manifest.world import DirectoryWorld, NotingResolver
 from boxwright.errors import BoxwrightError
 from boxwright.frontends.container.packaging import Packaging
 from boxwright.frontends.manifest.graph import ManifestOptions, PlainNodes, build_manifest
@@ -60,7 +60,9 @@ def built(place: Path, case: Mapping[str, Any]) -> ManifestGraph:
         (place / path).write_text(text)
     file = str(place / name)
     environment = {"BOXWRIGHT_MODULES": "", **case.get("environment", {})}
-    world = DirectoryWorld(str(place), cast("Store", None), environment, Configuration(), facts)
+    world = DirectoryWorld(
+        str(place), cast("Store", None), environment, Configuration(), facts, NotingResolver(Bases())
+    )
     options = ManifestOptions("linux/amd64", case.get("set", {}), case.get("matrix", {}))
     few = cast("Packaging", FewPackages())
     return build_manifest(texts[name], file, world, Bases(), options, lambda _: few)
