@@ -524,6 +524,11 @@ def test_the_graph_is_drawn(boxwright: Program, project: Project) -> None:
     assert 'echo "<&>"' in "".join(svg.itertext())
 
 
+@pytest.mark.parametrize("example", ["static-site", "php-site", "c-tool", "key-values", "travis"])
+def test_examples_have_a_graph(boxwright: Program, example: str) -> None:
+    assert "commit " in boxwright("graph", ROOT / "examples" / example).out
+
+
 def test_schemas_of_manifests_and_modules(boxwright: Program) -> None:
     for kind in ("manifest", "module"):
         schema = json.loads(boxwright("schema", kind).out)
