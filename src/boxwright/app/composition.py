@@ -100,7 +100,7 @@ def prepare_container(
     kinds = {
         **recipe,
         **package_kinds(store, packages, outside, request.lock, keep=request.locking),
-        **_compose_kinds(store),
+        **compose_kinds(store),
     }
     pull = frozenset(
         position
@@ -119,7 +119,8 @@ def prepare_container(
     return ContainerBuild(container, build, builder, definitions, bases.asked)
 
 
-def _compose_kinds(store: Store) -> Kinds:
+def compose_kinds(store: Store) -> Kinds:
+    """How the nodes are run that compose packages."""
     from boxwright.app.inventory import Compositions
     from boxwright.app.owners import owners_of
     from boxwright.steps.compose import ComposeKind

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple, NoReturn, TypeVar
 
 import msgspec
@@ -44,10 +44,15 @@ class RegistrySpec(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
 
 
 class File(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
-    """A configuration file; each base is read by itself. `repository` and `repositories` are read by what uses them."""
+    """A configuration file; each base and language is read by itself.
+
+    `repository` and `repositories` are read by what uses them.
+    """
 
     bases: dict[str, object] = {}
     mirrors: dict[Mirror, str] = {}
+    languages: dict[str, object] = {}
+    modules: tuple[str, ...] = ()
     repository: object = None
     repositories: object = None
     registries: object = None
@@ -57,15 +62,22 @@ def read_configuration(paths: Sequence[str]) -> Configuration:
     """The files together; what an earlier one says holds. Raises DefinitionError with the line of a mistake."""
     bases: dict[str, str] = {}
     mirrors: dict[str, str] = {}
+    languages: dict[str, Mapping[str, object]] = {}
+    modules: dict[str, None] = {}
     for path in reversed(paths):
         node = _compose(path)
         if node is None:
             continue
         file = _convert(path, node, File)
         mirrors.update({str(name): url for name, url in file.mirrors.items()})
-        for name, written in _bases(node):
+        for name, written in _section(node, "bases"):
             bases[name] = _base(path, name, written)
-    return Configuration(bases, mirrors)
+        for name, written in _section(node, "languages"):
+            languages[name] = _language(path, written)
+        beside = os.path.dirname(path)
+        own = {place if "://" in place else os.path.join(beside, place): None for place in file.modules}
+        modules = {**own, **modules}
+    return Configuration(bases, mirrors, languages, tuple(modules))
 
 
 class RepositoryNode(NamedTuple):
@@ -116,8 +128,19 @@ def read_registries(paths: Sequence[str]) -> dict[str, RegistrySpec]:
     return found
 
 
-def _bases(node: yaml.Node) -> list[tuple[str, yaml.Node]]:
-    section = _below(node, "bases", "")
+def _language(path: str, node: yaml.Node) -> Mapping[str, object]:
+    """What a language stands for: an image's name, or what languages.toml says of one."""
+    from boxwright.frontends.manifest.language import LanguageEntry
+
+    if isinstance(node, yaml.ScalarNode):
+        return {"image": node.value}
+    given = _convert(path, node, LanguageEntry)
+    written = [key.value for key, _ in node.value] if isinstance(node, yaml.MappingNode) else []
+    return {name: getattr(given, name) for name in written}
+
+
+def _section(node: yaml.Node, name: str) -> list[tuple[str, yaml.Node]]:
+    section = _below(node, name, "")
     return [(key.value, value) for key, value in section.value] if isinstance(section, yaml.MappingNode) else []
 
 

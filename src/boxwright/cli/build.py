@@ -1,4 +1,4 @@
-"""Build an image from a recipe (Recipe, Dockerfile) or packages (container.yaml), or one package (pkg.yaml)."""
+"""Build an image from a recipe (Dockerfile), a manifest or packages (container.yaml), or one package (pkg.yaml)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from boxwright.app.build import Build, prepare
-from boxwright.app.definitions import find_definition, is_container, is_package
+from boxwright.app.definitions import find_definition, is_container, is_manifest, is_package
 from boxwright.app.execution import execute, layered
 from boxwright.app.names import image_name
 from boxwright.app.opening import open_store
@@ -77,6 +77,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--discover", action="append", default=[], metavar="PLACE[,push=True]", help="take configuration from there")
     add("--locked", action="store_true", help="fetch nothing that boxwright.lock does not pin")
     add("--offline", action="store_true", help="fetch nothing at all")
+    add("--set", action="append", default=[], metavar="NAME=VALUE", help="manifests: a variable; YAML in [] or {}")
+    add("--set-file", action="append", default=[], metavar="NAME=PATH", help="manifests: a variable from a file")
+    add("--matrix", action="append", default=[], metavar="NAME=VALUE", help="manifests: only entries of this value")
+    add("--watch", action="store_true", help="manifests: build again whenever files or key/value data change")
     add("--dry-run", action="store_true", help="print the plan")
     add("--debug", action="store_true", help="open a shell in the state of a step that failed")
 
@@ -108,6 +112,10 @@ def run(options: argparse.Namespace) -> int:
             from boxwright.cli.containerbuild import build_container
 
             return build_container(options, definition)
+        if is_manifest(definition):
+            from boxwright.cli.manifestbuild import build_manifest
+
+            return build_manifest(options, definition)
     return _build_image(options)
 
 
@@ -135,7 +143,7 @@ def _build_image(options: argparse.Namespace) -> int:
             print_plan(build)
             return 0
         display = display_for(options.progress, build.graph, quiet=options.quiet)
-        emit, report = _reported(options.junit, build, display)
+        emit, report = reported(options.junit, build, display)
         try:
             image = execute(build, request, store, emit)
         except Failed as failure:
@@ -216,7 +224,7 @@ def print_plan(build: Build) -> None:
         say(f"{shown:<7} {key}  [{node.stage}] {node.title}{meaning}  ({decision.reason})")
 
 
-def _reported(file: str | None, build: Build, display: Display) -> tuple[Emit, Callable[[], None]]:
+def reported(file: str | None, build: Build, display: Display) -> tuple[Emit, Callable[[], None]]:
     """Where events go, and what writes the report at the end, if one is wanted."""
     if file is None:
         return display.emit, lambda: None

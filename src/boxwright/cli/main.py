@@ -15,6 +15,11 @@ from boxwright.errors import BoxwrightError
 
 COMMANDS = {
     "build": "build an image from a recipe",
+    "graph": "print a build's graph as text, DOT, Mermaid or SVG",
+    "facts": "print what is found out about an image in a container of it",
+    "convert": "turn a recipe into a manifest, or the other way",
+    "init": "write a first definition for a project",
+    "module": "search, add, publish or begin modules of manifests",
     "check": "check a recipe for what is seldom meant",
     "run": "run an image, or a command in it",
     "ps": "list containers",
