@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from bench.sharing import fetch_packages, push_changed
 from bench.tools import PackageTool, Tool
 from boxwright.frontends.recipe.frontend import RecipeOptions, build_graph
 from boxwright.model.span import Span
@@ -271,6 +272,22 @@ CASES = (
         "1,000 packages in ten chains, nothing to do",
         1.0,
         lambda bench: packages_nothing(bench, 100),
+        peers=(),
+        runs=1,
+    ),
+    Case(
+        "fetch-100",
+        "100 packages from a binary host on loopback, and one build",
+        2.0,
+        lambda bench: fetch_packages(bench.work / "sharing"),
+        peers=(),
+        runs=1,
+    ),
+    Case(
+        "push-changed",
+        "push of a 280 MB image to a binary host, one file changed",
+        1.0,
+        lambda bench: push_changed(bench.work / "sharing"),
         peers=(),
         runs=1,
     ),

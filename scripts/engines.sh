@@ -16,7 +16,7 @@ ssh_port=2222
 bridge_address="10.177.0.1/24" # LXD finds no free subnet by itself where everything has a route
 test_user="boxwright-test"
 wait_seconds=60
-all=(docker podman buildah lxd lxc registry ssh user)
+all=(docker podman buildah lxd lxc registry ssh etcd graphviz user)
 
 say() { printf 'engines: %s\n' "$*"; }
 fail() {
@@ -176,6 +176,17 @@ ssh_engine() {
             -o "ListenAddress=127.0.0.1:$ssh_port" -o PasswordAuthentication=no -o PermitRootLogin=prohibit-password
     fi
     wait_for ssh ssh-keyscan -p "$ssh_port" 127.0.0.1
+}
+
+# No engines either: a server of key/value data that tests start themselves, and what draws graphs.
+etcd_engine() {
+    need etcd-server curl
+    etcd --version >/dev/null && say "etcd is there"
+}
+
+graphviz_engine() {
+    need graphviz
+    say "graphviz is there"
 }
 
 # Not an engine: the ordinary user that the tests without privileges run as.

@@ -33,6 +33,8 @@ QUESTIONS: Mapping[str, tuple[str, ...]] = {
     "lxd": ("lxc", "query", "/1.0"),
     "lxc": ("lxc-create", "--version"),
     "registry": ("curl", "-fsS", "http://127.0.0.1:5000/v2/"),
+    "etcd": ("etcd", "--version"),
+    "graphviz": ("dot", "-V"),
     "ssh": ("ssh-keyscan", "-p", "2222", "127.0.0.1"),
 }
 

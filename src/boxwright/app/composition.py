@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from boxwright.app.bases import BaseFetcher, base_resolver
 from boxwright.app.build import Build, finder
@@ -27,6 +27,7 @@ from boxwright.app.packages import (
     resolver,
 )
 from boxwright.app.platforms import checked_platform
+from boxwright.app.privileges import ensure_privileges
 from boxwright.app.request import BuildRequest
 from boxwright.app.sandboxes import LateSandbox
 from boxwright.frontends.container.graph import (
@@ -46,6 +47,9 @@ from boxwright.store.history import History
 from boxwright.store.images import Images
 from boxwright.store.packages import Packages
 from boxwright.store.store import Store
+
+if TYPE_CHECKING:
+    from boxwright.app.binaries import Binaries
 
 
 class ContainerBuild(NamedTuple):
@@ -96,7 +100,7 @@ def prepare_container(
     kinds = {
         **recipe,
         **package_kinds(store, packages, outside, request.lock, keep=request.locking),
-        **_compose_kinds(store),
+        **compose_kinds(store),
     }
     pull = frozenset(
         position
@@ -115,12 +119,29 @@ def prepare_container(
     return ContainerBuild(container, build, builder, definitions, bases.asked)
 
 
-def _compose_kinds(store: Store) -> Kinds:
+def compose_kinds(store: Store) -> Kinds:
+    """How the nodes are run that compose packages."""
     from boxwright.app.inventory import Compositions
     from boxwright.app.owners import owners_of
     from boxwright.steps.compose import ComposeKind
 
     return {Compose: ComposeKind(store, Compositions(store), lambda snapshot: owners_of(store, snapshot))}
+
+
+def bring_packages(planned: ContainerBuild, store: Store, emit: Emit, binaries: Binaries | None) -> ContainerBuild:
+    """The build with a plan in which the packages that repositories have are here."""
+    if binaries is None:
+        return planned
+    from boxwright.app.binaries import Target
+    from boxwright.app.packages import make_nodes, unknown_toolchains
+
+    build = planned.build
+    toolchains = unknown_toolchains(build.graph, build.plan, build.keys)
+    make_nodes(build.graph, build.keys, store, toolchains, emit)
+    plan = make_plan(build.graph, build.keys, refuse=build.refuse) if toolchains else build.plan
+    ensure_privileges()
+    plan = binaries.bring(Target(build.graph, build.keys, build.refuse), plan)
+    return planned._replace(build=build._replace(plan=plan))
 
 
 def execute_container(planned: ContainerBuild, request: BuildRequest, store: Store, emit: Emit) -> Image:
@@ -166,3 +187,24 @@ def _keep_packages(planned: ContainerBuild, store: Store) -> None:
 def names_for(tags: Sequence[str], container: ContainerGraph) -> str:
     """What an image is called in formats that hold a name."""
     return tags[0] if tags else default_name(container)
+
+
+def specification(planned: ContainerBuild) -> bytes:
+    """What the container is made of, as a tar: its definition, the lock, and the definitions of embedded packages."""
+    import io
+    import tarfile
+
+    top = os.path.dirname(os.path.abspath(planned.build.definition))
+    paths = {os.path.abspath(planned.build.definition), os.path.join(top, "boxwright.lock")}
+    for position in planned.container.packages:
+        directory = os.path.dirname(os.path.abspath(planned.build.graph.nodes[position].span.file))
+        if directory.startswith(f"{top}/"):
+            paths |= {os.path.join(here, name) for here, _, names in os.walk(directory) for name in names}
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w", format=tarfile.PAX_FORMAT) as archive:
+        for path in sorted(path for path in paths if os.path.isfile(path) and not os.path.islink(path)):
+            member = tarfile.TarInfo(os.path.relpath(path, top))
+            member.size, member.mode = os.path.getsize(path), 0o644
+            with open(path, "rb") as file:
+                archive.addfile(member, file)
+    return out.getvalue()

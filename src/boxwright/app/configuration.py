@@ -17,10 +17,12 @@ NAMES = (".boxwright-config.yaml", ".buildit-config.yaml")
 
 
 class Configuration(NamedTuple):
-    """What the files say: what the names of bases stand for, and mirrors by distribution."""
+    """What the files say: what the names of bases and languages stand for, mirrors, and where modules are."""
 
     bases: Mapping[str, str] = MappingProxyType({})
     mirrors: Mapping[str, str] = MappingProxyType({})
+    languages: Mapping[str, Mapping[str, object]] = MappingProxyType({})
+    modules: tuple[str, ...] = ()
 
     def outside(self, mirror: str | None, environment: Mapping[str, str], *, offline: bool) -> Outside:
         """How what is not here is reached. Raises `usage.timeout`."""

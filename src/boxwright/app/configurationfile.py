@@ -5,8 +5,8 @@ from __future__ import annotations
 import difflib
 import os
 import re
-from collections.abc import Sequence
-from typing import Literal, NoReturn, TypeVar
+from collections.abc import Mapping, Sequence
+from typing import Literal, NamedTuple, NoReturn, TypeVar
 
 import msgspec
 import yaml
@@ -44,10 +44,15 @@ class RegistrySpec(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
 
 
 class File(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
-    """A configuration file; each base is read by itself. `repository` and `repositories` are read by what uses them."""
+    """A configuration file; each base and language is read by itself.
+
+    `repository` and `repositories` are read by what uses them.
+    """
 
     bases: dict[str, object] = {}
     mirrors: dict[Mirror, str] = {}
+    languages: dict[str, object] = {}
+    modules: tuple[str, ...] = ()
     repository: object = None
     repositories: object = None
     registries: object = None
@@ -57,15 +62,59 @@ def read_configuration(paths: Sequence[str]) -> Configuration:
     """The files together; what an earlier one says holds. Raises DefinitionError with the line of a mistake."""
     bases: dict[str, str] = {}
     mirrors: dict[str, str] = {}
+    languages: dict[str, Mapping[str, object]] = {}
+    modules: dict[str, None] = {}
     for path in reversed(paths):
         node = _compose(path)
         if node is None:
             continue
         file = _convert(path, node, File)
         mirrors.update({str(name): url for name, url in file.mirrors.items()})
-        for name, written in _bases(node):
+        for name, written in _section(node, "bases"):
             bases[name] = _base(path, name, written)
-    return Configuration(bases, mirrors)
+        for name, written in _section(node, "languages"):
+            languages[name] = _language(path, written)
+        beside = os.path.dirname(path)
+        own = {place if "://" in place else os.path.join(beside, place): None for place in file.modules}
+        modules = {**own, **modules}
+    return Configuration(bases, mirrors, languages, tuple(modules))
+
+
+class RepositoryNode(NamedTuple):
+    """An entry of `repository` or `repositories`: its file, what stands there, and its `type` (empty: none given)."""
+
+    path: str
+    node: yaml.Node
+    kind: str
+
+    @property
+    def where(self) -> Span:
+        """Its place."""
+        return _span(self.path, self.node)
+
+    def convert(self, schema: type[_T]) -> _T:
+        """The entry by its schema. Raises DefinitionError with the line of a mistake."""
+        return _convert(self.path, self.node, schema)
+
+
+def repository_nodes(paths: Sequence[str]) -> list[RepositoryNode]:
+    """The repositories of the files, in the order in which they are asked."""
+    found: list[RepositoryNode] = []
+    for path in paths:
+        node = _compose(path)
+        if node is None:
+            continue
+        _convert(path, node, File)
+        one, several = _below(node, "repository", ""), _below(node, "repositories", "")
+        listed = several.value if isinstance(several, yaml.SequenceNode) else []
+        if several is not None and not isinstance(several, yaml.SequenceNode):
+            raise DefinitionError("config.wrong", "repositories: a list is expected", where=_span(path, several))
+        for entry in ([one] if one is not None else []) + listed:
+            if not isinstance(entry, yaml.MappingNode):
+                raise DefinitionError("config.wrong", "a repository is a mapping", where=_span(path, entry))
+            kind = _below(entry, "type", "")
+            found.append(RepositoryNode(path, entry, kind.value if isinstance(kind, yaml.ScalarNode) else ""))
+    return found
 
 
 def read_registries(paths: Sequence[str]) -> dict[str, RegistrySpec]:
@@ -79,8 +128,19 @@ def read_registries(paths: Sequence[str]) -> dict[str, RegistrySpec]:
     return found
 
 
-def _bases(node: yaml.Node) -> list[tuple[str, yaml.Node]]:
-    section = _below(node, "bases", "")
+def _language(path: str, node: yaml.Node) -> Mapping[str, object]:
+    """What a language stands for: an image's name, or what languages.toml says of one."""
+    from boxwright.frontends.manifest.language import LanguageEntry
+
+    if isinstance(node, yaml.ScalarNode):
+        return {"image": node.value}
+    given = _convert(path, node, LanguageEntry)
+    written = [key.value for key, _ in node.value] if isinstance(node, yaml.MappingNode) else []
+    return {name: getattr(given, name) for name in written}
+
+
+def _section(node: yaml.Node, name: str) -> list[tuple[str, yaml.Node]]:
+    section = _below(node, name, "")
     return [(key.value, value) for key, value in section.value] if isinstance(section, yaml.MappingNode) else []
 
 

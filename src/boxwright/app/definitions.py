@@ -9,7 +9,9 @@ from boxwright.errors import DefinitionError, UsageError
 RECIPES = ("Recipe", "Dockerfile", "Containerfile")
 PACKAGE = "pkg.yaml"
 CONTAINER = "container.yaml"
-DEFINITIONS = (*RECIPES, PACKAGE, CONTAINER)
+MANIFESTS = ("manifest.yaml", "boxwright.yaml")
+TRAVIS = ".travis.yml"
+DEFINITIONS = (*RECIPES, PACKAGE, CONTAINER, *MANIFESTS)
 LOCK = "boxwright.lock"
 
 
@@ -28,6 +30,8 @@ def find_definition(directory: str, given: str | None, *, called: str = "") -> s
     if not os.path.isdir(directory):
         raise UsageError("definition.not-found", f"there is no directory {called}")
     present = [name for name in DEFINITIONS if os.path.isfile(os.path.join(directory, name))]
+    if not present and os.path.isfile(os.path.join(directory, TRAVIS)):
+        present = [TRAVIS]  # many projects have one beside what builds them: it counts where nothing else is there
     if not present:
         raise DefinitionError(
             "definition.none",
@@ -73,6 +77,12 @@ def is_package(file: str) -> bool:
 def is_container(file: str) -> bool:
     """Whether a definition is that of a container composed of packages."""
     return os.path.basename(file) == CONTAINER
+
+
+def is_manifest(file: str) -> bool:
+    """Whether a definition is a manifest: one of its names, or any other YAML file that is none of the others."""
+    name = os.path.basename(file)
+    return name in (*MANIFESTS, TRAVIS) or (name.endswith((".yaml", ".yml")) and name not in (PACKAGE, CONTAINER))
 
 
 def read_definition(file: str) -> str:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 
 from boxwright.app.basesystems import REBUILT, made_of, pool_files
 from boxwright.app.build import prepare
-from boxwright.app.definitions import is_container, is_package, lock_path
+from boxwright.app.definitions import is_container, is_manifest, is_package, lock_path
 from boxwright.app.locks import FORMAT, Lock, LockedBase, lock_text, read_lock, write_text
 from boxwright.app.outside import Outside
 from boxwright.app.packages import PackageRequest, package_outside, prepare_package
@@ -71,6 +72,7 @@ class LockPlan(NamedTuple):
     outside: Outside
     packages: PackageGraph | None
     paths: Mapping[str, str]
+    modules: Mapping[str, Mapping[str, str]] = MappingProxyType({})
 
 
 def make_lock(request: LockRequest, planned: LockPlan, store: Store) -> Locked:
@@ -90,6 +92,8 @@ def make_lock(request: LockRequest, planned: LockPlan, store: Store) -> Locked:
         made = _add_system(data, planned, position, store)
         _keep_packages(made, planned.outside, request, store)
     _add_others(data, planned, store)
+    if planned.modules:
+        data["modules"] = {name: dict(pin) for name, pin in planned.modules.items()}
     whole = {"format": FORMAT, "platform": checked_platform(request.platform), **data}
     return Locked(planned.path, whole)
 
@@ -127,6 +131,12 @@ def plan_lock(request: LockRequest, store: Store, environment: Mapping[str, str]
         used = container.files.used
         built = container.build
         return LockPlan(path, built.graph, built.keys, used, container.bases, outside, container.packages, paths)
+    if is_manifest(request.file):
+        from boxwright.app.manifest.building import ManifestRequest, prepare_manifest
+
+        planned = prepare_manifest(whole, ManifestRequest(request.file), store, environment, request.output)
+        pins, bases, graph, modules = planned.taken
+        return LockPlan(path, planned.build.graph, planned.build.keys, pins, bases, outside, graph, paths, modules)
     build = prepare(whole, store, environment)
     return LockPlan(path, build.graph, build.keys, {}, build.bases, outside, None, paths)
 

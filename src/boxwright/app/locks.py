@@ -15,7 +15,7 @@ from boxwright.model.span import Span
 FORMAT = 1
 WIDTH = 160
 SECTIONS = frozenset(
-    {"format", "platform", "urls", "git", "debian-packages", "debian-sources", "bases", "images", "packages"}
+    {"format", "platform", "urls", "git", "debian-packages", "debian-sources", "bases", "images", "packages", "modules"}
 )
 _HEX = re.compile(r"[0-9a-f]{64}")
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")

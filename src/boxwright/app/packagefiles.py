@@ -106,7 +106,12 @@ class DefinitionFiles:
         try:
             yield self._noted
         finally:
+            outer.update(self._noted)
             self._noted = outer
+
+    def watch(self, into: dict[str, str]) -> None:
+        """Note in `into` every path that is looked at from now on."""
+        self._noted = into
 
     def look(self, path: str) -> str:
         """What a path looks like, as of the first time in this run."""

@@ -37,6 +37,7 @@ from boxwright.store.packages import Packages
 from boxwright.store.store import Store
 
 if TYPE_CHECKING:
+    from boxwright.app.binaries import Binaries
     from boxwright.app.locks import Lock
     from boxwright.steps.package import BuildPackageKind
 
@@ -195,24 +196,63 @@ def prepare_package(
 
 def make_inputs(build: PackageBuild, store: Store, positions: Sequence[int], emit: Emit) -> None:
     """Make the nodes at `positions` where they are not recorded. Raises what their making raises."""
+    make_nodes(build.graph, build.keys, store, positions, emit)
+
+
+def make_nodes(graph: Graph, keys: Keys, store: Store, positions: Sequence[int], emit: Emit) -> None:
+    """Like `make_inputs`, for any graph of packages."""
+    if not positions:
+        return
     from boxwright.sandbox.bubblewrap import require_bubblewrap
 
     ensure_privileges()
     require_bubblewrap()
     for position in positions:
-        if build.keys.snapshot(position) is not None:
+        if keys.snapshot(position) is not None:
             continue
-        graph = build.graph._replace(target=position)
+        one = graph._replace(target=position, gates=(), databases=())
         try:
-            Scheduler(
-                graph, make_plan(graph, build.keys), build.keys, store, emit, Conditions(os.cpu_count() or 1, 0, True)
-            ).run()
+            conditions = Conditions(os.cpu_count() or 1, 0, True)
+            Scheduler(one, make_plan(one, keys), keys, store, emit, conditions).run()
         except Failed as failure:
             raise failure.error from failure
 
 
-def execute_package(build: PackageBuild, request: PackageRequest, store: Store, emit: Emit) -> PackageRecord:
-    """Run the plan; returns the record of the package."""
+def bring_packages(build: PackageBuild, store: Store, emit: Emit, binaries: Binaries | None) -> PackageBuild:
+    """The build with a plan in which what repositories have is here. Toolchains come first: they identify packages."""
+    if binaries is None:
+        return build
+    from boxwright.app.binaries import Target
+
+    toolchains = unknown_toolchains(build.graph, build.plan, build.keys)
+    if toolchains:
+        make_inputs(build, store, toolchains, emit)
+    ensure_privileges()
+    target = Target(build.graph, build.keys, build.refuse)
+    plan = make_plan(build.graph, build.keys, refuse=build.refuse) if toolchains else build.plan
+    return build._replace(plan=binaries.bring(target, plan))
+
+
+def unknown_toolchains(graph: Graph, plan: Plan, keys: Keys) -> list[int]:
+    """The bases without which the identities of packages that are to be built are not known."""
+    return sorted(
+        {
+            number
+            for position, (node, decision) in enumerate(zip(graph.nodes, plan.decisions, strict=True))
+            if decision.action is Action.RUN
+            and isinstance(node.step, BuildPackage)
+            and keys.definition(position) is None
+            for number in node.inputs
+            if isinstance(graph.nodes[number].step, Base) and keys.snapshot(number) is None
+        }
+    )
+
+
+def execute_package(
+    build: PackageBuild, request: PackageRequest, store: Store, emit: Emit, binaries: Binaries | None = None
+) -> PackageRecord:
+    """Run the plan; returns the record of the package. What `binaries` have is not built."""
+    build = bring_packages(build, store, emit, binaries)
     emit(Planned(build.plan))
     store.touch([decision.key for decision in build.plan.decisions if decision.action is Action.REUSE and decision.key])
     if any(decision.action is Action.RUN for decision in build.plan.decisions):

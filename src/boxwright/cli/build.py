@@ -1,4 +1,4 @@
-"""Build an image from a recipe (Recipe, Dockerfile) or packages (container.yaml), or one package (pkg.yaml)."""
+"""Build an image from a recipe (Dockerfile), a manifest or packages (container.yaml), or one package (pkg.yaml)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from boxwright.app.build import Build, prepare
-from boxwright.app.definitions import find_definition, is_container, is_package
+from boxwright.app.definitions import find_definition, is_container, is_manifest, is_package
 from boxwright.app.execution import execute, layered
 from boxwright.app.names import image_name
 from boxwright.app.opening import open_store
@@ -57,7 +57,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--no-validate", action="store_true", help="leave out the stages that the recipe marks with '# validate'")
     add("--junit", metavar="FILE", help="write the results of the validation stages as JUnit XML")
     add("--layers", default="", metavar="HOW", help="auto:N: at most N layers; alone: one for each instruction")
-    add("--push", action="store_true", help="push the image under its names")
+    add("--push", action="store_true", help="upload to the configured repositories, else under its names to registries")
     add("--insecure", action="store_true", help="push: take plain HTTP and certificates that nobody vouches for")
     add("--tls-verify", choices=("true", "false"), default="true", metavar="BOOL", help="false: as --insecure")
     add("--platform", default="", help="only the machine's own, such as linux/amd64")
@@ -74,8 +74,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("-q", "--quiet", action="store_true", help="print the image's digest alone")
     add("--iidfile", help="write the image's digest to a file")
     add("--metadata-file", help="write what was built to a JSON file")
+    add("--discover", action="append", default=[], metavar="PLACE[,push=True]", help="take configuration from there")
     add("--locked", action="store_true", help="fetch nothing that boxwright.lock does not pin")
     add("--offline", action="store_true", help="fetch nothing at all")
+    add("--set", action="append", default=[], metavar="NAME=VALUE", help="manifests: a variable; YAML in [] or {}")
+    add("--set-file", action="append", default=[], metavar="NAME=PATH", help="manifests: a variable from a file")
+    add("--matrix", action="append", default=[], metavar="NAME=VALUE", help="manifests: only entries of this value")
+    add("--watch", action="store_true", help="manifests: build again whenever files or key/value data change")
     add("--dry-run", action="store_true", help="print the plan")
     add("--debug", action="store_true", help="open a shell in the state of a step that failed")
 
@@ -96,6 +101,7 @@ def own_words(given: list[str], parser: argparse.ArgumentParser) -> list[str]:
 
 def run(options: argparse.Namespace) -> int:
     """Build what the definition is of."""
+    options.to_registry = options.push and not _has_repository(options)
     if options.file != "-" and os.path.isdir(options.directory):
         definition = find_definition(options.directory, options.file)
         if is_package(definition):
@@ -106,7 +112,25 @@ def run(options: argparse.Namespace) -> int:
             from boxwright.cli.containerbuild import build_container
 
             return build_container(options, definition)
+        if is_manifest(definition):
+            from boxwright.cli.manifestbuild import build_manifest
+
+            return build_manifest(options, definition)
     return _build_image(options)
+
+
+def _has_repository(options: argparse.Namespace) -> bool:
+    """Whether ``--push`` means repositories: one is configured, or ``--discover`` says where."""
+    if options.discover:
+        return True
+    from boxwright.app.definitions import find_definition
+    from boxwright.cli.binarypush import writable
+
+    if not os.path.isdir(options.directory):
+        return writable(os.getcwd())
+    if options.file == "-":
+        return writable(options.directory)
+    return writable(os.path.dirname(os.path.abspath(find_definition(options.directory, options.file))))
 
 
 def _build_image(options: argparse.Namespace) -> int:
@@ -119,7 +143,7 @@ def _build_image(options: argparse.Namespace) -> int:
             print_plan(build)
             return 0
         display = display_for(options.progress, build.graph, quiet=options.quiet)
-        emit, report = _reported(options.junit, build, display)
+        emit, report = reported(options.junit, build, display)
         try:
             image = execute(build, request, store, emit)
         except Failed as failure:
@@ -131,6 +155,8 @@ def _build_image(options: argparse.Namespace) -> int:
             display.close()
             report()
         delivered = _deliver(options, build, image, store)
+        if (options.push or options.discover) and not options.to_registry:
+            _upload(options, image, request, store)
         built = any(decision.action is Action.RUN for decision in build.plan.decisions)
     if built:
         keep_limit(build, store.home.root)
@@ -198,7 +224,7 @@ def print_plan(build: Build) -> None:
         say(f"{shown:<7} {key}  [{node.stage}] {node.title}{meaning}  ({decision.reason})")
 
 
-def _reported(file: str | None, build: Build, display: Display) -> tuple[Emit, Callable[[], None]]:
+def reported(file: str | None, build: Build, display: Display) -> tuple[Emit, Callable[[], None]]:
     """Where events go, and what writes the report at the end, if one is wanted."""
     if file is None:
         return display.emit, lambda: None
@@ -208,20 +234,31 @@ def _reported(file: str | None, build: Build, display: Display) -> tuple[Emit, C
     return report.emit, lambda: report.write(file)
 
 
+def _upload(options: argparse.Namespace, image: Image, request: BuildRequest, store: Store) -> None:
+    from boxwright.app.sharing import sharing
+    from boxwright.cli.packagebuild import discovered, is_shown
+    from boxwright.cli.uploading import upload_container
+
+    directory = request.directory if os.path.isdir(request.directory) else os.getcwd()
+    wanted, environment = discovered(options, store, push=options.push)
+    with sharing(wanted, directory, store, environment, builds=False) as shared:
+        upload_container(shared, image, request.tags, store, b"", shown=is_shown(options))
+
+
 def check_delivery(options: argparse.Namespace) -> None:
     """Raise for what could not be delivered, before anything is built."""
     if options.output or options.load or options.layers:
         from boxwright.app.outputs import check_outputs
 
         check_outputs(options.output, options.load, layers=options.layers)
-    if options.push:
+    if options.to_registry:
         from boxwright.app.registrypush import check_names
 
         check_names([image_name(tag) for tag in options.tag])
 
 
 def _deliver(options: argparse.Namespace, build: Build, image: Image, store: Store) -> tuple[Delivered, ...]:
-    if not options.output and not options.load and not options.push:
+    if not options.output and not options.load and not options.to_registry:
         return ()
     from boxwright.app.outputs import deliver, layers_for
 
@@ -229,7 +266,7 @@ def _deliver(options: argparse.Namespace, build: Build, image: Image, store: Sto
     name = image_name(options.tag[0]) if options.tag else ""
     layers = layers_for(image, store, options.layers, history)
     delivered = deliver(image, store, name, options.output, options.load, layers=layers)
-    if not options.push:
+    if not options.to_registry:
         return delivered
     from boxwright.cli.registrypush import push_built
 

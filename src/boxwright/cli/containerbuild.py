@@ -5,21 +5,24 @@ from __future__ import annotations
 import argparse
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from boxwright.app.composition import (
     ContainerBuild,
+    bring_packages,
     execute_container,
     names_for,
     prepare_container,
+    specification,
 )
 from boxwright.app.opening import open_store
 from boxwright.app.packaging import packagings, write_packaged
+from boxwright.app.sharing import Sharing, directory_of, sharing
 from boxwright.cli.build import check_delivery, keep_limit, print_plan, print_summary, request_of
 from boxwright.cli.console import say
 from boxwright.cli.containerprogress import container_display, packaging_line
+from boxwright.cli.packagebuild import discovered, is_shown, write_error
 from boxwright.cli.packagebuild import request_of as package_request_of
-from boxwright.cli.packagebuild import write_error
 from boxwright.errors import UsageError
 from boxwright.model.image import Image
 from boxwright.model.plan import Action
@@ -36,21 +39,25 @@ def build_container(options: argparse.Namespace, file: str) -> int:
     packages_request = package_request_of(options, file)
     request = request_of(options)._replace(lock=packages_request.lock, locked=packages_request.locked)
     with open_store(os.environ) as store:
-        planned = prepare_container(request, packages_request, store, os.environ, write_error)
-        if options.dry_run:
-            print_plan(planned.build)
-            return 0
-        display = container_display(
-            options.progress, planned, os.path.dirname(os.path.abspath(file)), quiet=options.quiet
-        )
-        try:
-            image = execute_container(planned, request, store, display.emit)
-        except Failed as failure:
-            display.close()
-            return _explain(failure, planned, store, options, display.tail)
-        finally:
-            display.close()
-        _deliver(options, planned, image, store)
+        wanted, environment = discovered(options, store, push=options.push and not options.to_registry)
+        planned = prepare_container(request, packages_request, store, environment, write_error)
+        builds = any(decision.action is Action.RUN for decision in planned.build.plan.decisions)
+        with sharing(wanted, directory_of(file), store, environment, builds=builds) as shared:
+            if options.dry_run:
+                print_plan(planned.build)
+                return 0
+            origins: dict[int, str] = {}
+            directory = os.path.dirname(os.path.abspath(file))
+            display = container_display(options.progress, planned, directory, origins, quiet=options.quiet)
+            try:
+                planned = bring_packages(planned, store, display.emit, shared.binaries(store, display.emit, origins))
+                image = execute_container(planned, request, store, display.emit)
+            except Failed as failure:
+                display.close()
+                return _explain(failure, planned, store, options, display.tail)
+            finally:
+                display.close()
+            _share(options, planned, image, store, shared, origins)
         built = any(decision.action is Action.RUN for decision in planned.build.plan.decisions)
     if built:
         keep_limit(planned.build, store.home.root)
@@ -66,6 +73,27 @@ def build_container(options: argparse.Namespace, file: str) -> int:
     return 0
 
 
+def _share(
+    options: argparse.Namespace,
+    planned: ContainerBuild,
+    image: Image,
+    store: Store,
+    shared: Sharing,
+    origins: Collection[int],
+) -> None:
+    """Upload and write in the order in which the transcript has them: packages, images here, images there."""
+    if not shared.pushed:
+        _deliver(options, planned, image, store)
+        return
+    from boxwright.cli.uploading import upload_container, upload_packages
+
+    shown = is_shown(options)
+    upload_packages(shared, planned.build.graph, planned.build.keys, store, origins, shown=shown)
+    _deliver(options, planned, image, store)
+    names = request_of(options).tags or (names_for((), planned.container),)
+    upload_container(shared, image, names, store, specification(planned), shown=shown)
+
+
 def _deliver(options: argparse.Namespace, planned: ContainerBuild, image: Image, store: Store) -> None:
     """Write what the command line asks for; without it, what the definition does."""
     request = request_of(options)
@@ -79,7 +107,7 @@ def _deliver(options: argparse.Namespace, planned: ContainerBuild, image: Image,
         for delivered in deliver(image, store, name, options.output, options.load, layers=layers):
             if shown:
                 packaging_line(planned.container.title, delivered.kind, "OK")
-    if options.push:
+    if options.to_registry:
         from boxwright.cli.registrypush import push_built
 
         push_built(image, store, options, ())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Mapping
 
 from boxwright.app.composition import ContainerBuild
 from boxwright.cli.packageprogress import PackageNodes, Transcript, status_line
@@ -13,21 +14,23 @@ from boxwright.events import Event, StepFailed
 from boxwright.model.step import Base, BuildPackage, Run
 
 
-def container_display(mode: str, planned: ContainerBuild, directory: str, *, quiet: bool) -> Display:
+def container_display(
+    mode: str, planned: ContainerBuild, directory: str, origins: Mapping[int, str], *, quiet: bool
+) -> Display:
     """The display of `mode`: auto, live, plain or json."""
     if quiet:
         return Display(planned.build.graph)
     if mode == "json":
         return JsonDisplay(planned.build.graph)
     _say(f"Building {clean(planned.container.title)}")
-    return ContainerTranscript(planned, directory, verbose=mode == "plain").watched(mode)
+    return ContainerTranscript(planned, directory, origins, verbose=mode == "plain").watched(mode)
 
 
 class ContainerTranscript(Transcript):
     """Packages as a build of packages shows them, commands with one line; composing and copying say nothing."""
 
-    def __init__(self, planned: ContainerBuild, directory: str, *, verbose: bool) -> None:
-        nodes = PackageNodes(planned.build.graph, planned.container.packages, planned.build.keys)
+    def __init__(self, planned: ContainerBuild, directory: str, origins: Mapping[int, str], *, verbose: bool) -> None:
+        nodes = PackageNodes(planned.build.graph, planned.container.packages, planned.build.keys, origins)
         super().__init__(nodes, verbose=verbose)
         self._directory = directory
 

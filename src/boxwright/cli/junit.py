@@ -64,6 +64,8 @@ class Report:
         """Write the report. Raises OSError."""
         root = ET.Element("testsuites", name="boxwright")
         for gate in self._build.graph.gates:
+            if not gate.stage:
+                continue  # the image of another entry of a matrix
             steps = [
                 position
                 for position, node in enumerate(self._build.graph.nodes)

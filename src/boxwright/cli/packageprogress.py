@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
 from boxwright.app.packages import PackageBuild
@@ -25,13 +27,13 @@ if TYPE_CHECKING:
 WIDTH = 79
 
 
-def package_display(mode: str, build: PackageBuild, *, quiet: bool) -> Display:
-    """The display of `mode`: auto, live, plain or json."""
+def package_display(mode: str, build: PackageBuild, origins: Mapping[int, str], *, quiet: bool) -> Display:
+    """The display of `mode`: auto, live, plain or json. `origins` as in PackageNodes."""
     if quiet:
         return Display(build.graph)
     if mode == "json":
         return JsonDisplay(build.graph)
-    display = Transcript(PackageNodes(build.graph, (build.package,), build.keys), verbose=mode == "plain")
+    display = Transcript(PackageNodes(build.graph, (build.package,), build.keys, origins), verbose=mode == "plain")
     return display.watched(mode)
 
 
@@ -48,11 +50,15 @@ def package_result(record: PackageRecord, definition: Digest, seconds: float) ->
 
 
 class PackageNodes(NamedTuple):
-    """What is shown: a graph, the nodes of the packages that were asked for, and their keys."""
+    """What is shown: a graph, the nodes of the packages that were asked for, and their keys.
+
+    `origins` says of nodes that were fetched from which repository.
+    """
 
     graph: Graph
     packages: tuple[int, ...]
     keys: Keys
+    origins: Mapping[int, str] = MappingProxyType({})
 
 
 def status_line(text: str, status: str) -> str:
@@ -101,9 +107,11 @@ class Transcript(PlainDisplay):
             self._watch.take(event)
         match event:
             case Planned(plan):
-                for package in self._nodes.packages:
+                for package in sorted({*self._nodes.packages, *self._nodes.origins}):
                     if plan.decisions[package].action in (Action.REUSE, Action.UNUSED):
-                        self._put(*self.head(package), status_line("    Found HASH in the local store...", "OK"))
+                        self._put(
+                            *self.head(package), status_line(f"    Found HASH in {self._found(package)}...", "OK")
+                        )
             case StepStarted(position) if self.is_shown(position):
                 self._started.add(position)
                 self._begun.append(position)
@@ -118,6 +126,10 @@ class Transcript(PlainDisplay):
                 self._advance()
             case Message(level, text):
                 self._put(f"{level}: {clean(text)}")
+
+    def _found(self, package: int) -> str:
+        origin = self._nodes.origins.get(package)
+        return f"'{clean(origin)}'" if origin else "the local store"
 
     def _advance(self) -> None:
         """Show what can be shown: one block after the other; beside what runs, those that are finished."""

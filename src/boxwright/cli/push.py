@@ -1,4 +1,4 @@
-"""Push an image to a registry: boxwright push IMAGE [NAME...]."""
+"""Push an image to a registry, or an image or a package to configured repositories: boxwright push NAME [WHERE...]."""
 
 from __future__ import annotations
 
@@ -9,13 +9,19 @@ from boxwright.cli import registrypush
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """The options of `push`."""
-    parser.add_argument("image", metavar="IMAGE", help="an image of the store")
+    parser.add_argument("image", metavar="NAME", help="an image of the store; for repositories a package too")
     parser.add_argument(
-        "places", nargs="*", metavar="NAME", help="[REGISTRY/]REPOSITORY[:TAG]; without one, as IMAGE is called"
+        "places",
+        nargs="*",
+        metavar="WHERE",
+        help="configured repositories, or [REGISTRY/]REPOSITORY[:TAG]; without one, all repositories that are"
+        " configured, else as the image is called",
     )
     registrypush.configure(parser)
 
 
 def run(options: argparse.Namespace) -> int:
-    """What WHERE is decides: all places are registries."""
-    return registrypush.run(options)
+    """What WHERE is decides."""
+    from boxwright.cli.binarypush import configured, push
+
+    return push(options) if configured(options.places) else registrypush.run(options)

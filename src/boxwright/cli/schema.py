@@ -9,7 +9,7 @@ from boxwright.cli.console import say
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """The options of `schema`."""
-    parser.add_argument("kind", choices=("package", "container"), help="the kind of definition")
+    parser.add_argument("kind", choices=("package", "container", "manifest", "module"), help="the kind of definition")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -17,8 +17,14 @@ def run(options: argparse.Namespace) -> int:
     import json
 
     from boxwright.frontends.container import schema as container
+    from boxwright.frontends.manifest import schema as manifest
     from boxwright.frontends.package import schema as package
 
-    schemas = {"package": package.json_schema, "container": container.json_schema}
+    schemas = {
+        "package": package.json_schema,
+        "container": container.json_schema,
+        "manifest": manifest.json_schema,
+        "module": manifest.module_schema,
+    }
     say(json.dumps(schemas[options.kind](), indent=2))
     return 0

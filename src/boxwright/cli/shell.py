@@ -63,6 +63,6 @@ def _package(options: argparse.Namespace) -> int:
             request,
             os.environ,
             (options.before, options.after),
-            lambda build: package_display("auto", build, quiet=False).emit,
+            lambda build: package_display("auto", build, {}, quiet=False).emit,
             write_error,
         )

@@ -44,7 +44,7 @@ class Service(NamedTuple):
     pipe, whose end asks it to end itself. `given` is added to the step's environment, and so is the port where it
     listens, as `port_variable` (in the service's own: DBASE_PORT). With `password_variable` a random password is made
     for this one run: a line on the service's input, and in the step's environment under that name. `temporary`
-    directories are fresh and not kept.
+    directories are fresh and not kept. One that is `told` starts when the others answer, and is told of them.
     """
 
     name: str
@@ -59,6 +59,8 @@ class Service(NamedTuple):
     password_variable: str = ""
     temporary: tuple[str, ...] = ()
     keep: bool = True
+    told: bool = False
+    cwd: str = "/"
 
 
 class Run(NamedTuple):

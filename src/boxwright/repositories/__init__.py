@@ -1,1 +1,1 @@
-"""What is kept elsewhere: OCI registries."""
+"""Everything kept elsewhere: binary hosts, registries, Remote Execution API servers."""

@@ -84,9 +84,8 @@ class Keys:
         if fields is None:
             return self._by_definition(position)
         key = key_of(type(node.step).__name__, fields)
-        return Known(
-            fields, key, kind.state(key, self._built.get(position) or self._find_for_state(kind, key, position))
-        )
+        state = kind.state(key, self._built.get(position) or self._find_for_state(kind, key, position))
+        return Known(fields, key, state or _pinned_state(node.step))
 
     def _find_for_state(self, kind: StepKind, key: Digest, position: int) -> Snapshot | None:
         return None if position in self._refresh or kind.state(key, None) is not None else self._recorded(key)
@@ -139,6 +138,10 @@ class Keys:
     def built(self, position: int, snapshot: Snapshot) -> None:
         """The node's snapshot is there: what depended on it can be known now."""
         self._built[position] = snapshot
+        self.recorded(position)
+
+    def recorded(self, position: int) -> None:
+        """Something was recorded that may be the node's: it and what depended on it is looked up again."""
         pending = [position]
         while pending:
             number = pending.pop()
@@ -146,6 +149,11 @@ class Keys:
             if number == position or (known is not None and known.state is None):
                 self._known[number] = None
                 pending.extend(self._dependents.get(number, ()))
+
+
+def _pinned_state(step: Step) -> Digest | None:
+    """What identifies a pinned toolchain before it is here: the pin is its content, which is checked when it comes."""
+    return step.pinned if isinstance(step, Base) and step.source == "toolchain" else None
 
 
 def recorded(find: Find, step: Step, key: Digest) -> Snapshot | None:

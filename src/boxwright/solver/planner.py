@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+from types import MappingProxyType
 
 from boxwright.model.graph import Graph
 from boxwright.model.image import Snapshot
@@ -10,11 +11,18 @@ from boxwright.model.plan import Action, Decision, Plan
 from boxwright.solver.keys import Keys
 
 
-def make_plan(graph: Graph, keys: Keys, *, refuse: Collection[int] = (), keep: Collection[int] = ()) -> Plan:
-    """For each node: reuse what is recorded, run it, or leave it because nothing needs it.
+def make_plan(
+    graph: Graph,
+    keys: Keys,
+    *,
+    refuse: Collection[int] = (),
+    keep: Collection[int] = (),
+    offered: Mapping[int, str] = MappingProxyType({}),
+) -> Plan:
+    """For each node: reuse what is recorded, fetch what is `offered`, run it, or leave it because nothing needs it.
 
     Nodes in `refuse` are run whatever is recorded (``--no-cache``); those in `keep` are wanted beside the target and
-    the gates (``--layers``).
+    the gates (``--layers``). `offered` says by whom.
     """
     for position in range(len(graph.nodes)):
         keys.of(position)
@@ -25,6 +33,8 @@ def make_plan(graph: Graph, keys: Keys, *, refuse: Collection[int] = (), keep: C
         if decisions[position] is not None:
             continue
         decision = _decide(graph, keys, position, recorded=_recorded(keys, position, refuse))
+        if decision.action is Action.RUN and position in offered and position not in refuse:
+            decision = Decision(Action.FETCH, f"found in {offered[position]}", decision.key)
         decisions[position] = decision
         if decision.action is Action.RUN:
             needed.extend(graph.nodes[position].inputs)

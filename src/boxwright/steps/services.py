@@ -102,7 +102,12 @@ class Services:
     def fields(run: Run, inputs: StepInputs) -> Fields:
         """What services add to a step's key: what they start from, and what the command is told of them."""
         described = tuple(
-            (it.name, inputs.states[it.position], it.argv, it.env, it.user, it.port, it.given, it.password_variable)
+            (
+                *(it.name, inputs.states[it.position], it.argv, it.env, it.user, it.port, it.given),
+                it.password_variable,
+                *((it.cwd,) if it.cwd != "/" else ()),
+                *((it.told,) if it.told else ()),
+            )
             for it in run.services
         )
         return (("services", described),)
@@ -112,12 +117,26 @@ class Services:
         """Start the services of `run` and wait until they answer. Afterwards none of them runs."""
         with ExitStack() as stack:
             network = stack.enter_context(self._host.network(run.network, run.security))
-            started = [self._start(stack, service, run.network, network, inputs) for service in run.services]
-            for item in started:
-                item.running.await_ready(control.cancelled)
+            started: list[_Started] = []
+            for told in (False, True):
+                now = [service for service in run.services if service.told == told]
+                env = tuple(item for it in started for item in _told(it)) if told else ()
+                group = [self._start(stack, service, run, network, inputs, env) for service in now]
+                for item in group:
+                    item.running.await_ready(control.cancelled)
+                started += group
             yield Beside(self._workspace, key, network, started, control)
 
-    def _start(self, stack: ExitStack, service: Service, kind: str, network: str, inputs: StepInputs) -> _Started:
+    def _start(
+        self,
+        stack: ExitStack,
+        service: Service,
+        run: Run,
+        network: str,
+        inputs: StepInputs,
+        told: tuple[tuple[str, str], ...],
+    ) -> _Started:
+        kind = run.network
         parent = expect(inputs.snapshots[service.position], Snapshot)
         draft = stack.enter_context(self._workspace.draft(parent))
         port = service.port if kind in ("none", "default") else _free_port()
@@ -128,7 +147,9 @@ class Services:
             upper=draft.upper,
             work=draft.work,
             argv=service.argv,
-            env=(*service.env, ("DBASE_PORT", str(port))),
+            env=(*service.env, *told, ("DBASE_PORT", str(port))),
+            cwd=service.cwd,
+            hosts=tuple((it.name.lower(), LOOPBACK) for it in run.services),
             user=service.user,
             hostname=service.name.lower(),
             network=network,

@@ -134,6 +134,15 @@ class Packages:
                 os.rename(part, target)
         return digest_from_hex(digest)
 
+    def add_archive(self, path: str, digest: Digest) -> None:
+        """Keep the compressed tar of this digest, which was made elsewhere and is known to be it."""
+        os.rename(path, f"{self._blobs}/{hex_of(digest)}.tar.zst")
+
+    def definitions(self, key: Digest) -> tuple[Digest, ...]:
+        """All definition keys that turned out to be this package."""
+        rows = self._store.index.all("SELECT definition FROM definitions WHERE key=? ORDER BY definition", (key,))
+        return tuple(Digest(row[0]) for row in rows)
+
     def archive(self, digest: Digest) -> str | None:
         """Where a package's archive lies, compressed with zstd."""
         path = f"{self._blobs}/{hex_of(digest)}.tar.zst"

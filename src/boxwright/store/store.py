@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from functools import cache
 
+from boxwright.errors import StoreError
 from boxwright.files import give_attributes
 from boxwright.model.change import Difference, Draft, Groups, Located
 from boxwright.model.digest import Digest, hex_of
@@ -103,10 +104,12 @@ class Store:
         *,
         newest: int | None,
         difference: Difference | None = None,
+        expected: Digest | None = None,
     ) -> Snapshot:
         """Record a draft on top of `parent` under `key`. Without `difference` the draft is read.
 
-        With a parent, its root directory's entry stays where the draft's is the one it was made with.
+        Where its content is not `expected` nothing is recorded: StoreError `store.unexpected`. With a parent, its root
+        directory's entry stays where the draft's is the one it was made with.
         """
         if difference is None:
             scan = scan_upper(draft.upper, newest)
@@ -121,6 +124,8 @@ class Store:
         else:
             tree = self.trees.update(None, difference.changes)
             manifest, groups = self.trees.seal(root.holding(tree)), difference.groups
+        if expected not in (None, manifest.content):
+            raise StoreError("store.unexpected", f"the tree is {manifest.content}, not {expected}")
         chain = self._shortened(parent.layers if parent else (), draft)
         return self._record(key, chain, manifest, groups, draft, difference.size, newest)
 
@@ -157,6 +162,12 @@ class Store:
             snapshot = Snapshot(key, (name, *chain), manifest, _epoch(newest))
             self._insert(db.execute, snapshot)
         return snapshot
+
+    def adopt(
+        self, key: Digest, manifest: Manifest, groups: Groups, draft: Draft, *, size: int, epoch: int
+    ) -> Snapshot:
+        """Record a draft that is the whole tree of a manifest, whose directory objects were put."""
+        return self._record(key, (), manifest, groups, draft, size, epoch)
 
     def alias(self, key: Digest, snapshot: Snapshot) -> Snapshot:
         """Record an existing snapshot under another key."""

@@ -36,6 +36,8 @@ def fields(service: Service, states: tuple[Digest, ...] = STATES) -> object:
         {"port": 5433},
         {"given": ()},
         {"password_variable": "X"},
+        {"told": True},
+        {"cwd": "/srv"},
     ],
 )
 def test_what_a_step_can_see_of_a_service_counts(changed: dict[str, Any]) -> None:

@@ -10,6 +10,7 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from boxwright.frontends.container.content import aci_config, oci_config
+from boxwright.frontends.container.packaging import Packaging
 from boxwright.frontends.container.problem import of_containers, wrong
 from boxwright.frontends.container.schema import ImageTask, PackageTask, RunTask, SyncTask, UserTask
 from boxwright.frontends.container.sync import sync_steps
@@ -17,18 +18,15 @@ from boxwright.frontends.container.tasks import Placed, Tasks, read_tasks
 from boxwright.frontends.container.wanted import ContainerFiles
 from boxwright.frontends.package.convert import key_place, place_of
 from boxwright.frontends.package.graph import PackageGraph
-from boxwright.frontends.package.problem import nearest
-from boxwright.frontends.package.wanted import Found, Requirement
 from boxwright.model.graph import Gate, Graph
 from boxwright.model.image import ImageConfig
 from boxwright.model.span import Span
-from boxwright.model.step import BuildPackage, Compose, ComposedPackage, PackageUser, Run, Scratch, Step
+from boxwright.model.step import PackageUser, Run, Scratch, Step
 from boxwright.ports import Resolver
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 STAGE = "container"
 ONE_EACH = "one-per-container"
-STANDARD_PARTS = ("dev", "doc", "dbg")
 
 
 class ContainerOptions(NamedTuple):
@@ -101,11 +99,7 @@ class _Builder:
         self._config = ImageConfig(options.platform.split("/")[1], env=(("PATH", DEFAULT_PATH),))
         self._state = -1
         self._scratch = True
-        self._asked: list[int] = []
-        self._composed: dict[int, None] = {}
-        self._pending: dict[int, ComposedPackage] = {}
-        self._users: list[PackageUser] = []
-        self._pending_at = Span(file, 1)
+        self._packaging = Packaging(packages, files)
         self._images: list[tuple[Placed, ImageConfig]] = []
 
     def build(self, read: Tasks) -> ContainerGraph:
@@ -134,8 +128,8 @@ class _Builder:
         gates = self._tests() if self._options.test else ()
         return ContainerGraph(
             self._packages.graph(self._state, config)._replace(gates=gates),
-            tuple(self._asked),
-            tuple(self._composed),
+            tuple(self._packaging.asked),
+            tuple(self._packaging.composed),
             images,
             names["author"],
             names["name"] or directory,
@@ -145,8 +139,8 @@ class _Builder:
 
     def _tests(self) -> tuple[Gate, ...]:
         """The tests of the packages that tasks name: without them there is no image."""
-        tests = {self._packages.name(place): self._packages.add_test(place) for place in self._asked}
-        return tuple(Gate(name, node) for name, node in tests.items() if node not in self._asked)
+        tests = {self._packages.name(place): self._packages.add_test(place) for place in self._packaging.asked}
+        return tuple(Gate(name, node) for name, node in tests.items() if node not in self._packaging.asked)
 
     def _base(self, task: Placed, *, first: bool) -> None:
         if not first:
@@ -171,93 +165,15 @@ class _Builder:
         self._state = self._packages.add_node(step, (self._start(), *inputs), title, STAGE, where)
 
     def _package(self, task: Placed) -> None:
-        if not isinstance(task.content, PackageTask):
-            return
-        position = self._found(task.content, task)
-        parts = self._wanted_parts(task.content, position, task)
-        self._asked.append(position)
-        if not self._pending and not self._users:
-            self._pending_at = task.where
-        for place in self._packages.closure(position):
-            own = place == position
-            known = self._pending.get(place)
-            if place in self._composed and known is None:
-                continue
-            package = self._as_composed(place, own=own, asked_by=position)
-            if own:
-                package = package._replace(wanted=parts, replaces=package.replaces + task.content.replaces)
-            if known is None or own:
-                self._pending[place] = package
-            self._composed[place] = None
-
-    def _as_composed(self, place: int, *, own: bool, asked_by: int) -> ComposedPackage:
-        name = self._packages.name(place)
-        reason = "container.yaml names it" if own else f"{self._packages.name(asked_by)} needs it when it runs"
-        step = self._packages.nodes[place].step
-        if not isinstance(step, BuildPackage):
-            return ComposedPackage(name, reason=reason)
-        return ComposedPackage(name, step.parts, (), step.replaces, step.users, reason)
-
-    def _found(self, content: PackageTask, task: Placed) -> int:
-        if content.type == "debian":
-            return self._debian(content, task)
-        where = place_of(task.value, "path").span
-        if not content.path:
-            raise wrong("missing-key", f"`path` is missing: a package of type {content.type} has one", where)
-        if content.type == "embedded":
-            reference = content.path if content.path.startswith(("./", "../")) else f"./{content.path}"
-        else:
-            reference = content.path
-            if reference.startswith((".", "/")):
-                hint = "a path beside this file is of type embedded"
-                raise wrong("value", f"{reference!r} is no name in a package tree", where, hint=hint)
-        found = self._files.find(reference, self._file, where)
-        if content.version:
-            found = Found(found.path, content.version)
-        return self._packages.add(found)
-
-    def _debian(self, content: PackageTask, task: Placed) -> int:
-        name, _, version = (content.name or content.path).removeprefix("debian/").partition("=")
-        where = place_of(task.value, "name").span
-        version = content.version or version
-        if not name or not version:
-            hint = "such as {type: debian, name: libssl3, version: 3.0.17-1~deb12u2}"
-            raise wrong(
-                "missing-key", "a package of the distribution has a `name` and an exact `version`", where, hint=hint
-            )
-        exact = f"{name}={version}"
-        content_digest = self._files.debian_package(exact, where)
-        return self._packages.add_requirement(
-            Requirement("", "", exact, runtime=True, line=where.line, column=where.column, content=content_digest)
-        )
-
-    def _wanted_parts(self, content: PackageTask, position: int, task: Placed) -> tuple[str, ...]:
-        step = self._packages.nodes[position].step
-        known = [name for name, _ in step.parts] if isinstance(step, BuildPackage) else []
-        for number, name in enumerate(content.parts):
-            if name not in known:
-                where = place_of(task.value, "parts", number).span
-                raise wrong("unknown-part", f"there is no part {name!r}", where, hint=nearest(name, known))
-        own = tuple(name for name in known if name not in STANDARD_PARTS)
-        return content.parts or own
+        if isinstance(task.content, PackageTask):
+            self._packaging.ask(task.content, task.value, task.where, "container.yaml names it")
 
     def _flush(self) -> None:
         """Compose the packages and users that were gathered."""
-        if not self._pending and not self._users:
-            return
-        places = tuple(self._pending)
-        toolchains = dict.fromkeys(
-            self._packages.nodes[place].inputs[0]
-            for place in places
-            if isinstance(self._packages.nodes[place].step, BuildPackage)
-        )
         overlay = self._one_each and self._scratch and self._state < 0
-        step = Compose(tuple(self._pending.values()), tuple(self._users), overlay)
-        names = ", ".join(package.name for package in step.packages[:3])
-        more = f" and {len(places) - 3} more" if len(places) > 3 else ""
-        title = f"compose {names}{more}" if places else f"users {', '.join(user.name for user in self._users)}"
-        self._add(step, title, self._pending_at, *places, *toolchains)
-        self._pending, self._users = {}, []
+        made = self._packaging.flush(overlay=overlay)
+        if made is not None:
+            self._add(made.step, made.title, made.where, *made.inputs)
 
     def _sync(self, task: Placed) -> None:
         self._flush()
@@ -284,11 +200,10 @@ class _Builder:
             self._config = self._config._replace(user=content)
             return
         assert isinstance(content, UserTask)  # noqa: S101 - the schema says so
-        if not self._pending and not self._users:
-            self._pending_at = task.where
         group = content.group or content.name
         gid = content.uid if content.gid is None else content.gid
-        self._users.append(PackageUser(content.name, content.uid, gid, group, content.home, content.shell))
+        user = PackageUser(content.name, content.uid, gid, group, content.home, content.shell)
+        self._packaging.add_user(user, task.where)
 
     def _image(self, task: Placed) -> ContainerImage:
         content = task.content

@@ -16,8 +16,8 @@ class LocalFile(NamedTuple):
     text: str | None
 
 
-class ContainerFiles(Protocol):
-    """What lies beside a container.yaml, and definitions of packages."""
+class PackageFinder(Protocol):
+    """Definitions of packages."""
 
     def find(self, reference: str, near: str, where: Span | None) -> Found:
         """The definition of a package (see PackageFiles)."""
@@ -26,6 +26,10 @@ class ContainerFiles(Protocol):
     def debian_package(self, package: str, where: Span | None) -> str:
         """The content that a distribution's package ``NAME=VERSION`` is pinned to, or nothing."""
         ...
+
+
+class ContainerFiles(PackageFinder, Protocol):
+    """What lies beside a container.yaml, and definitions of packages."""
 
     def kind(self, path: str) -> str:
         """``directory``, ``file``, or empty where there is nothing; `path` is seen from the definition's directory."""

@@ -11,7 +11,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from boxwright.errors import DefinitionError
-from boxwright.frontends.package.document import Mapping, Place, Scalar, Sequence, Value, is_nothing
+from boxwright.frontends.package.document import Mapping, Place, Scalar, Sequence, Value, is_nothing, plain
 from boxwright.frontends.package.problem import nearest, wrong
 
 T = TypeVar("T", bound=Struct)
@@ -88,6 +88,8 @@ def _list(value: Value, item_type: Any) -> tuple[Any, ...]:  # noqa: ANN401
 
 
 def _plain(value: Value, expected: Any) -> Any:  # noqa: ANN401
+    if expected is Any:
+        return plain(value)
     if isinstance(expected, type) and issubclass(expected, Struct):
         return _struct(value, expected)
     return _scalar(value, expected)

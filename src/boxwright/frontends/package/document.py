@@ -6,6 +6,7 @@ section 10.1: the failsafe schema).
 
 from __future__ import annotations
 
+from collections.abc import Sequence as List
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from boxwright.frontends.package.problem import wrong
@@ -67,21 +68,29 @@ def parse_document(text: str, file: str) -> Mapping:
     return value
 
 
-def parse_value(text: str, file: str) -> Value | None:
-    """Any document; None where there is nothing in it. Raises DefinitionError `package.yaml` with the place."""
+def parse_value(text: str, file: str, lines: List[int] = ()) -> Value | None:
+    """Any document; None where there is nothing in it. Raises DefinitionError `package.yaml` with the place.
+
+    Where `text` was made from a template, `lines` says for each of its lines from which of `file` it comes.
+    """
     import yaml
 
     loader = getattr(yaml, "CBaseLoader", yaml.BaseLoader)
     try:
         node = yaml.compose(text, Loader=loader)
     except yaml.YAMLError as error:
-        raise _syntax(error, file) from error
-    return None if node is None else _Reading(file).value(node)
+        raise _syntax(error, file, lines) from error
+    return None if node is None else _Reading(file, lines).value(node)
 
 
-def _syntax(error: yaml.YAMLError, file: str) -> Exception:
+def _line(number: int, lines: List[int]) -> int:
+    """The line, from 1, of the template; `number` counts from 0."""
+    return lines[min(number, len(lines) - 1)] if lines else number + 1
+
+
+def _syntax(error: yaml.YAMLError, file: str, lines: List[int]) -> Exception:
     mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
-    where = Span(file, mark.line + 1, mark.column + 1) if mark else Span(file, 1)
+    where = Span(file, _line(mark.line, lines), mark.column + 1) if mark else Span(file, 1)
     text = getattr(error, "problem", None) or str(error).splitlines()[0]
     return wrong("yaml", f"this is no YAML: {text}", where)
 
@@ -89,14 +98,16 @@ def _syntax(error: yaml.YAMLError, file: str) -> Exception:
 class _Reading:
     """One pass over the nodes of a document."""
 
-    def __init__(self, file: str) -> None:
+    def __init__(self, file: str, lines: List[int]) -> None:
         self._file = file
+        self._lines = lines
         self._count = 0
 
     def value(self, node: yaml.Node) -> Value:
         import yaml
 
-        place = Place(self._file, node.start_mark.line + 1, node.start_mark.column + 1)
+        mark = node.start_mark
+        place = Place(self._file, _line(mark.line, self._lines), mark.column + 1)
         self._count += 1
         if self._count > MOST_VALUES:
             raise wrong("yaml", f"the document has more than {MOST_VALUES} values", place.span)
@@ -115,6 +126,15 @@ class _Reading:
             items[key.text] = self.value(value_node)
             keys[key.text] = key.place
         return Mapping(items, place, keys)
+
+
+def plain(value: Value) -> object:
+    """The same as texts, lists and dictionaries."""
+    if isinstance(value, Scalar):
+        return value.text
+    if isinstance(value, Sequence):
+        return [plain(item) for item in value.items]
+    return {key: plain(item) for key, item in value.items.items()}
 
 
 def is_nothing(value: Value) -> bool:

@@ -11,9 +11,10 @@ from boxwright.frontends.recipe.parser import parse
 from boxwright.frontends.recipe.predefined import PREDEFINED, proxy_args
 from boxwright.frontends.recipe.stages import find_stages
 from boxwright.model.graph import Graph
+from boxwright.model.image import Database
 from boxwright.ports import Resolver
 
-__all__ = ["RecipeOptions", "build_graph", "proxy_args", "unused_build_args"]
+__all__ = ["RecipeOptions", "build_graph", "proxy_args", "server_graph", "unused_build_args"]
 
 
 def build_graph(text: str, file: str, *, resolver: Resolver, options: RecipeOptions) -> Graph:
@@ -26,6 +27,17 @@ def build_graph(text: str, file: str, *, resolver: Resolver, options: RecipeOpti
     stages = find_stages(recipe, file, options)
     gates = stages.validations(options.validate, file, marked=options.marked)
     return GraphBuilder(stages, resolver, options).graph(stages.target(options.target, file), gates)
+
+
+def server_graph(database: Database, resolver: Resolver, platform: str, network: str) -> Graph:
+    """The graph of a database server's image, of the recipe that comes with the program."""
+    from boxwright.frontends.recipe.dbase import server_of
+
+    server, suite = server_of(database)
+    text, file = resolver.recipe(server.recipe)
+    outer = "default" if network == "none" else network
+    options = RecipeOptions(build_args={"SUITE": suite}, platform=platform, network=outer)
+    return build_graph(text, file, resolver=resolver, options=options)
 
 
 def unused_build_args(text: str, file: str, build_args: Iterable[str]) -> tuple[str, ...]:

@@ -1,0 +1,242 @@
+"""What a manifest asks of the world; each answer is noted, so that what was made of them can be kept."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+
+from boxwright.app.configuration import Configuration
+from boxwright.app.definitions import MANIFESTS, read_definition
+from boxwright.app.manifest.modules import (
+    Candidate,
+    as_found,
+    check_pin,
+    find_module,
+    module_trees,
+    read_pins,
+)
+from boxwright.app.packagefiles import stamp
+from boxwright.errors import DefinitionError
+from boxwright.frontends.manifest.wanted import FoundModule, LanguageSpec, Tree
+from boxwright.model.giturl import parse_git_url
+from boxwright.model.span import Span
+from boxwright.model.step import Fetch
+from boxwright.ports import ResolvedBase, Resolver
+from boxwright.store.store import Store
+
+if TYPE_CHECKING:
+    from boxwright.frontends.manifest.language import LanguageEntry
+    from boxwright.frontends.manifest.schema import KeyValue
+
+Facts = Callable[[str, Span], Mapping[str, object]]
+
+
+class NotingResolver:
+    """A resolver whose answers are noted."""
+
+    def __init__(self, inner: Resolver) -> None:
+        self._inner = inner
+        self.answers: dict[tuple[str, str], ResolvedBase] = {}
+
+    def base(self, name: str, platform: str, where: Span) -> ResolvedBase:
+        """What a base's name means."""
+        found = self._inner.base(name, platform, where)
+        self.answers[name, platform] = found
+        return found
+
+    def recipe(self, name: str) -> tuple[str, str]:
+        """A recipe that comes with the program."""
+        return self._inner.recipe(name)
+
+
+class DirectoryWorld:
+    """The world as it is seen from a definition's directory.
+
+    `contexts` are the directories that steps take files from, by name. What depends on a server or on this machine is
+    `fleeting`: nobody can say later whether it is still so without asking again.
+    """
+
+    def __init__(
+        self,
+        directory: str,
+        store: Store,
+        environment: Mapping[str, str],
+        configuration: Configuration,
+        gather: Facts,
+        resolver: NotingResolver,
+    ) -> None:
+        self._directory = os.path.realpath(directory)
+        self._store = store
+        self._environment = environment
+        self._configuration = configuration
+        self._gather = gather
+        self.resolver = resolver
+        self._pins: dict[str, dict[str, str]] | None = None
+        self._languages: Mapping[str, LanguageEntry] | None = None
+        self._opened: dict[str, str] = {}
+        self.contexts: dict[str, str] = {}
+        self.looked: dict[str, str] = {}
+        self.asked: dict[str, str | None] = {}
+        self.modules: dict[str, Candidate] = {}
+        self.fleeting = False
+        self.locking = False
+
+    def answers(self) -> Mapping[tuple[str, str], ResolvedBase]:
+        """What bases meant."""
+        return self.resolver.answers
+
+    # Files ---------------------------------------------------------------------------------------------------------
+
+    def _look(self, path: str) -> str:
+        absolute = os.path.abspath(path)
+        found = self.looked.get(absolute)
+        if found is None:
+            found = self.looked[absolute] = stamp(absolute)
+        return found
+
+    def read(self, path: str, where: Span | None) -> str:
+        """The text of a file."""
+        self._look(path)
+        if not os.path.isfile(path):
+            raise DefinitionError("definition.not-found", f"there is no file {path}", where=where)
+        return read_definition(path)
+
+    def kind(self, path: str) -> str:
+        """``directory``, ``file``, or empty."""
+        if os.path.isdir(path):
+            # Of a directory only that it is there counts here: its content is read by the step.
+            self.looked.setdefault(os.path.abspath(path), "directory")
+            return "directory"
+        self._look(path)
+        return "file" if os.path.lexists(path) else ""
+
+    def mode(self, path: str) -> int:
+        """The permissions of a file."""
+        self._look(path)
+        return stat.S_IMODE(os.stat(path).st_mode)
+
+    def tree(self, path: str) -> Tree | None:
+        """The build context in which a path lies."""
+        whole = os.path.join(os.path.realpath(os.path.dirname(path) or "."), os.path.basename(path))
+        whole = os.path.normpath(whole)
+        places = sorted(self.contexts.items(), key=lambda item: len(item[1]), reverse=True)
+        for name, place in (*places, ("", self._directory)):
+            if whole == place or whole.startswith(f"{place}/"):
+                inside = os.path.relpath(whole, place)
+                return Tree(name, "" if inside == "." else inside)
+        return None
+
+    def included(self, reference: str, near: str, where: Span) -> str:
+        """The file that an include names."""
+        url = parse_git_url(reference)
+        if url is not None and not os.path.exists(os.path.join(os.path.dirname(near), reference)):
+            path = os.path.join(self._repository(reference), url.subdirectory)
+        else:
+            path = os.path.normpath(os.path.join(os.path.dirname(near), reference))
+        if os.path.isdir(path):
+            inside = [name for name in MANIFESTS if os.path.isfile(os.path.join(path, name))]
+            path = os.path.join(path, inside[0] if inside else MANIFESTS[0])
+        self._look(path)
+        if not os.path.isfile(path):
+            raise DefinitionError("manifest.no-file", f"there is no manifest {reference}", where=where)
+        outside = os.path.dirname(os.path.realpath(path))
+        if self.tree(path) is None:
+            self.contexts[f"include:{reference}"] = outside
+        return path
+
+    def _repository(self, address: str) -> str:
+        """A git repository's files, fetched for this build."""
+        url = parse_git_url(address)
+        if url is None:
+            return address
+        self.fleeting = True
+        key = f"{url.remote}#{url.ref}"
+        if key not in self._opened:
+            from boxwright.app.remotes import Remotes
+
+            directory = self._store.scratch()
+            remotes, step = Remotes(self._store), Fetch("git", url.remote, ref=url.ref)
+            remotes.fetch(step, remotes.identify(step), directory, lambda: False)
+            self._opened[key] = self.contexts[f"git:{key}"] = os.path.realpath(directory)
+        return self._opened[key]
+
+    # Modules and languages -----------------------------------------------------------------------------------------
+
+    def module(self, name: str, version: str, origin: str, near: str, where: Span) -> FoundModule:
+        """A module of the nearest repository that has it."""
+        place = os.path.dirname(os.path.abspath(near))
+        if origin:
+            is_git = parse_git_url(origin) is not None
+            trees: tuple[str, ...] = (origin if is_git else os.path.join(place, origin),)
+        else:
+            trees = self.module_places(place)
+        found = find_module(name, version, trees, self.opened, where)
+        if self._pins is None:
+            self._look(os.path.join(self._directory, "boxwright.lock"))
+            self._pins = {} if self.locking else read_pins(self._directory)
+        check_pin(found, self._pins, where)
+        for parent, _, files in os.walk(found.directory):
+            for file in files:
+                self._look(f"{parent}/{file}")
+        self.modules[name] = found
+        self.contexts[f"module:{name}"] = os.path.realpath(found.directory)
+        return as_found(found)
+
+    def module_places(self, near: str) -> tuple[str, ...]:
+        """The repositories of modules."""
+        return module_trees(near, self._environment, self._configuration.modules)
+
+    def opened(self, tree: str) -> str:
+        """A repository of modules as a directory."""
+        url = parse_git_url(tree)
+        if url is None or os.path.isdir(tree):
+            return tree
+        return os.path.join(self._repository(tree), url.subdirectory)
+
+    def _entries(self) -> Mapping[str, LanguageEntry]:
+        if self._languages is None:
+            from boxwright.frontends.manifest.language import all_languages
+
+            self._languages = all_languages(self._configuration.languages)
+        return self._languages
+
+    def language(self, name: str) -> LanguageSpec | None:
+        """What a language stands for."""
+        from boxwright.frontends.manifest.language import language_spec
+
+        entry = self._entries().get(name)
+        return None if entry is None else language_spec(entry)
+
+    def languages(self) -> tuple[str, ...]:
+        """The known languages."""
+        return tuple(self._entries())
+
+    # Facts and data ------------------------------------------------------------------------------------------------
+
+    def variable(self, name: str) -> str | None:
+        """A variable of this program's environment."""
+        found = self.asked[name] = self._environment.get(name)
+        return found
+
+    def facts(self, image: str, where: Span) -> Mapping[str, object]:
+        """What was found out about an image."""
+        return self._gather(image, where)
+
+    def host(self) -> Mapping[str, object]:
+        """What was found out about this machine."""
+        from boxwright.app.manifest.facts import host_facts
+
+        self.fleeting = True
+        return host_facts()
+
+    def data(self, source: KeyValue, near: str, where: Span) -> Mapping[str, object]:
+        """Key/value data."""
+        from boxwright.app.manifest.keyvalue import read_data
+
+        if source.yaml:
+            self._look(os.path.join(os.path.dirname(near), source.yaml))
+        else:
+            self.fleeting = True
+        return read_data(source, near, where, self._environment)

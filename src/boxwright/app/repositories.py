@@ -1,0 +1,98 @@
+"""Opens the repositories that are configured."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import NamedTuple
+
+from boxwright.app.repositoryconfiguration import Binary, Way, own_key_path
+from boxwright.errors import BoxwrightError, UsageError
+from boxwright.repositories.binary.catalog import Catalog
+from boxwright.repositories.binary.keys import PrivateKey, Trust, make_private_key, read_private_key
+from boxwright.repositories.binary.packages import BinaryPackages
+from boxwright.repositories.binary.place import Place, Source
+from boxwright.store.packages import Packages
+
+
+class Opened(NamedTuple):
+    """A repository that can be asked, and what it is configured as."""
+
+    configured: Binary
+    catalog: Catalog
+    packages: BinaryPackages
+    place: Callable[[], Place]
+
+
+@contextmanager
+def opened(binaries: Sequence[Binary], packages: Packages, environment: Mapping[str, str]) -> Iterator[list[Opened]]:
+    """The repositories; nothing is asked before something is wanted. Connections are closed afterwards."""
+    found = [_open(it, packages, environment) for it in binaries]
+    try:
+        yield found
+    finally:
+        for it in found:
+            it.packages.close()
+
+
+def _open(binary: Binary, packages: Packages, environment: Mapping[str, str]) -> Opened:
+    own = own_key_path(environment)
+    signers = [own] if own == binary.signing_key else [own, binary.signing_key]
+    keys = [*binary.keys, *(read_private_key(path).public for path in signers if os.path.exists(path))]
+    source = place_for(binary.download, binary, environment)
+    trust = Trust(keys, binary.revoked)
+    catalog = Catalog(binary.name, source, trust, packages, packages.cache("repositories"))
+    return Opened(binary, catalog, BinaryPackages(catalog), lambda: _upload_place(binary, source, environment))
+
+
+def _upload_place(binary: Binary, source: Source, environment: Mapping[str, str]) -> Place:
+    if binary.upload is None:
+        hint = "give upload-type and upload-path"
+        raise UsageError("repository.read-only", f"nothing says how to upload to {binary.name}", hint=hint)
+    if binary.upload == binary.download:
+        return source  # type: ignore[return-value]  # the ways up are places
+    return place_for(binary.upload, binary, environment)  # type: ignore[return-value]
+
+
+def place_for(way: Way, binary: Binary, environment: Mapping[str, str]) -> Source:
+    """Where objects lie; for a way up, something that can be written."""
+    match way.kind:
+        case "directory":
+            from boxwright.repositories.binary.directory import DirectoryPlace
+
+            return DirectoryPlace(way.path)
+        case "https" | "http":
+            from boxwright.repositories.binary.web import WebPlace
+
+            address = way.path if "://" in way.path else f"{way.kind}://{way.path}"
+            return WebPlace(address, binary.time_limit)
+        case "ssh":
+            from boxwright.repositories.binary.sftp import SftpPlace
+
+            return SftpPlace(way.path, binary.time_limit, environment)
+        case "s3":
+            from boxwright.repositories.binary.s3 import BucketPlace
+
+            return BucketPlace(
+                way.path,
+                endpoint=binary.endpoint,
+                region=binary.region,
+                insecure=binary.insecure,
+                time_limit=binary.time_limit,
+                environment=environment,
+            )
+        case _:
+            hint = "directory, ssh, https and s3 are"
+            raise UsageError("repository.kind", f"{binary.name}: {way.kind} is not there yet", hint=hint)
+
+
+def signing_key(binary: Binary) -> PrivateKey:
+    """The key that signs what is published; the user's own is made where there is none."""
+    if not os.path.exists(binary.signing_key):
+        try:
+            return make_private_key(binary.signing_key)
+        except BoxwrightError as error:
+            if error.code != "key.exists":  # another process was quicker
+                raise
+    return read_private_key(binary.signing_key)

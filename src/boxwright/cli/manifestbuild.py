@@ -1,0 +1,138 @@
+"""The part of `build` that builds manifests."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+
+from boxwright.app.manifest.building import (
+    BuiltImage,
+    ManifestBuild,
+    ManifestRequest,
+    execute_manifest,
+    prepare_manifest,
+)
+from boxwright.app.opening import open_store
+from boxwright.app.request import BuildRequest
+from boxwright.cli.arguments import pair
+from boxwright.cli.build import keep_limit, print_plan, print_summary, reported, request_of
+from boxwright.cli.console import say
+from boxwright.cli.progress import display_for
+from boxwright.errors import UsageError
+from boxwright.model.plan import Action
+from boxwright.store.store import Store
+
+
+def build_manifest(options: argparse.Namespace, file: str) -> int:
+    """Build what the manifest `file` defines."""
+    if options.output or options.load:
+        from boxwright.app.outputs import check_outputs
+
+        check_outputs(options.output, options.load)
+    _refuse_foreign(options)
+    if options.watch:
+        from boxwright.cli.manifestwatch import watch
+
+        return watch(options, file)
+    return build_once(options, file)[0]
+
+
+def build_once(options: argparse.Namespace, file: str) -> tuple[int, ManifestBuild]:
+    """Build it as it is now; returns the exit status too."""
+    started = time.monotonic()
+    request = request_of(options)
+    with open_store(os.environ) as store:
+        planned = prepare_manifest(request, manifest_request(options, file), store, os.environ, _write_error)
+        if options.dry_run:
+            print_plan(planned.build)
+            return 0, planned
+        status, images = _run(options, request, planned, store)
+        _deliver(options, images, store)
+    if any(decision.action is Action.RUN for decision in planned.build.plan.decisions):
+        keep_limit(planned.build, store.home.root)
+    _say_results(options, images, time.monotonic() - started)
+    return status, planned
+
+
+def manifest_request(options: argparse.Namespace, file: str) -> ManifestRequest:
+    """What the command line says to a manifest."""
+    variables: dict[str, object] = dict(_variable(item) for item in options.set)
+    for item in options.set_file:
+        name, path = pair(item, "--set-file")
+        from boxwright.app.definitions import read_definition
+
+        variables[_name(name)] = read_definition(path)
+    return ManifestRequest(file, variables, dict(pair(item, "--matrix") for item in options.matrix))
+
+
+def _variable(item: str) -> tuple[str, object]:
+    """``NAME=VALUE``: text, or YAML where it begins with a bracket."""
+    name, value = pair(item, "--set")
+    if not value.startswith(("[", "{")) or value.startswith(("{{", "{%")):
+        return _name(name), value
+    from boxwright.frontends.package.document import parse_value, plain
+
+    found = parse_value(value, f"--set {name}")
+    return _name(name), None if found is None else plain(found)
+
+
+def _name(name: str) -> str:
+    if not name.isidentifier():
+        raise UsageError("usage.set", f"{name!r} can't be the name of a variable", hint="letters, digits and _")
+    return name
+
+
+def _refuse_foreign(options: argparse.Namespace) -> None:
+    """Options that mean something to recipes alone."""
+    for name in ("target", "layers", "build_arg", "build_context"):
+        if getattr(options, name):
+            flag = f"--{name.replace('_', '-')}"
+            hint = "--set NAME=VALUE sets a variable" if name == "build_arg" else "leave it out"
+            raise UsageError("usage.manifest", f"{flag} means nothing to a manifest", hint=hint)
+
+
+def _run(
+    options: argparse.Namespace, request: BuildRequest, planned: ManifestBuild, store: Store
+) -> tuple[int, tuple[BuiltImage, ...]]:
+    display = display_for(options.progress, planned.build.graph, quiet=options.quiet)
+    emit, report = reported(options.junit, planned.build, display)
+    try:
+        images, failure = execute_manifest(planned, request, store, emit)
+    finally:
+        display.close()
+        report()
+    if failure is None:
+        return 0, images
+    from boxwright.cli.failure import explain_failure
+
+    return explain_failure(failure, planned.build, store, debug=options.debug, tail=display.tail), images
+
+
+def _deliver(options: argparse.Namespace, images: tuple[BuiltImage, ...], store: Store) -> None:
+    if not images or not (options.output or options.load):
+        return
+    from boxwright.app.outputs import deliver
+
+    if len(images) > 1:
+        raise UsageError("usage.output", "a matrix gives several images", hint="choose one with --matrix NAME=VALUE")
+    name = images[0].names[0] if images[0].names else ""
+    deliver(images[0].image, store, name, options.output, options.load)
+
+
+def _say_results(options: argparse.Namespace, images: tuple[BuiltImage, ...], seconds: float) -> None:
+    if options.iidfile and images:
+        with open(options.iidfile, "w", encoding="ascii") as out:
+            out.write("\n".join(it.image.identity for it in images))
+    for it in images:
+        if options.quiet:
+            say(it.image.identity)
+        elif options.progress != "json":
+            print_summary(it.image, it.names, seconds)
+
+
+def _write_error(data: bytes) -> None:
+    """What is said while the definition is read."""
+    sys.stderr.buffer.write(data)
+    sys.stderr.buffer.flush()

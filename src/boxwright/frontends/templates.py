@@ -1,0 +1,109 @@
+"""Jinja2 for definitions: a sandbox with limits, and errors that name the template's line."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Final, NoReturn
+
+from boxwright.errors import DefinitionError
+from boxwright.frontends.package.problem import nearest
+from boxwright.model.span import Span
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from jinja2 import Undefined
+    from jinja2.sandbox import SandboxedEnvironment
+
+MARKS: Final = ("{{", "{%", "{#")
+FILE: Final = "<template>"
+LARGEST: Final = 16 << 20
+"""Of what a template may give, and of what a multiplication in it may."""
+
+MOST_BITS: Final = 4096
+OR_DEFAULT: Final = "`| default(...)` says what is taken where there is none"
+
+Wrong = Callable[..., DefinitionError]
+
+
+def has_marks(text: str) -> bool:
+    """Whether there is anything to render in a text."""
+    return any(mark in text for mark in MARKS)
+
+
+def make_environment(undefined: type[Undefined] | None = None) -> SandboxedEnvironment:
+    """The sandbox. Without `undefined` a name that nobody defined is an error."""
+    from jinja2 import StrictUndefined
+    from jinja2.exceptions import SecurityError
+    from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+    class Sandbox(ImmutableSandboxedEnvironment):
+        """Multiplication and powers give nothing huge."""
+
+        intercepted_binops = frozenset(("*", "**"))
+
+        def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:  # noqa: ANN401 - as Jinja2's
+            sizes = [len(it) if isinstance(it, str | bytes | list | tuple) else None for it in (left, right)]
+            whole = isinstance(left, int) and isinstance(right, int)
+            if operator == "**" and whole and left.bit_length() * abs(right) > MOST_BITS:
+                raise SecurityError("the power is too large")
+            length = sizes[0] if sizes[0] is not None else sizes[1]
+            count = right if sizes[0] is not None else left
+            if operator == "*" and length is not None and isinstance(count, int) and length * count > LARGEST:
+                raise SecurityError("the product is too large")
+            return super().call_binop(context, operator, left, right)
+
+    return Sandbox(undefined=undefined or StrictUndefined, keep_trailing_newline=True, autoescape=False)
+
+
+def limited(pieces: Iterable[str]) -> str:
+    """What a template gives. Raises SecurityError where that is more than LARGEST characters."""
+    from jinja2.exceptions import SecurityError
+
+    kept: list[str] = []
+    size = 0
+    for piece in pieces:
+        kept.append(piece)
+        size += len(piece)
+        if size > LARGEST:
+            raise SecurityError(f"the template gives more than {LARGEST >> 20} MiB")
+    return "".join(kept)
+
+
+@contextmanager
+def explained(where: Span, names: Iterable[str], wrong: Wrong, hint: str = "") -> Iterator[None]:
+    """Errors of a template as ``AREA.template`` and ``AREA.undefined``, with the line; its first is that of `where`.
+
+    `names` are those that are defined; `hint` is given where none of them is near.
+    """
+    from jinja2 import TemplateError, TemplateSyntaxError, UndefinedError
+    from jinja2.exceptions import SecurityError
+
+    def fail(code: str, message: str, line: int, more: str, error: Exception) -> NoReturn:
+        raise wrong(code, message, where._replace(line=where.line + line - 1), hint=more) from error
+
+    try:
+        yield
+    except DefinitionError as error:
+        error.where = error.where or where._replace(line=where.line + _line_of(error.__traceback__) - 1)
+        raise
+    except TemplateSyntaxError as error:
+        fail("template", f"{error.message}", error.lineno, "", error)
+    except UndefinedError as error:
+        name = (error.message or "").partition("'")[2].partition("'")[0]
+        message = error.message or "undefined name"
+        more = nearest(name, names) or hint if message.endswith("is undefined") else OR_DEFAULT
+        fail("undefined", message, _line_of(error.__traceback__), more, error)
+    except (TemplateError, SecurityError, ArithmeticError, TypeError, ValueError, LookupError, RecursionError) as error:
+        fail("template", str(error) or type(error).__name__, _line_of(error.__traceback__), "", error)
+
+
+def _line_of(trace: TracebackType | None) -> int:
+    """The template's line at which it went wrong: Jinja2 puts it into the traceback."""
+    line = 1
+    while trace is not None:
+        if trace.tb_frame.f_code.co_filename == FILE:
+            line = trace.tb_lineno
+        trace = trace.tb_next
+    return line

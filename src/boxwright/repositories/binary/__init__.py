@@ -1,0 +1,1 @@
+"""Binary repositories: signed records and content in a dumb object space (docs/repositories.md)."""
