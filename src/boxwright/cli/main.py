@@ -13,51 +13,64 @@ from boxwright import __version__
 from boxwright.cli.console import complain, note
 from boxwright.errors import BoxwrightError
 
-COMMANDS = {
-    "build": "build an image from a recipe",
-    "graph": "print a build's graph as text, DOT, Mermaid or SVG",
-    "facts": "print what is found out about an image in a container of it",
-    "convert": "turn a recipe into a manifest, or the other way",
-    "init": "write a first definition for a project",
-    "module": "search, add, publish or begin modules of manifests",
-    "check": "check a recipe for what is seldom meant",
-    "run": "run an image, or a command in it",
-    "ps": "list containers",
-    "logs": "show what a container wrote",
-    "exec": "run a command in a running container",
-    "stop": "stop containers",
-    "rm": "remove containers or images",
-    "commit": "keep a container's layer as a new image",
-    "images": "list images",
-    "inspect": "show an image or a container as JSON",
-    "tag": "give an image another name",
-    "export": "write an image in some format",
-    "push": "upload an image to registries, or anything to repositories",
-    "pull": "bring an image from a registry, or anything from repositories",
-    "copy": "copy an image between registries, layouts, archives and the store",
-    "index": "put images of several platforms under one name of a registry",
-    "login": "log in to a registry",
-    "logout": "log out of a registry",
-    "search": "list what repositories have",
-    "repo": "keep a repository: keys, init, verify, gc, stats",
-    "serve": "serve a directory repository on this machine, for trying out",
-    "why": "say for each step which input changed since the last build, or why something is in an image",
-    "list": "list the packages in an image",
-    "owns": "say whose a file of an image is",
-    "diff": "say what is different between two images",
-    "sbom": "print an image's bill of materials (SPDX, CycloneDX)",
-    "shell": "open a shell in a state, such as the one before a failed step",
-    "cache": "list, export, seed and clear cache mounts",
-    "why-rebuild": "say in which fields the identities of two packages differ",
-    "bundle": "make a ZIP of a revision, which base containers fetch when they start",
-    "lock": "pin what a definition takes from outside, in boxwright.lock",
-    "update": "report newer upstream versions, and move boxwright.lock",
-    "schema": "print the JSON Schema of a kind of definition",
-    "gc": "remove what was not used for longest",
-    "fsck": "verify the store",
-    "doctor": "say what this machine can do, and how to mend what it can't",
-    "completion": "print a completion script for a shell",
+GROUPS = {
+    "definitions": {
+        "init": "write a first definition for a project",
+        "convert": "turn a recipe into a manifest, or the other way",
+        "check": "check a recipe for what is seldom meant",
+        "schema": "print the JSON Schema of a kind of definition",
+        "module": "search, add, publish or begin modules of manifests",
+        "lock": "pin what a definition takes from outside, in boxwright.lock",
+        "update": "report newer upstream versions, and move boxwright.lock",
+    },
+    "builds": {
+        "build": "build an image from a recipe",
+        "graph": "print a build's graph as text, DOT, Mermaid or SVG",
+        "why": "say for each step which input changed since the last build, or why something is in an image",
+        "why-rebuild": "say in which fields the identities of two packages differ",
+        "shell": "open a shell in a state, such as the one before a failed step",
+        "cache": "list, export, seed and clear cache mounts",
+        "bundle": "make a ZIP of a revision, which base containers fetch when they start",
+    },
+    "containers": {
+        "run": "run an image, or a command in it",
+        "ps": "list containers",
+        "logs": "show what a container wrote",
+        "exec": "run a command in a running container",
+        "stop": "stop containers",
+        "commit": "keep a container's layer as a new image",
+    },
+    "images": {
+        "images": "list images",
+        "inspect": "show an image or a container as JSON",
+        "tag": "give an image another name",
+        "rm": "remove containers or images",
+        "export": "write an image in some format",
+        "facts": "print what is found out about an image in a container of it",
+        "list": "list the packages in an image",
+        "owns": "say whose a file of an image is",
+        "diff": "say what is different between two images",
+        "sbom": "print an image's bill of materials (SPDX, CycloneDX)",
+    },
+    "registries and repositories": {
+        "push": "upload an image to registries, or anything to repositories",
+        "pull": "bring an image from a registry, or anything from repositories",
+        "copy": "copy an image between registries, layouts, archives and the store",
+        "index": "put images of several platforms under one name of a registry",
+        "login": "log in to a registry",
+        "logout": "log out of a registry",
+        "search": "list what repositories have",
+        "repo": "keep a repository: keys, init, verify, gc, stats",
+        "serve": "serve a directory repository on this machine, for trying out",
+    },
+    "this machine": {
+        "gc": "remove what was not used for longest",
+        "fsck": "verify the store",
+        "doctor": "say what this machine can do, and how to mend what it can't",
+        "completion": "print a completion script for a shell",
+    },
 }
+COMMANDS = {name: text for group in GROUPS.values() for name, text in group.items()}
 
 INTERRUPTED = 130
 
@@ -153,8 +166,10 @@ def _report(error: BoxwrightError | KeyboardInterrupt | OSError) -> int:
 
 
 def _usage() -> str:
-    lines = [f"  {name:<12}{text}" for name, text in COMMANDS.items()]
-    return "usage: boxwright COMMAND [OPTIONS]\n\n" + "\n".join(lines) + "\n\n'boxwright COMMAND --help' says more."
+    lines = ["usage: boxwright COMMAND [OPTIONS]", ""]
+    for title, group in GROUPS.items():
+        lines += [f"{title}:", *(f"  {name:<12} {text}" for name, text in group.items()), ""]
+    return "\n".join([*lines, "'boxwright COMMAND --help' says more."])
 
 
 def _unknown(name: str) -> BoxwrightError:
