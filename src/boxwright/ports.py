@@ -187,7 +187,9 @@ class ActionSpec(NamedTuple):
     """What the sandbox of a package build is given: a read-only tree, no network, a user of its own.
 
     `layers_directory` and `lowers` as in SandboxSpec. `work` becomes /build, empty where there is none; `mount` is an
-    empty directory for the tree. `read_only` are paths of the host and where they are seen.
+    empty directory for the tree. `read_only` are paths of the host and where they are seen. `snapshots` are those that
+    `lowers` show, the topmost first, and `output` the one file that counts, below /build: with both the action can be
+    run elsewhere too.
     """
 
     layers_directory: str
@@ -200,6 +202,8 @@ class ActionSpec(NamedTuple):
     cwd: str = "/build"
     interactive: bool = False
     new_root: bool = False
+    snapshots: tuple[Snapshot, ...] = ()
+    output: str = ""
 
 
 class RunningService(Protocol):

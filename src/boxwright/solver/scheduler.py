@@ -6,7 +6,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Collection
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import NamedTuple, Protocol
 
 from boxwright.errors import BoxwrightError
@@ -15,7 +15,7 @@ from boxwright.model.digest import Digest
 from boxwright.model.graph import Graph
 from boxwright.model.image import Snapshot
 from boxwright.model.plan import Action, Plan
-from boxwright.model.step import BuildPackage, ServiceData
+from boxwright.model.step import BuildPackage, ServiceData, Step
 from boxwright.ports import Emit, StepControl, StepInputs
 from boxwright.solver.keys import Keys, recorded
 
@@ -37,7 +37,8 @@ class Records(Protocol):
 class Conditions(NamedTuple):
     """`jobs` steps at once; `epoch` and `keep_times` as in StepControl; `refuse` are built whatever is recorded.
 
-    With `keep_going` a failure stops only what needs the step that failed.
+    With `keep_going` a failure stops only what needs the step that failed. Each step is run within `place`, which may
+    wait until there is room for it.
     """
 
     jobs: int
@@ -45,6 +46,7 @@ class Conditions(NamedTuple):
     keep_times: bool = False
     refuse: Collection[int] = ()
     keep_going: bool = False
+    place: Callable[[Step, Callable[[], bool]], AbstractContextManager[object]] = lambda *_: nullcontext()
 
 
 class Failed(Exception):  # noqa: N818 - it carries the error, it is none itself
@@ -210,7 +212,8 @@ class Scheduler:
                     lambda data: self._emit(StepOutput(position, data)),
                     self._stop.is_set,
                 )
-                snapshot = self._keys.kind(node).run(node.step, key, inputs, control)
+                with self._conditions.place(node.step, self._stop.is_set):
+                    snapshot = self._keys.kind(node).run(node.step, key, inputs, control)
         with self._changed:
             self._keys.built(position, snapshot)
         self._emit(StepFinished(position, time.monotonic() - started, shared=shared))
