@@ -167,7 +167,9 @@ def test_a_package_is_the_same_bytes_there_and_here(
     assert f" {HERE}\n" in build(here, packages / "user")
     farm(casd.url)
     there = nothing_here(store("there"))
-    assert f" {THERE}\n" in build(there, packages / "user")
+    text = build(there, packages / "user")
+    assert f" {THERE}\n" in text
+    assert text.count("    Building on 'farm'...") == 2
     assert built(there) == built(here)
     assert len(built(here)) == 2
 
@@ -202,7 +204,9 @@ def test_a_second_machine_compiles_nothing(
     first, second = store("first"), nothing_here(store("second"))
     build(first, packages / "user")
     farm(proxy.url)
-    assert f" {THERE}\n" in build(second, packages / "user")  # what the build wrote is kept with it
+    text = build(second, packages / "user")
+    assert f" {THERE}\n" in text  # what the build wrote is kept with it
+    assert text.count("    Found on 'farm'...") == 2
     assert built(second) == built(first)
     assert proxy.calls["Execute"] == proxy.calls["BatchUpdateBlobs"] == proxy.calls["FindMissingBlobs"] == 0
     again = build(second, packages / "user")

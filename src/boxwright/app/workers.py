@@ -108,8 +108,9 @@ class Workers:
         from boxwright.app.slots import ELSEWHERE, HERE
 
         actions = self._actions(spec) if spec.output else []
-        if self._look_up(actions, spec, output):
-            return ExitStatus(0)
+        found = self._look_up(actions, spec, output)
+        if found:
+            return ExitStatus(0, server=found, found=True)
         places = (ELSEWHERE, HERE) if any(self._executes(remote) for remote, _ in actions) else (HERE,)
         with self._slots.taken(places, cancelled) as place:
             if place == ELSEWHERE:
@@ -133,23 +134,23 @@ class Workers:
                 self._emit(Message("note", f"{error.message}: it is built here"))
         return found
 
-    def _look_up(self, actions: list[tuple[Remote, RemoteAction]], spec: ActionSpec, output: Output) -> bool:
-        """Whether a server had the result; it is where the action would have put it then."""
+    def _look_up(self, actions: list[tuple[Remote, RemoteAction]], spec: ActionSpec, output: Output) -> str:
+        """The server that had the result, which is then where the action would have put it; or nothing."""
         from boxwright.repositories.reapi.settings import RemoteError
 
         if self._options.again:
-            return False
+            return ""
         target = f"{spec.work}/{spec.output}"
         for remote, action in actions:
             if not self._serves(remote):
                 continue
             try:
                 if remote.look_up(action, target, output):
-                    return True
+                    return remote.settings.name
             except RemoteError as error:
                 self._leave(remote, error)
             _remove(target)
-        return False
+        return ""
 
     def _run_there(
         self, actions: list[tuple[Remote, RemoteAction]], spec: ActionSpec, output: Output, cancelled: Cancelled
@@ -162,7 +163,8 @@ class Workers:
             if not self._executes(remote):
                 continue
             try:
-                return ExitStatus(remote.run(action, target, output, cancelled, again=self._options.again))
+                code = remote.run(action, target, output, cancelled, again=self._options.again)
+                return ExitStatus(code, server=remote.settings.name)
             except RemoteError as error:
                 self._leave(remote, error, self._without_execution)
             _remove(target)

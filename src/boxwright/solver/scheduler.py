@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import NamedTuple, Protocol
 
 from boxwright.errors import BoxwrightError
-from boxwright.events import StepFailed, StepFinished, StepOutput, StepStarted
+from boxwright.events import StepFailed, StepFinished, StepOutput, StepPlaced, StepStarted
 from boxwright.model.digest import Digest
 from boxwright.model.graph import Graph
 from boxwright.model.image import Snapshot
@@ -211,6 +211,7 @@ class Scheduler:
                     self._conditions.keep_times,
                     lambda data: self._emit(StepOutput(position, data)),
                     self._stop.is_set,
+                    lambda server, found: self._emit(StepPlaced(position, server, found)),
                 )
                 with self._conditions.place(node.step, self._stop.is_set):
                     snapshot = self._keys.kind(node).run(node.step, key, inputs, control)

@@ -94,6 +94,8 @@ class BuildPackageKind:
                 status = self._run_action(spec, control.output, control.cancelled)
                 if control.cancelled():
                     raise KeyboardInterrupt
+                if status.server:
+                    control.placed(status.server, status.found)
                 if status.code:
                     raise StepError(
                         "package.failed", f"the build ended with exit status {status.code}", status=status.code
