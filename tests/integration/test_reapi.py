@@ -233,12 +233,48 @@ def test_nothing_is_stored_without_push(tree: Tree, farm: Farm, proxy: FaultProx
     assert proxy.calls["UpdateActionResult"] == proxy.calls["BatchUpdateBlobs"] == 0
 
 
+def test_who_may_not_write_may_read(tree: Tree, farm: Farm, casd: Casd, proxy: FaultProxy, store: Any) -> None:
+    packages = tree(lib=salted(LIBRARY), own=(salted("true"), "depends: [demo/lib]"))
+    farm(casd.url, execution="")
+    build(store("writer"), packages / "lib")
+    farm(proxy.url, execution="")
+    proxy.faults["UpdateActionResult"] = failing(grpc.StatusCode.PERMISSION_DENIED)
+    reader = store("reader")
+    text = build(reader, packages / "own")
+    assert "Found on 'farm'" in text
+    assert text.count("nothing more is stored there") == 1
+
+
 def test_no_cache_asks_no_cache(tree: Tree, farm: Farm, proxy: FaultProxy, store: Any) -> None:
     packages = tree(lib=salted(LIBRARY))
     farm(proxy.url)
     build(store("here"), packages / "lib")
     build(store("here"), packages / "lib", "--no-cache")
     assert (proxy.calls["GetActionResult"], proxy.calls["Execute"]) == (1, 2)
+
+
+def test_offline_asks_no_server(tree: Tree, farm: Farm, proxy: FaultProxy, store: Any) -> None:
+    packages = tree(lib=salted(f"{HOST}; {LIBRARY}"))
+    farm(proxy.url)
+    assert f" {HERE}\n" in build(store("here"), packages / "lib", "--offline")
+    assert not proxy.calls
+
+
+def test_the_packages_of_a_container_too(
+    tree: Tree, farm: Farm, casd: Casd, store: Any, nothing_here: Any, tmp_path: Path
+) -> None:
+    tree(lib=salted(LIBRARY), user=(salted(USER), "depends: [demo/lib]"))
+    container = tmp_path / "tree/container"
+    container.mkdir()
+    lines = ["- vars: {name: box, version: 1.0}", "- package: {type: embedded, path: ../packages/demo/user}"]
+    (container / "container.yaml").write_text("\n".join(lines) + "\n")
+    here, there = store("here"), nothing_here(store("there"))
+    here("build", container, "-q", "-t", "box")
+    farm(casd.url)
+    built_there = there("build", container, "-t", "box")
+    assert built_there.err.count("    Building on 'farm'...") == 2
+    identities = [program("images", "-q").out for program in (here, there)]
+    assert identities[0] == identities[1] != ""
 
 
 def test_local_and_remote_slots_side_by_side(tree: Tree, farm: Farm, casd: Casd, store: Any) -> None:

@@ -50,6 +50,7 @@ class Workers:
         self._remotes: list[Remote] = []
         self._left: set[Remote] = set()
         self._without_execution: set[Remote] = set()
+        self._without_storing: set[Remote] = set()
         self._slots: Slots | None = None
         self._emit: Emit = lambda _: None
         self._lock = threading.Lock()
@@ -188,11 +189,12 @@ class Workers:
         if status.code or cancelled() or not os.path.exists(target):
             return status
         for remote, action in actions:
-            if remote.settings.push and self._serves(remote):
+            if remote.stores and self._serves(remote) and remote not in self._without_storing:
                 try:
                     remote.store(action, target, bytes(text))
                 except RemoteError as error:
-                    self._leave(remote, error)
+                    # Who may not write there may still read.
+                    self._leave(remote, error, self._without_storing, "nothing more is stored there")
         return status
 
     def _serves(self, remote: Remote) -> bool:
@@ -201,7 +203,13 @@ class Workers:
     def _executes(self, remote: Remote) -> bool:
         return bool(remote.nodes) and remote not in self._left and remote not in self._without_execution
 
-    def _leave(self, remote: Remote, error: RemoteError, left: set[Remote] | None = None) -> None:
+    def _leave(
+        self,
+        remote: Remote,
+        error: RemoteError,
+        left: set[Remote] | None = None,
+        then: str = "the build goes on without it",
+    ) -> None:
         """Go on without a server where it is no use to ask it again, and say so once."""
         if not error.gone:
             self._emit(Message("note", f"{error.message}: this package is built here"))
@@ -211,7 +219,7 @@ class Workers:
             if remote in known:
                 return
             known.add(remote)
-        self._emit(Message("warning", f"{error.message}: the build goes on without it"))
+        self._emit(Message("warning", f"{error.message}: {then}"))
 
 
 def run_here(spec: ActionSpec, output: Output, cancelled: Cancelled) -> ExitStatus:

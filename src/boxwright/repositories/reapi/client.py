@@ -47,6 +47,7 @@ class Remote:
         self._making = threading.Lock()
         self._changed = threading.Lock()
         self._storage: Cas | None = None
+        self.stores = False
 
     def close(self) -> None:
         """End every call that is under way."""
@@ -63,6 +64,10 @@ class Remote:
         if functions and messages.SHA256 not in functions:
             raise RemoteError("remote.unsuitable", f"{self.settings.cas} does not use SHA-256")
         self._storage = Cas(self._cas_connection, self.settings.instance, found)
+        if self._cache is not self._cas_connection:
+            found = self._cache.call(CAPABILITIES, request, messages.ServerCapabilities)
+        updates = found.cache_capabilities.action_cache_update_capabilities
+        self.stores = self.settings.push and updates.update_enabled
 
     @property
     def _cas(self) -> Cas:
