@@ -70,7 +70,7 @@ class BuildPackageKind:
         self._run_action = run_action
         self._unpack = unpack
         self._layers_directory = layers_directory
-        self._plain = PlainLayers(workspace.walk)
+        self._plain = PlainLayers(workspace)
 
     def fields(self, step: Step, inputs: StepInputs) -> Fields | None:
         """Everything that the build is given. Where sources are fetched from doesn't count, nor how they are kept."""

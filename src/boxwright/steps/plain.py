@@ -7,27 +7,24 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Iterator
 
 from boxwright.model.image import Snapshot
 from boxwright.model.tree import DIRECTORY, FILE, HARDLINK, Entry
-from boxwright.ports import TreeFile
-
-Walk = Callable[[Snapshot], Iterator[TreeFile]]
+from boxwright.ports import TreeFile, TreeReader
 
 
 class PlainLayers:
     """Lays such layers; what a snapshot needs is found out once."""
 
-    def __init__(self, walk: Walk) -> None:
-        self._walk = walk
+    def __init__(self, reader: TreeReader) -> None:
+        self._reader = reader
         self._special: dict[str, tuple[TreeFile, ...]] = {}
 
     def lay(self, snapshot: Snapshot, directory: str) -> tuple[str, ...]:
         """The layers of a snapshot, with one made in `directory` on top where there is something to hide."""
         special = self._special.get(snapshot.manifest.full)
         if special is None:
-            special = tuple(file for file in self._walk(snapshot) if _is_special(file.entry))
+            special = tuple(file for file in self._reader.walk(snapshot) if _is_special(file.entry))
             self._special[snapshot.manifest.full] = special
         if not special:
             return snapshot.layers
