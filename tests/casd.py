@@ -89,9 +89,9 @@ class Casd:
         """As when the machine dies."""
         os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
-        self._unmount()
+        self.unmount()
 
-    def _unmount(self) -> None:
+    def unmount(self) -> None:
         """What a server that is killed leaves mounted."""
         for line in Path("/proc/self/mountinfo").read_text().splitlines():
             if (point := line.split()[4]).startswith(f"{self._place}/"):

@@ -405,6 +405,7 @@ def test_a_killed_action_is_run_again(tree: Tree, farm: Farm, casd: Casd, store:
             os.kill(child, signal.SIGKILL)
         out, err = process.communicate(timeout=60)
     assert process.returncode == 0, out + err
+    casd.unmount()  # what showed the tree was killed too
 
 
 def test_the_only_server_dies_in_the_middle(tree: Tree, farm: Farm, programs: Path, tmp_path: Path, store: Any) -> None:
