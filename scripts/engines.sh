@@ -16,7 +16,7 @@ ssh_port=2222
 bridge_address="10.177.0.1/24" # LXD finds no free subnet by itself where everything has a route
 test_user="boxwright-test"
 wait_seconds=60
-all=(docker podman buildah lxd lxc registry ssh etcd graphviz user)
+all=(docker podman buildah lxd lxc registry ssh buildgrid etcd graphviz user)
 
 say() { printf 'engines: %s\n' "$*"; }
 fail() {
@@ -187,6 +187,18 @@ etcd_engine() {
 graphviz_engine() {
     need graphviz
     say "graphviz is there"
+}
+
+# A server of the Remote Execution API, in a virtual environment. The tests start it with a configuration of their own.
+# Its releases each want one version of Python: pip takes the newest that fits.
+buildgrid_engine() {
+    need python3 python3-venv
+    quietly "$state/buildgrid/bin/bgd" --help || {
+        say "installing BuildGrid"
+        python3 -m venv --clear "$state/buildgrid"
+        "$state/buildgrid/bin/pip" install --quiet --disable-pip-version-check 'buildgrid>=0.4.4'
+    }
+    wait_for buildgrid "$state/buildgrid/bin/bgd" --help
 }
 
 # Not an engine: the ordinary user that the tests without privileges run as.

@@ -30,6 +30,7 @@ busybox-static                    tests: a root file system of one program
 curl                              tests: to fetch pages
 gpg                               tests: archives signed by keys of their own
 gpg-agent                         tests: likewise
+haproxy                           tests: TLS and tokens before a server that has neither
 libcap2-bin                       tests: file capabilities
 openssh-client                    tests: repositories and keys over SSH
 openssh-server                    tests: likewise

@@ -36,6 +36,7 @@ QUESTIONS: Mapping[str, tuple[str, ...]] = {
     "etcd": ("etcd", "--version"),
     "graphviz": ("dot", "-V"),
     "ssh": ("ssh-keyscan", "-p", "2222", "127.0.0.1"),
+    "buildgrid": (str(ENGINES / "buildgrid/bin/bgd"), "--help"),
 }
 
 

@@ -26,6 +26,14 @@ class StepOutput(NamedTuple):
     data: bytes
 
 
+class StepPlaced(NamedTuple):
+    """The node was run by a `server`, or its result was `found` there."""
+
+    position: int
+    server: str
+    found: bool
+
+
 class StepFinished(NamedTuple):
     """The node's snapshot is there. `seconds` it took; `shared` when another process did it meanwhile."""
 
@@ -49,4 +57,4 @@ class Message(NamedTuple):
     text: str
 
 
-Event: TypeAlias = Planned | StepStarted | StepOutput | StepFinished | StepFailed | Message
+Event: TypeAlias = Planned | StepStarted | StepOutput | StepPlaced | StepFinished | StepFailed | Message

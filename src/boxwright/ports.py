@@ -169,10 +169,15 @@ class Detached(NamedTuple):
 
 
 class ExitStatus(NamedTuple):
-    """How a sandboxed process ended: `code` 0 to 255 (128 + signal when killed by one)."""
+    """How a sandboxed process ended: `code` 0 to 255 (128 + signal when killed by one).
+
+    `server` names who ran it where that was not this machine; it may have `found` the result of an earlier run.
+    """
 
     code: int
     timed_out: bool = False
+    server: str = ""
+    found: bool = False
 
 
 class Sandbox(Protocol):
@@ -187,7 +192,9 @@ class ActionSpec(NamedTuple):
     """What the sandbox of a package build is given: a read-only tree, no network, a user of its own.
 
     `layers_directory` and `lowers` as in SandboxSpec. `work` becomes /build, empty where there is none; `mount` is an
-    empty directory for the tree. `read_only` are paths of the host and where they are seen.
+    empty directory for the tree. `read_only` are paths of the host and where they are seen. `snapshots` are those that
+    `lowers` show, the topmost first, and `output` the one file that counts, below /build: with both the action can be
+    run elsewhere too.
     """
 
     layers_directory: str
@@ -200,6 +207,8 @@ class ActionSpec(NamedTuple):
     cwd: str = "/build"
     interactive: bool = False
     new_root: bool = False
+    snapshots: tuple[Snapshot, ...] = ()
+    output: str = ""
 
 
 class RunningService(Protocol):
@@ -401,12 +410,14 @@ class StepControl(NamedTuple):
     """What a running step is given beside its inputs.
 
     `epoch` is the build's one time (SOURCE_DATE_EPOCH) in seconds; `keep_times` leaves times as steps made them.
+    `placed` is told which server ran the step, and whether it had the result already.
     """
 
     epoch: int
     keep_times: bool
     output: Callable[[bytes], None]
     cancelled: Callable[[], bool]
+    placed: Callable[[str, bool], None] = lambda *_: None
 
     @property
     def newest(self) -> int | None:

@@ -20,6 +20,7 @@ from boxwright.app.platforms import checked_platform
 from boxwright.app.privileges import ensure_privileges
 from boxwright.app.request import BuildRequest
 from boxwright.app.sandboxes import LateSandbox
+from boxwright.app.workers import Workers
 from boxwright.errors import DefinitionError
 from boxwright.frontends.recipe.frontend import RecipeOptions, build_graph, unused_build_args
 from boxwright.model.digest import Digest
@@ -48,6 +49,7 @@ class Build(NamedTuple):
     mounts: LateMounts
     unused_arguments: tuple[str, ...] = ()
     bases: Mapping[str, Base] = MappingProxyType({})
+    workers: Workers | None = None
 
 
 def prepare(request: BuildRequest, store: Store, environment: Mapping[str, str]) -> Build:

@@ -23,6 +23,7 @@ from boxwright.app.packages import (
     definition_files,
     note_definitions,
     package_kinds,
+    package_workers,
     resolved_cache,
     resolver,
 )
@@ -96,10 +97,11 @@ def prepare_container(
     contexts = LocalContexts(store, {"": directory}, file, moment.epoch)
     sandbox = LateSandbox(store.home.cache)
     fetcher = BaseFetcher(store, outside, request.lock, keep=request.locking)
+    workers = package_workers(packages_request, store, environment)
     recipe, mounts = step_kinds(request, store, container.graph, contexts, sandbox, moment, environment, fetcher)
     kinds = {
         **recipe,
-        **package_kinds(store, packages, outside, request.lock, keep=request.locking),
+        **package_kinds(store, packages, outside, request.lock, keep=request.locking, run_action=workers.run_action),
         **compose_kinds(store),
     }
     pull = frozenset(
@@ -108,15 +110,21 @@ def prepare_container(
         if request.pull and node.stage == "container" and isinstance(node.step, Base) and node.step.pinned is None
     )
     keys = Keys(container.graph, kinds, finder(store), pull, packages.by_definition)
-    refuse = frozenset(
+    refuse = pull | _again(container, request)
+    plan = make_plan(container.graph, keys, refuse=refuse)
+    build = Build(packages_request.file, container.graph, plan, keys, refuse, sandbox, moment, contexts, mounts)
+    return ContainerBuild(container, build._replace(workers=workers), builder, definitions, bases.asked)
+
+
+def _again(container: ContainerGraph, request: BuildRequest) -> frozenset[int]:
+    """The nodes that ``--no-cache`` runs again."""
+    if not request.no_cache:
+        return frozenset()
+    return frozenset(
         position
         for position, node in enumerate(container.graph.nodes)
-        if (request.no_cache and not isinstance(node.step, Base | BuildPackage))
-        or (request.no_cache and position in container.packages)
+        if not isinstance(node.step, Base | BuildPackage) or position in container.packages
     )
-    plan = make_plan(container.graph, keys, refuse=refuse | pull)
-    build = Build(packages_request.file, container.graph, plan, keys, refuse | pull, sandbox, moment, contexts, mounts)
-    return ContainerBuild(container, build, builder, definitions, bases.asked)
 
 
 def compose_kinds(store: Store) -> Kinds:

@@ -13,7 +13,7 @@ from boxwright.app.request import BuildRequest
 from boxwright.events import Message, Planned
 from boxwright.model.image import HistoryEntry, Image, Snapshot
 from boxwright.model.plan import Action
-from boxwright.model.step import Run
+from boxwright.model.step import BuildPackage, Run
 from boxwright.ports import Emit
 from boxwright.solver.scheduler import Conditions, Failed, Scheduler
 from boxwright.store.history import History, StepRecord, field_records
@@ -59,6 +59,8 @@ def execute_plan(build: Build, request: BuildRequest, store: Store, emit: Emit) 
     jobs = request.jobs or (os.cpu_count() or 1) * JOBS_PER_CPU
     conditions = Conditions(jobs, build.moment.epoch, request.keep_times, build.refuse, keep_going=request.keep_going)
     try:
+        if build.workers is not None and _builds_packages(build):
+            conditions = conditions._replace(jobs=build.workers.open(jobs, emit), place=build.workers.place)
         snapshot = Scheduler(build.graph, build.plan, build.keys, store, emit, conditions).run()
     except Failed as failure:
         if isinstance(failure.error, OSError) and not isinstance(failure.error, BrokenPipeError):
@@ -67,8 +69,15 @@ def execute_plan(build: Build, request: BuildRequest, store: Store, emit: Emit) 
     finally:
         build.sandbox.close()
         build.mounts.close()
+        if build.workers is not None:
+            build.workers.close()
     keep_makers(build.graph, build.keys, snapshot, store)
     return snapshot
+
+
+def _builds_packages(build: Build) -> bool:
+    decided = zip(build.graph.nodes, build.plan.decisions, strict=True)
+    return any(decision.action is Action.RUN and isinstance(node.step, BuildPackage) for node, decision in decided)
 
 
 def _start_sandbox(build: Build) -> None:

@@ -18,6 +18,7 @@ from boxwright.app.packagecache import ResolvedCache, frontend_stamp
 from boxwright.app.packagefiles import DefinitionFiles, package_trees
 from boxwright.app.platforms import machine_platform
 from boxwright.app.privileges import ensure_privileges
+from boxwright.app.workers import RemoteOptions, Workers, run_here
 from boxwright.errors import BoxwrightError
 from boxwright.events import Planned
 from boxwright.frontends.package.graph import PackageGraph
@@ -28,7 +29,7 @@ from boxwright.model.image import Snapshot
 from boxwright.model.package import PackageRecord
 from boxwright.model.plan import Action, Plan
 from boxwright.model.step import Base, BuildPackage, TestPackage
-from boxwright.ports import ActionSpec, Emit, ExitStatus
+from boxwright.ports import Emit
 from boxwright.solver.keys import Keys, Kinds
 from boxwright.solver.planner import make_plan
 from boxwright.solver.scheduler import Conditions, Failed, Scheduler
@@ -39,7 +40,7 @@ from boxwright.store.store import Store
 if TYPE_CHECKING:
     from boxwright.app.binaries import Binaries
     from boxwright.app.locks import Lock
-    from boxwright.steps.package import BuildPackageKind
+    from boxwright.steps.package import BuildPackageKind, RunAction
 
 
 class PackageRequest(NamedTuple):
@@ -58,6 +59,7 @@ class PackageRequest(NamedTuple):
     locking: bool = False
     offline: bool = False
     pull: bool = False
+    remote_jobs: int | None = None
 
     @property
     def pins(self) -> Mapping[str, str]:
@@ -83,6 +85,7 @@ class PackageBuild(NamedTuple):
     keys: Keys
     refuse: frozenset[int]
     files: DefinitionFiles
+    workers: Workers
 
 
 def definition_files(
@@ -131,34 +134,41 @@ def resolved_cache(files: DefinitionFiles, packages: Packages, platform: str, re
 
 
 def package_kinds(
-    store: Store, packages: Packages, outside: Outside = ANYWHERE, lock: Lock | None = None, *, keep: bool = False
+    store: Store,
+    packages: Packages,
+    outside: Outside = ANYWHERE,
+    lock: Lock | None = None,
+    *,
+    keep: bool = False,
+    run_action: RunAction = run_here,
 ) -> Kinds:
-    """How the nodes of a PackageGraph are run. With `keep` the packages that bases are made of are kept by digest."""
+    """How the nodes of a PackageGraph are run. With `keep` the packages that bases are made of are kept by digest.
+
+    `run_action` runs the actions: that of `Workers` also elsewhere.
+    """
     from boxwright.steps.base import BaseKind
     from boxwright.steps.testing import TestPackageKind
 
     return {
         Base: BaseKind(store, BaseFetcher(store, outside, lock, keep=keep)),
-        BuildPackage: build_kind(store, packages, outside, lock),
-        TestPackage: TestPackageKind(store, _run_action, store.home.layers),
+        BuildPackage: build_kind(store, packages, outside, lock, run_action),
+        TestPackage: TestPackageKind(store, run_action, store.home.layers),
     }
 
 
 def build_kind(
-    store: Store, packages: Packages, outside: Outside = ANYWHERE, lock: Lock | None = None
+    store: Store,
+    packages: Packages,
+    outside: Outside = ANYWHERE,
+    lock: Lock | None = None,
+    run_action: RunAction = run_here,
 ) -> BuildPackageKind:
-    """How packages are built here."""
+    """How packages are built."""
     from boxwright.app.packagesources import PackageSources
     from boxwright.steps.package import BuildPackageKind
 
     sources = PackageSources(packages, outside, lock.paths if lock else {})
-    return BuildPackageKind(store, packages, sources, _run_action, _unpack, store.home.layers)
-
-
-def _run_action(spec: ActionSpec, output: Callable[[bytes], None], cancelled: Callable[[], bool]) -> ExitStatus:
-    from boxwright.sandbox.bubblewrap import run_build
-
-    return run_build(spec, output, cancelled)
+    return BuildPackageKind(store, packages, sources, run_action, _unpack, store.home.layers)
 
 
 def _unpack(path: str, directory: str) -> None:
@@ -171,6 +181,12 @@ def package_outside(request: PackageRequest, environment: Mapping[str, str]) -> 
     """How what a package needs from outside is reached."""
     configuration = configuration_for(os.path.dirname(os.path.abspath(request.file)), environment)
     return configuration.outside(request.mirror, environment, offline=request.offline)
+
+
+def package_workers(request: PackageRequest, store: Store, environment: Mapping[str, str]) -> Workers:
+    """Where the actions of a build are run."""
+    options = RemoteOptions(request.remote_jobs, again=request.no_cache, offline=request.offline)
+    return Workers(os.path.dirname(os.path.abspath(request.file)), environment, store, options)
 
 
 def prepare_package(
@@ -188,10 +204,12 @@ def prepare_package(
     target = builder.add_test(package) if request.test else package
     cache.save()
     graph = builder.graph(target)
-    kinds = package_kinds(store, packages, outside, request.lock, keep=request.locking)
+    workers = package_workers(request, store, environment)
+    run_action = workers.run_action
+    kinds = package_kinds(store, packages, outside, request.lock, keep=request.locking, run_action=run_action)
     keys = Keys(graph, kinds, store.snapshot, find_definition=packages.by_definition)
     refuse = frozenset({package, target}) if request.no_cache else frozenset()
-    return PackageBuild(graph, builder, package, make_plan(graph, keys, refuse=refuse), keys, refuse, files)
+    return PackageBuild(graph, builder, package, make_plan(graph, keys, refuse=refuse), keys, refuse, files, workers)
 
 
 def make_inputs(build: PackageBuild, store: Store, positions: Sequence[int], emit: Emit) -> None:
@@ -260,15 +278,19 @@ def execute_package(
 
         ensure_privileges()
         require_bubblewrap()
-    conditions = Conditions(
-        request.jobs or max(2, os.cpu_count() or 1), 0, True, build.refuse, keep_going=request.keep_going
-    )
+    jobs = request.jobs or max(2, os.cpu_count() or 1)
     try:
+        if any(decision.action is Action.RUN for decision in build.plan.decisions):
+            jobs = build.workers.open(jobs, emit)
+        place = build.workers.place
+        conditions = Conditions(jobs, 0, True, build.refuse, keep_going=request.keep_going, place=place)
         Scheduler(build.graph, build.plan, build.keys, store, emit, conditions).run()
     except Failed as failure:
         if isinstance(failure.error, OSError):
             failure.error = unusable(store.home.root, failure.error)
         raise
+    finally:
+        build.workers.close()
     packages = Packages(store)
     note_definitions(build.graph, build.plan, build.keys, store)
     key = build.keys.of(build.package).key

@@ -47,3 +47,4 @@ class BuildRequest(NamedTuple):
     locked: bool = False
     locking: bool = False
     offline: bool = False
+    remote_jobs: int | None = None

@@ -67,6 +67,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--no-cache", action="store_true", help="run every step again")
     add("--pull", action="store_true", help="fetch bases again")
     add("--jobs", type=int, default=0, help="steps at once")
+    add("--remote-jobs", type=int, metavar="N", help="packages: built at once on a Remote Execution server; 0: none")
     add("--keep-going", action="store_true", help="packages: after a failure build what doesn't need it")
     add("--no-test", action="store_true", help="packages: leave the package's tests out")
     add("--timestamps", choices=("clamp", "keep"), default="clamp", help="keep: leave times as steps make them")
@@ -211,6 +212,7 @@ def request_of(options: argparse.Namespace) -> BuildRequest:
         allowed=conditions.allowed(options),
         locked=options.locked,
         offline=options.offline,
+        remote_jobs=options.remote_jobs,
         no_cache_stages=frozenset(name.lower() for text in options.no_cache_filter for name in text.split(",")),
     )
 

@@ -111,6 +111,7 @@ def request_of(options: argparse.Namespace, file: str) -> PackageRequest:
         lock=lock,
         locked=lock is not None,
         offline=options.offline,
+        remote_jobs=options.remote_jobs,
         platform=options.platform,
         mirror=options.mirror,
         no_cache=options.no_cache,

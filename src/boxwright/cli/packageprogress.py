@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from boxwright.app.packages import PackageBuild
 from boxwright.cli.progress import Display, JsonDisplay, PlainDisplay, is_live, put_object
 from boxwright.cli.steptext import clean
-from boxwright.events import Event, Message, Planned, StepFailed, StepFinished, StepOutput, StepStarted
+from boxwright.events import Event, Message, Planned, StepFailed, StepFinished, StepOutput, StepPlaced, StepStarted
 from boxwright.model.digest import Digest, hex_of
 from boxwright.model.graph import Graph
 from boxwright.model.package import PackageRecord
@@ -78,6 +78,7 @@ class Transcript(PlainDisplay):
         self._verbose = verbose
         self._begun: list[int] = []
         self._last: dict[int, str] = {}
+        self._servers: dict[int, tuple[str, bool]] = {}
         self._open = -1
         self._watch: Watch | None = None
 
@@ -118,6 +119,8 @@ class Transcript(PlainDisplay):
                 self._advance()
             case StepFinished(position, _) if position in self._nodes.packages and position not in self._started:
                 self._put(*self.head(position), status_line("    Found HASH in the local store...", "OK"))
+            case StepPlaced(position, server, found):
+                self._servers[position] = (server, found)
             case StepFinished(position, _):
                 self._last[position] = "OK"
                 self._advance()
@@ -178,6 +181,9 @@ class Transcript(PlainDisplay):
         """What is done in a block."""
         step = self.graph.nodes[position].step
         if isinstance(step, BuildPackage):
+            server, found = self._servers.get(position, ("", False))
+            if server:
+                return f"Found on '{clean(server)}'" if found else f"Building on '{clean(server)}'"
             return "Defaulting to local build"
         return "Running its tests" if isinstance(step, TestPackage) else "Fetching and unpacking"
 

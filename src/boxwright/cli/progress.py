@@ -9,7 +9,7 @@ from codecs import IncrementalDecoder, getincrementaldecoder
 from typing import TYPE_CHECKING
 
 from boxwright.cli.steptext import StepText, clean
-from boxwright.events import Event, Message, Planned, StepFailed, StepFinished, StepOutput, StepStarted
+from boxwright.events import Event, Message, Planned, StepFailed, StepFinished, StepOutput, StepPlaced, StepStarted
 from boxwright.model.plan import Action
 
 if TYPE_CHECKING:
@@ -162,6 +162,8 @@ class JsonDisplay(Display):
                 put_object(event="plan", steps=[self._step(n, decision) for n, decision in enumerate(plan.decisions)])
             case StepStarted(position):
                 put_object(event="started", step=position + 1)
+            case StepPlaced(position, server, found):
+                put_object(event="placed", step=position + 1, server=server, found=found)
             case StepFinished(position, seconds, shared):
                 put_object(event="finished", step=position + 1, seconds=round(seconds, 4), shared=shared)
             case StepFailed(position, seconds, stopped):

@@ -6,16 +6,16 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Collection
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import NamedTuple, Protocol
 
 from boxwright.errors import BoxwrightError
-from boxwright.events import StepFailed, StepFinished, StepOutput, StepStarted
+from boxwright.events import StepFailed, StepFinished, StepOutput, StepPlaced, StepStarted
 from boxwright.model.digest import Digest
 from boxwright.model.graph import Graph
 from boxwright.model.image import Snapshot
 from boxwright.model.plan import Action, Plan
-from boxwright.model.step import BuildPackage, ServiceData
+from boxwright.model.step import BuildPackage, ServiceData, Step
 from boxwright.ports import Emit, StepControl, StepInputs
 from boxwright.solver.keys import Keys, recorded
 
@@ -37,7 +37,8 @@ class Records(Protocol):
 class Conditions(NamedTuple):
     """`jobs` steps at once; `epoch` and `keep_times` as in StepControl; `refuse` are built whatever is recorded.
 
-    With `keep_going` a failure stops only what needs the step that failed.
+    With `keep_going` a failure stops only what needs the step that failed. Each step is run within `place`, which may
+    wait until there is room for it.
     """
 
     jobs: int
@@ -45,6 +46,7 @@ class Conditions(NamedTuple):
     keep_times: bool = False
     refuse: Collection[int] = ()
     keep_going: bool = False
+    place: Callable[[Step, Callable[[], bool]], AbstractContextManager[object]] = lambda *_: nullcontext()
 
 
 class Failed(Exception):  # noqa: N818 - it carries the error, it is none itself
@@ -209,8 +211,10 @@ class Scheduler:
                     self._conditions.keep_times,
                     lambda data: self._emit(StepOutput(position, data)),
                     self._stop.is_set,
+                    lambda server, found: self._emit(StepPlaced(position, server, found)),
                 )
-                snapshot = self._keys.kind(node).run(node.step, key, inputs, control)
+                with self._conditions.place(node.step, self._stop.is_set):
+                    snapshot = self._keys.kind(node).run(node.step, key, inputs, control)
         with self._changed:
             self._keys.built(position, snapshot)
         self._emit(StepFinished(position, time.monotonic() - started, shared=shared))

@@ -15,6 +15,7 @@ from boxwright.model.step import BuildPackage, PackageSource, Step
 from boxwright.ports import ActionSpec, ExitStatus, Fields, StepControl, StepInputs, TreeFile, Workspace
 from boxwright.steps import action
 from boxwright.steps.expect import expect
+from boxwright.steps.plain import PlainLayers
 
 RunAction = Callable[[ActionSpec, Callable[[bytes], None], Callable[[], bool]], ExitStatus]
 
@@ -69,6 +70,7 @@ class BuildPackageKind:
         self._run_action = run_action
         self._unpack = unpack
         self._layers_directory = layers_directory
+        self._plain = PlainLayers(workspace)
 
     def fields(self, step: Step, inputs: StepInputs) -> Fields | None:
         """Everything that the build is given. Where sources are fetched from doesn't count, nor how they are kept."""
@@ -92,6 +94,8 @@ class BuildPackageKind:
                 status = self._run_action(spec, control.output, control.cancelled)
                 if control.cancelled():
                     raise KeyboardInterrupt
+                if status.server:
+                    control.placed(status.server, status.found)
                 if status.code:
                     raise StepError(
                         "package.failed", f"the build ended with exit status {status.code}", status=status.code
@@ -127,8 +131,9 @@ class BuildPackageKind:
             for number, source in enumerate(package.sources)
             for index, (name, _) in enumerate(source.files)
         )
-        snapshots = [expect(snapshot, Snapshot) for snapshot in inputs.snapshots]
-        layers = tuple(dict.fromkeys(layer for snapshot in (*snapshots[1:], snapshots[0]) for layer in snapshot.layers))
+        toolchain, *others = [expect(snapshot, Snapshot) for snapshot in inputs.snapshots]
+        seen = [self._plain.lay(snapshot, f"{place}/plain-{number}") for number, snapshot in enumerate(others)]
+        layers = tuple(dict.fromkeys(layer for chain in (*seen, toolchain.layers) for layer in chain))
         if any(source.kind == "patch" for source in package.sources):
             self._require_patch(layers)
         return ActionSpec(
@@ -136,10 +141,13 @@ class BuildPackageKind:
             layers,
             f"{place}/work",
             f"{place}/root",
-            ("/bin/sh", "/build/action/run"),
+            # One stream, so that a server which keeps two shows what came after what too.
+            ("/bin/sh", "/build/action/run") if stop else ("/bin/sh", "-c", "exec /bin/sh /build/action/run 2>&1"),
             action.environment(package),
             read_only,
             interactive=stop is not None,
+            snapshots=(*others, toolchain),
+            output=action.OUTPUT,
         )
 
     def _require_patch(self, layers: tuple[str, ...]) -> None:

@@ -22,6 +22,7 @@ from boxwright.app.packagefiles import stamp
 from boxwright.app.platforms import checked_platform
 from boxwright.app.request import BuildRequest
 from boxwright.app.sandboxes import LateSandbox
+from boxwright.app.workers import RemoteOptions, Workers
 from boxwright.errors import DefinitionError
 from boxwright.events import Message
 from boxwright.frontends.manifest.made import BuiltEntry, ManifestGraph
@@ -281,7 +282,9 @@ def plan_graph(
     outside = configuration.outside(request.mirror, environment, offline=request.offline)
     fetcher = BaseFetcher(store, outside, request.lock, keep=request.locking)
     kinds, mounts = step_kinds(request, store, graph, contexts, sandbox, moment, environment, fetcher)
-    kinds, find_definition = _with_packages(kinds, graph, store, request, outside)
+    options = RemoteOptions(request.remote_jobs, again=request.no_cache, offline=request.offline)
+    workers = Workers(directory, environment, store, options)
+    kinds, find_definition = _with_packages(kinds, graph, store, request, outside, workers)
     pull = frozenset(
         position
         for position, node in enumerate(graph.nodes)
@@ -294,11 +297,11 @@ def plan_graph(
         if request.no_cache and not isinstance(node.step, Base | BuildPackage | Fetch)
     )
     plan = make_plan(graph, keys, refuse=pull | again)
-    return Build(file, graph, plan, keys, pull | again, sandbox, moment, contexts, mounts)
+    return Build(file, graph, plan, keys, pull | again, sandbox, moment, contexts, mounts, workers=workers)
 
 
 def _with_packages(
-    kinds: Kinds, graph: Graph, store: Store, request: BuildRequest, outside: Outside
+    kinds: Kinds, graph: Graph, store: Store, request: BuildRequest, outside: Outside, workers: Workers
 ) -> tuple[Kinds, Callable[..., Snapshot | None] | None]:
     """The kinds of packages too, where the graph has some."""
     if not any(isinstance(node.step, Compose | BuildPackage) for node in graph.nodes):
@@ -309,7 +312,7 @@ def _with_packages(
 
     packages = Packages(store)
     whole = {
-        **package_kinds(store, packages, outside, request.lock, keep=request.locking),
+        **package_kinds(store, packages, outside, request.lock, keep=request.locking, run_action=workers.run_action),
         **kinds,
         **compose_kinds(store),
     }

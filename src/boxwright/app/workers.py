@@ -1,0 +1,243 @@
+"""Where the actions of packages are run: here, or on Remote Execution API servers, side by side.
+
+Nothing of this is read or connected before something must be built. What a server can't do is done here.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, NamedTuple
+
+from boxwright.app.configuration import configuration_files
+from boxwright.events import Message
+from boxwright.model.step import BuildPackage, Step, TestPackage
+from boxwright.ports import ActionSpec, Emit, ExitStatus
+from boxwright.store.store import Store
+
+if TYPE_CHECKING:
+    from boxwright.app.slots import Slots
+    from boxwright.repositories.reapi.actions import RemoteAction
+    from boxwright.repositories.reapi.client import Remote
+    from boxwright.repositories.reapi.settings import RemoteError
+
+Output = Callable[[bytes], None]
+Cancelled = Callable[[], bool]
+KEPT_OUTPUT = 1 << 20
+
+
+class RemoteOptions(NamedTuple):
+    """What the command line says: `jobs` elsewhere at once (None: as configured).
+
+    `again` asks no cache, `offline` no server at all.
+    """
+
+    jobs: int | None = None
+    again: bool = False
+    offline: bool = False
+
+
+class Workers:
+    """Runs the actions of one build."""
+
+    def __init__(self, directory: str, environment: Mapping[str, str], store: Store, options: RemoteOptions) -> None:
+        self._directory = directory
+        self._environment = environment
+        self._store = store
+        self._options = options
+        self._remotes: list[Remote] = []
+        self._left: set[Remote] = set()
+        self._without_execution: set[Remote] = set()
+        self._without_storing: set[Remote] = set()
+        self._slots: Slots | None = None
+        self._emit: Emit = lambda _: None
+        self._lock = threading.Lock()
+
+    def open(self, jobs: int, emit: Emit) -> int:
+        """Connect to what is configured; returns how many steps can be under way with `jobs` of them here."""
+        self._emit = emit
+        if self._options.offline:
+            return jobs
+        files = configuration_files(self._directory, self._environment.get("HOME", ""))
+        if not files or not any(_mentions(path) for path in files):
+            return jobs
+        from boxwright.app.remoteconfiguration import remotes_of
+
+        settings = remotes_of(files, self._environment)
+        if not settings:
+            return jobs
+        from boxwright.app.slots import Slots
+        from boxwright.repositories.reapi.client import Remote
+        from boxwright.repositories.reapi.settings import RemoteError
+
+        elsewhere = 0
+        for one in settings:
+            remote = Remote(one, self._store)
+            self._remotes.append(remote)
+            try:
+                remote.open()
+            except RemoteError as error:
+                error.gone = True
+                self._leave(remote, error)
+            if self._executes(remote) and not elsewhere:
+                elsewhere = one.jobs if self._options.jobs is None else self._options.jobs
+        self._slots = Slots(jobs, elsewhere)
+        return jobs + elsewhere
+
+    def close(self) -> None:
+        """Let go of every connection."""
+        for remote in self._remotes:
+            remote.close()
+
+    @contextmanager
+    def place(self, step: Step, cancelled: Cancelled) -> Iterator[None]:
+        """Room for a step; the actions of packages find theirs by themselves."""
+        if self._slots is None or isinstance(step, BuildPackage | TestPackage):
+            yield
+            return
+        from boxwright.app.slots import HERE
+
+        with self._slots.taken((HERE,), cancelled):
+            yield
+
+    def run_action(self, spec: ActionSpec, output: Output, cancelled: Cancelled) -> ExitStatus:
+        """Run an action to its end, wherever that is."""
+        if self._slots is None:
+            return run_here(spec, output, cancelled)
+        from boxwright.app.slots import ELSEWHERE, HERE
+
+        actions = self._actions(spec) if spec.output else []
+        found = self._look_up(actions, spec, output)
+        if found:
+            return ExitStatus(0, server=found, found=True)
+        places = (ELSEWHERE, HERE) if any(self._executes(remote) for remote, _ in actions) else (HERE,)
+        with self._slots.taken(places, cancelled) as place:
+            if place == ELSEWHERE:
+                status = self._run_there(actions, spec, output, cancelled)
+                if status is not None:
+                    return status
+            else:
+                return self._run_and_store(actions, spec, output, cancelled)
+        with self._slots.taken((HERE,), cancelled):
+            return self._run_and_store(actions, spec, output, cancelled)
+
+    def _actions(self, spec: ActionSpec) -> list[tuple[Remote, RemoteAction]]:
+        """The action as each server knows it."""
+        from boxwright.repositories.reapi.settings import RemoteError
+
+        found = []
+        for remote in self._remotes:
+            try:
+                found.append((remote, remote.action(spec)))
+            except RemoteError as error:
+                self._emit(Message("note", f"{error.message}: it is built here"))
+        return found
+
+    def _look_up(self, actions: list[tuple[Remote, RemoteAction]], spec: ActionSpec, output: Output) -> str:
+        """The server that had the result, which is then where the action would have put it; or nothing."""
+        from boxwright.repositories.reapi.settings import RemoteError
+
+        if self._options.again:
+            return ""
+        target = f"{spec.work}/{spec.output}"
+        for remote, action in actions:
+            if not self._serves(remote):
+                continue
+            try:
+                if remote.look_up(action, target, output):
+                    return remote.settings.name
+            except RemoteError as error:
+                self._leave(remote, error)
+            _remove(target)
+        return ""
+
+    def _run_there(
+        self, actions: list[tuple[Remote, RemoteAction]], spec: ActionSpec, output: Output, cancelled: Cancelled
+    ) -> ExitStatus | None:
+        """How the action ended on a server; None where no server could run it."""
+        from boxwright.repositories.reapi.settings import RemoteError
+
+        target = f"{spec.work}/{spec.output}"
+        for remote, action in actions:
+            if not self._executes(remote):
+                continue
+            try:
+                code = remote.run(action, target, output, cancelled, again=self._options.again)
+                return ExitStatus(code, server=remote.settings.name)
+            except RemoteError as error:
+                self._leave(remote, error, self._without_execution)
+            _remove(target)
+        return None
+
+    def _run_and_store(
+        self, actions: list[tuple[Remote, RemoteAction]], spec: ActionSpec, output: Output, cancelled: Cancelled
+    ) -> ExitStatus:
+        """Run it here. Others get what it made; a failure is nobody's result."""
+        from boxwright.repositories.reapi.settings import RemoteError
+
+        text = bytearray()
+
+        def both(data: bytes) -> None:
+            if len(text) < KEPT_OUTPUT:
+                text.extend(data)
+            output(data)
+
+        status = run_here(spec, both, cancelled)
+        target = f"{spec.work}/{spec.output}"
+        if status.code or cancelled() or not os.path.exists(target):
+            return status
+        for remote, action in actions:
+            if remote.stores and self._serves(remote) and remote not in self._without_storing:
+                try:
+                    remote.store(action, target, bytes(text))
+                except RemoteError as error:
+                    # Who may not write there may still read.
+                    self._leave(remote, error, self._without_storing, "nothing more is stored there")
+        return status
+
+    def _serves(self, remote: Remote) -> bool:
+        return remote not in self._left
+
+    def _executes(self, remote: Remote) -> bool:
+        return bool(remote.nodes) and remote not in self._left and remote not in self._without_execution
+
+    def _leave(
+        self,
+        remote: Remote,
+        error: RemoteError,
+        left: set[Remote] | None = None,
+        then: str = "the build goes on without it",
+    ) -> None:
+        """Go on without a server where it is no use to ask it again, and say so once."""
+        if not error.gone:
+            self._emit(Message("note", f"{error.message}: this package is built here"))
+            return
+        with self._lock:
+            known = self._left if left is None else left
+            if remote in known:
+                return
+            known.add(remote)
+        self._emit(Message("warning", f"{error.message}: {then}"))
+
+
+def run_here(spec: ActionSpec, output: Output, cancelled: Cancelled) -> ExitStatus:
+    """Run an action on this machine."""
+    from boxwright.sandbox.bubblewrap import run_build
+
+    return run_build(spec, output, cancelled)
+
+
+def _mentions(path: str) -> bool:
+    """Whether a configuration may name such a server: most don't, and reading YAML costs time."""
+    try:
+        with open(path, "rb") as file:
+            return b"reapi" in file.read()
+    except OSError:
+        return True
+
+
+def _remove(path: str) -> None:
+    with suppress(FileNotFoundError):
+        os.unlink(path)
