@@ -6,5 +6,5 @@ set -eu
 root=$(cd "$(dirname "$0")/.." && pwd -P)
 protos="$root/src/boxwright/repositories/reapi/protos"
 cd "$protos"
-find . -name '*.proto' | sort | sed 's,^\./,,' |
+find . -name '*.proto' | LC_ALL=C sort | sed 's,^\./,,' |
     xargs "$root/.venv/bin/python" -m grpc_tools.protoc -I. --include_imports --descriptor_set_out="${1:-$protos/reapi.binpb}"
