@@ -287,7 +287,7 @@ def test_metadata_and_flags_of_others(boxwright: Program, context: Context, tmp_
     assert found["image.name"] == "meta:1"
     assert found["boxwright.identity"] == iid.read_text()
     assert json.loads(boxwright("inspect", "meta:1").out)[0]["config"]["labels"] == {"a": "3"}
-    assert "[usage.foreign-flag]" in build(boxwright, place, "--push", status=2)
+    assert "[usage.foreign-flag]" in build(boxwright, place, "--volume=a:b", status=2)
     assert "[usage.platform]" in build(boxwright, place, "--platform", "linux/s390x", status=2)
 
 
