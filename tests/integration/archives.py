@@ -21,7 +21,7 @@ class OldFile(NamedTuple):
 
 
 def snapshot_pages(files: list[OldFile]) -> dict[str, Page]:
-    """As snapshot.debian.org lays them out: lists by package and version, contents by SHA-1."""
+    """As Debian's archive of old versions lays them out: lists by package and version, contents by SHA-1."""
     pages: dict[str, Page] = {}
     lists: dict[str, list[dict[str, str]]] = {}
     for file in files:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import NamedTuple
 
-from boxwright.app.outside import SNAPSHOT, TIMEOUT_SECONDS, Outside
+from boxwright.app.outside import TIMEOUT_SECONDS, Outside, debian_snapshot
 from boxwright.errors import UsageError
 
 SNAPSHOT_KEY = "debian-snapshot"
@@ -33,7 +33,8 @@ class Configuration(NamedTuple):
             timeout = 0.0
         if not 0 < timeout < math.inf:
             raise UsageError("usage.timeout", f"{TIMEOUT_VARIABLE}={text}: a number of seconds is expected")
-        snapshot = self.mirrors.get(SNAPSHOT_KEY, SNAPSHOT)
+        said = self.mirrors.get(SNAPSHOT_KEY)
+        snapshot = debian_snapshot() if said is None else said
         return Outside(mirror, self.mirrors, snapshot, timeout, offline, environment)
 
 

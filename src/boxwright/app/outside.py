@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from boxwright.errors import FetchError
 
-SNAPSHOT = "https://snapshot.debian.org"
+VENDOR_FILE = "/etc/dpkg/origins/debian"
 TIMEOUT_SECONDS = 60.0
 
 
@@ -21,7 +21,7 @@ class Outside(NamedTuple):
 
     mirror: str | None = None
     mirrors: Mapping[str, str] = MappingProxyType({})
-    snapshot: str = SNAPSHOT
+    snapshot: str = ""
     timeout: float = TIMEOUT_SECONDS
     offline: bool = False
     environment: Mapping[str, str] = MappingProxyType({})
@@ -34,6 +34,17 @@ class Outside(NamedTuple):
         """Raise `source.offline` where nothing may be fetched."""
         if self.offline:
             raise FetchError("source.offline", f"{what} is not here", hint="build once without --offline")
+
+
+def debian_snapshot(vendor_file: str = VENDOR_FILE) -> str:
+    """The archive of old versions beside Debian's own site, which dpkg's vendor file names; empty without that."""
+    try:
+        with open(vendor_file, encoding="utf-8") as file:
+            fields = dict(line.split(": ", 1) for line in file.read().splitlines() if ": " in line)
+    except OSError:
+        return ""
+    host = fields.get("Vendor-URL", "").partition("://")[2].strip("/ ")
+    return f"https://snapshot.{host.removeprefix('www.')}" if host else ""
 
 
 ANYWHERE = Outside()

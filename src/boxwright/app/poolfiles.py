@@ -12,11 +12,6 @@ from boxwright.sources.pool import PoolFile, fetch_pool
 from boxwright.steps.package import remove
 from boxwright.store.packages import Packages
 
-ROOTS = {
-    "debian": ("http://deb.debian.org/debian", "http://deb.debian.org/debian-security"),
-    "ubuntu": ("http://archive.ubuntu.com/ubuntu", "http://ports.ubuntu.com/ubuntu-ports"),
-}
-
 
 def provide_files(
     packages: Packages,
@@ -60,7 +55,7 @@ def archive_roots(distribution: str, outside: Outside, sources: Iterable[str]) -
         source.uri for source in read_sources(Path("/etc/apt")) if not source.signed_by or signed in source.signed_by
     ]
     once = [source.uri for line in sources for source in parse_one_line(line)]
-    given = own if distribution == own_distribution() else ROOTS.get(distribution, ())
+    given = own if distribution == own_distribution() else ()
     return tuple(dict.fromkeys(uri for uri in (*given, *once) if uri.startswith(("http://", "https://"))))
 
 

@@ -1,6 +1,6 @@
 """The distribution's archive of all its old versions, by its machine-readable interface.
 
-As https://snapshot.debian.org describes it: ``/mr/binary/NAME/VERSION/binfiles`` and
+As Debian's describes itself ("machine-usable interface"): ``/mr/binary/NAME/VERSION/binfiles`` and
 ``/mr/package/NAME/VERSION/srcfiles`` list files by SHA-1, ``/file/SHA1`` is the content. SHA-1 only finds a file: what
 counts is the SHA-256 that is wanted.
 """

@@ -21,7 +21,7 @@ GOOD = {
         "debian:bookworm gcc": {
             "content": f"sha256:{HEX}",
             "packages": [["libc6", "2.36-9+deb12u1", "amd64", "e" * 64, "pool/libc6.deb", "required"]],
-            "sources": ["deb [signed-by=/usr/share/keyrings/d.gpg] http://deb.debian.org/debian bookworm main"],
+            "sources": ["deb [signed-by=/usr/share/keyrings/d.gpg] http://mirror.example/debian bookworm main"],
         }
     },
     "images": {"nginx": {"source": "registry", "name": "docker.io/library/nginx:latest", "content": f"sha256:{HEX}"}},
