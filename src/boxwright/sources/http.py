@@ -63,6 +63,7 @@ def download(
                 return None
             return _save(response, url, target, validators, cancelled)
     except urllib.error.HTTPError as error:
+        error.close()
         message = f"{redacted(url)} could not be fetched: the server answers {error.code} {error.reason}"
         raise FetchError("fetch.status", message, hint=_HINTS.get(error.code, "")) from error
     except (http.client.InvalidURL, UnicodeError, ValueError) as error:
@@ -127,6 +128,7 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
         """The next request. Raises where it leads to something that is no web server."""
         if urllib.parse.urlsplit(newurl).scheme not in ("http", "https"):
             shown = redacted(newurl)
+            fp.close()
             raise FetchError("fetch.redirect", f"{redacted(req.full_url)} redirects to {shown}, which is not fetched")
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
