@@ -46,6 +46,8 @@ class BundleRequest(NamedTuple):
     project: str = ""
     sign: str = ""
     store: bool = False
+    elsewhere: tuple[str, ...] = ()
+    """Other directories that get the bundle: like `output`, what lies in them is no part of it."""
 
 
 class Bundle(NamedTuple):
@@ -78,7 +80,7 @@ def make_bundle(request: BundleRequest, environment: Mapping[str, str], warn: Ca
     output = os.path.abspath(request.output)
     with tempfile.TemporaryDirectory(prefix=".bundle", dir=output) as scratch:
         with _opened(request, environment, scratch, warn) as source:
-            files = list(source.files)
+            files = _without_outputs(source.files, request)
         definition = _definition(files)
         files = _selected(files, definition)
         if definition.build is not None:
@@ -94,6 +96,14 @@ def make_bundle(request: BundleRequest, environment: Mapping[str, str], warn: Ca
         bundle = Bundle(path, project, revision, sha256, size, len(written), source.revision.time)
         publish(bundle, part, request.sign)
     return bundle
+
+
+def _without_outputs(files: Iterator[BundleFile], request: BundleRequest) -> list[BundleFile]:
+    """What is bundled without the bundles made before, where they lie below it."""
+    top = os.path.realpath(request.location)
+    outputs = [os.path.relpath(os.path.realpath(it), top) for it in (request.output, *request.elsewhere)]
+    inside = tuple(f"{it}/" for it in outputs if not it.startswith("../"))
+    return [file for file in files if not f"{file.path}/".startswith(inside)]
 
 
 @contextmanager
