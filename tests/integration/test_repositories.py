@@ -4,23 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import random
 import shutil
 import signal
-import socket
 import sqlite3
 import subprocess
 import time
-import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import ORDINARY_USER, PROGRAM, Program, remove_tree
+from tests.conftest import ORDINARY_USER, Program, remove_tree
 from tests.integration.conftest import free_port, until
 from tests.integration.hosttoolchain import make_toolchain
+from tests.integration.servers import listens, s3_server, ssh_server
 
 LIB = """\
 name: lib
@@ -131,77 +129,30 @@ def serve(world: World) -> Iterator[None]:
 @pytest.fixture
 def ssh(world: World) -> Iterator[None]:
     """Written over a real sshd of this test's own, by a user's own configuration, read from busybox's web server."""
-    place = world.path / "ssh"
-    place.mkdir()
     world.repository.mkdir()
-    for name in ("host", "user"):
-        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", place / name], check=True)
-    port = free_port()
-    (place / "sshd_config").write_text(
-        f"Port {port}\nListenAddress 127.0.0.1\nHostKey {place}/host\nAuthorizedKeysFile {place}/user.pub\n"
-        "PidFile none\n"
-        "StrictModes no\nUsePAM no\nPasswordAuthentication no\nSubsystem sftp internal-sftp\n"
-    )
-    (place / "config").write_text(
-        f"Host mysuperbinhost\n HostName 127.0.0.1\n Port {port}\n User root\n IdentityFile {place}/user\n"
-        f" UserKnownHostsFile {place}/known\n StrictHostKeyChecking accept-new\n"
-    )
-    (place / "bin").mkdir()
-    (place / "bin/sftp").write_text(f'#!/bin/sh\nexec /usr/bin/sftp -F {place}/config "$@"\n')
-    (place / "bin/sftp").chmod(0o755)
-    Path("/run/sshd").mkdir(exist_ok=True)
-    world.environment["PATH"] = f"{place}/bin:{os.environ['PATH']}"
-    sshd = subprocess.Popen(["/usr/sbin/sshd", "-D", "-f", place / "sshd_config"])
     page = free_port()
-    web = subprocess.Popen(["busybox", "httpd", "-f", "-p", f"127.0.0.1:{page}", "-h", world.repository])
-    try:
-        until(lambda: listens(port) and listens(page))
-        world.configuration = (
-            f"{{name: mysuperbinhost, upload-type: ssh, upload-path: mysuperbinhost{world.repository},"
-            f" download-type: http, download-path: '127.0.0.1:{page}', time-limit: 5}}"
-        )
-        yield
-    finally:
-        web.terminate()
-        web.wait(10)
-        sshd.terminate()
-        sshd.wait(10)
-
-
-def listens(port: int) -> bool:
-    try:
-        socket.create_connection(("127.0.0.1", port)).close()
-    except OSError:
-        return False
-    return True
+    with ssh_server(world.path / "ssh", "mysuperbinhost") as environment:
+        world.environment |= environment
+        web = subprocess.Popen(["busybox", "httpd", "-f", "-p", f"127.0.0.1:{page}", "-h", world.repository])
+        try:
+            until(lambda: listens(page))
+            world.configuration = (
+                f"{{name: mysuperbinhost, upload-type: ssh, upload-path: mysuperbinhost{world.repository},"
+                f" download-type: http, download-path: '127.0.0.1:{page}', time-limit: 5}}"
+            )
+            yield
+        finally:
+            web.terminate()
+            web.wait(10)
 
 
 @pytest.fixture
 def s3(world: World) -> Iterator[None]:
     """A bucket of moto's server."""
-    port = free_port()
-    server = subprocess.Popen(
-        [PROGRAM.parent / ".venv/bin/moto_server", "-p", str(port)],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    address = f"http://127.0.0.1:{port}"
-
-    def answers() -> bool:
-        try:
-            urllib.request.urlopen(urllib.request.Request(f"{address}/bucket", method="PUT"), timeout=5).close()
-        except OSError:
-            return False
-        return True
-
-    try:
-        until(answers, 30)
+    with s3_server() as address:
         world.environment |= {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret"}
         world.configuration = f"{{name: here, type: s3, path: bucket/deep/prefix, endpoint: '{address}'}}"
         yield
-    finally:
-        server.terminate()
-        server.wait(10)
 
 
 # What one machine built, every other fetches -------------------------------------------------------------------------
