@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import Program, Result, remove_tree
+from tests.conftest import ROOT, Program, Result, remove_tree
 
 TOOL_RECIPE = """\
 FROM tar:{base}
@@ -26,6 +26,8 @@ PORT {port}:80
 
 Run = Callable[..., Result]
 Tree = Callable[..., Path]
+Base = Callable[..., Program]
+SYSTEM = ("--build-arg", "BASE=debian:bookworm/system")
 
 
 def free_port(kind: socket.SocketKind = socket.SOCK_STREAM) -> int:
@@ -88,6 +90,29 @@ def run(boxes: Program) -> Run:
         return boxes("run", "--rm", "--network", "none", *words, status=status, stdin=stdin)
 
     return call
+
+
+# Bundles -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def base_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    home = tmp_path_factory.mktemp("base-images")
+    yield home
+    remove_tree(home)
+
+
+@pytest.fixture
+def base(base_home: Path) -> Base:
+    """Build a base image (once): `base("static")`; `base("php", system=True)` is ``base/php-system``."""
+
+    def make(target: str, *, system: bool = False) -> Program:
+        program = Program(base_home)
+        name, more = (f"base/{target}-system", SYSTEM) if system else (f"base/{target}", ())
+        program("build", ROOT / "images/base", "-q", "--target", target, "-t", name, *more, timeout=600)
+        return program
+
+    return make
 
 
 # Packages ------------------------------------------------------------------------------------------------------------

@@ -6,98 +6,28 @@ import hashlib
 import io
 import json
 import os
-import ssl
 import struct
 import subprocess
 import threading
 import time
-import urllib.error
-import urllib.request
 import zipfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT, Program, remove_tree
-from tests.integration.conftest import free_port, until
+from tests.conftest import Program
+from tests.integration.bundles import NOW, Running, running
+from tests.integration.conftest import Base, free_port, until
 from tests.integration.web import Page, Web, serving
 
 pytestmark = pytest.mark.integration
-
-NOW = {"PACKAGE_ZIP_PAUSE": "0.1", "PACKAGE_ZIP_RETRIES": "2"}
-
-
-@pytest.fixture(scope="session")
-def base_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    home = tmp_path_factory.mktemp("base-images")
-    yield home
-    remove_tree(home)
-
-
-@pytest.fixture
-def base(base_home: Path) -> Callable[[str], Program]:
-    """Build a base image (once): `base("static")`."""
-
-    def make(target: str) -> Program:
-        program = Program(base_home)
-        program("build", ROOT / "images/base", "-q", "--target", target, "-t", f"base/{target}", timeout=600)
-        return program
-
-    return make
 
 
 @pytest.fixture
 def web(tmp_path: Path) -> Iterator[Web]:
     with serving(tmp_path) as server:
         yield server
-
-
-class Running:
-    """A container of a base image in the machine's network."""
-
-    def __init__(self, program: Program, name: str, port: int, health: int) -> None:
-        self.program, self.name, self.port, self.health = program, name, port, health
-
-    def get(self, path: str = "/", port: int = 0) -> str:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port or self.port}{path}", timeout=5) as answer:
-            return str(answer.read().decode())
-
-    def answers(self, text: str) -> bool:
-        try:
-            return self.get().strip() == text
-        except OSError:
-            return False
-
-    def is_healthy(self) -> bool:
-        try:
-            return bool(json.loads(self.get("/healthz", self.health))["status"] == "ok")
-        except OSError:
-            return False
-
-    def log(self) -> list[dict[str, str]]:
-        lines = self.program("logs", self.name).out.splitlines() + self.program("logs", self.name).err.splitlines()
-        return [json.loads(line) for line in lines if line.startswith('{"time"')]
-
-    def events(self, kind: str) -> list[str]:
-        return [line["message"] for line in self.log() if line["event"] == kind]
-
-    def look_again(self) -> None:
-        """What `latest` names is to be fetched."""
-        self.program("exec", self.name, "sh", "-c", "kill -HUP 1")
-
-
-@contextmanager
-def running(program: Program, image: str, *options: str | Path, **env: str) -> Iterator[Running]:
-    port, health = free_port(), free_port()
-    given = {"PORT": str(port), "HEALTH_PORT": str(health), **NOW, **env}
-    words = [word for name, value in given.items() for word in ("-e", f"{name}={value}")]
-    name = program("run", "-d", "--network", "host", *words, *options, image).out.strip()
-    try:
-        yield Running(program, name, port, health)
-    finally:
-        program("rm", "-f", name)
 
 
 def zipped(files: dict[str, str | bytes], **changes: int) -> bytes:
@@ -161,7 +91,7 @@ ATTACKS: dict[str, Callable[[], bytes]] = {
 }
 
 
-def test_what_is_refused_while_the_last_revision_keeps_serving(base: Callable[[str], Program], web: Web) -> None:
+def test_what_is_refused_while_the_last_revision_keeps_serving(base: Base, web: Web) -> None:
     program = base("static")
     offer(web, GOOD, "good.zip")
     limits = {"PACKAGE_ZIP_MAX_UNPACKED": "10000000", "PACKAGE_ZIP_MAX_SIZE": "1000000", "PACKAGE_ZIP_MAX_FILES": "10"}
@@ -210,7 +140,7 @@ def _refused(box: Running, before: int, name: str) -> int:
     return before + 1
 
 
-def test_digest_signature_and_token(base: Callable[[str], Program], web: Web, tmp_path: Path) -> None:
+def test_digest_signature_and_token(base: Base, web: Web, tmp_path: Path) -> None:
     program = base("static")
     key, other = tmp_path / "key.pem", tmp_path / "other.pem"
     for path in (key, other):
@@ -262,7 +192,7 @@ def first_refusal(program: Program, env: dict[str, str]) -> str:
     return str(next(line["message"] for line in lines if line["event"] == "refused"))
 
 
-def test_a_download_is_carried_on_and_times_are_bounded(base: Callable[[str], Program], web: Web) -> None:
+def test_a_download_is_carried_on_and_times_are_bounded(base: Base, web: Web) -> None:
     program = base("static")
     body = zipped({"index.html": "resumed\n", "random": os.urandom(300_000)})
 
@@ -290,7 +220,7 @@ def test_a_download_is_carried_on_and_times_are_bounded(base: Callable[[str], Pr
     assert time.monotonic() - started < 20
 
 
-def test_hooks_and_a_program_that_fails(base: Callable[[str], Program], web: Web) -> None:
+def test_hooks_and_a_program_that_fails(base: Base, web: Web) -> None:
     program = base("generic")
 
     def made(start: str, install: str = "exit 0") -> bytes:
@@ -321,7 +251,7 @@ def test_hooks_and_a_program_that_fails(base: Callable[[str], Program], web: Web
         assert [line["message"] for line in box.log() if line["event"] == "ended"] == ["exit status 143"]
 
 
-def test_signals_reach_the_program_and_its_status_comes_back(base: Callable[[str], Program], web: Web) -> None:
+def test_signals_reach_the_program_and_its_status_comes_back(base: Base, web: Web) -> None:
     program = base("static")
     offer(web, GOOD)
     words = ["-e", f"PACKAGE_ZIP_URL={web.url}/latest", "-e", f"HEALTH_PORT={free_port()}", "-e", f"PORT={free_port()}"]
@@ -335,98 +265,7 @@ def test_signals_reach_the_program_and_its_status_comes_back(base: Callable[[str
         program("rm", "-f", name)
 
 
-@contextmanager
-def https(directory: Path, work: Path) -> Iterator[str]:
-    """Python's own web server with TLS and a certificate of its own."""
-    import functools
-    import http.server
-
-    words = ["-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"]
-    names = ["-subj", "/CN=test", "-addext", "subjectAltName=IP:127.0.0.1"]
-    files = ["-keyout", str(work / "tls.key"), "-out", str(work / "tls.crt")]
-    subprocess.run(["openssl", "req", *words, *names, *files], check=True, capture_output=True)
-
-    class Quiet(http.server.SimpleHTTPRequestHandler):
-        def log_message(self, format: str, *arguments: object) -> None:  # noqa: A002
-            pass
-
-    handler = functools.partial(Quiet, directory=str(directory))
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    settings = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    settings.load_cert_chain(work / "tls.crt", work / "tls.key")
-    server.socket = settings.wrap_socket(server.socket, server_side=True)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
-        yield f"https://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        server.server_close()
-
-
-PYTHON = """import http.server, os
-class Handler(http.server.BaseHTTPRequestHandler):
-    def do_GET(self):
-        self.send_response(200)
-        self.end_headers()
-        self.wfile.write(b"python REVISION")
-    def log_message(self, *words):
-        pass
-http.server.HTTPServer(("", int(os.environ["PORT"])), Handler).serve_forever()
-"""
-PHP = '<?php echo "php REVISION";\n'
-APPLICATIONS = {"python": ("app.py", PYTHON), "php": ("index.php", PHP)}
-
-
-@pytest.mark.parametrize("kind", APPLICATIONS)
-@pytest.mark.engine("podman")
-def test_two_revisions_over_https(kind: str, base: Callable[[str], Program], tmp_path: Path) -> None:
-    """Natively, and the same image unchanged in podman."""
-    program = base(kind)
-    file, text = APPLICATIONS[kind]
-    site, dist = tmp_path / "shop", tmp_path / "dist"
-    site.mkdir()
-
-    def publish(revision: str) -> None:
-        (site / file).write_text(text.replace("REVISION", revision))
-        program("bundle", site, "-o", dist)
-
-    publish("one")
-    with https(dist, tmp_path) as url:
-        certificate = tmp_path / "tls.crt"
-        env = {"PACKAGE_ZIP_URL": f"{url}/latest", "PACKAGE_ZIP_CA": "/tls.crt"}
-        with running(program, f"base/{kind}", "-v", f"{certificate}:/tls.crt:ro", **env) as box:
-            until(lambda: box.answers(f"{kind} one"), 20)
-            publish("two")
-            box.look_again()
-            until(lambda: box.answers(f"{kind} two"), 20)
-        program("export", f"base/{kind}", "--load", "podman", timeout=300)
-        port, health = free_port(), free_port()
-        given = {**env, "PORT": str(port), "HEALTH_PORT": str(health)}
-        words = [word for name, value in given.items() for word in ("-e", f"{name}={value}")]
-        limits = ["--ulimit", "nofile=1000:1000", "--ulimit", "nproc=1000:1000"]
-        image = f"localhost/base/{kind}:latest"
-        command = [
-            "podman",
-            "run",
-            "-d",
-            *limits,
-            "--network",
-            "host",
-            "-v",
-            f"{certificate}:/tls.crt:ro",
-            *words,
-            image,
-        ]
-        container = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-        try:
-            until(lambda: Running(program, "", port, health).answers(f"{kind} two"), 60)
-        finally:
-            subprocess.run(["podman", "rm", "-f", "-t", "0", container], check=True, capture_output=True)
-            subprocess.run(["podman", "rmi", image], check=True, capture_output=True)
-
-
-def test_developing_with_a_bundle(base: Callable[[str], Program], tmp_path: Path) -> None:
+def test_developing_with_a_bundle(base: Base, tmp_path: Path) -> None:
     program = base("static")
     site = tmp_path / "site"
     site.mkdir()

@@ -12,13 +12,13 @@ import subprocess
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.conftest import Program
+from tests.integration.bundles import make_certificate, served
 from tests.integration.conftest import free_port, until
 from tests.integration.servers import Account, s3_account, s3_client, ssh_server
 
@@ -198,20 +198,6 @@ def test_a_bucket_is_private_and_presigned_addresses_open_it(account: Account, a
 # boxwright bundle serve -----------------------------------------------------------------------------------------------
 
 
-@contextmanager
-def served(place: Path, *words: str | Path, **environment: str) -> Iterator[str]:
-    """The address before ``/latest``."""
-    program = Program(place.parent / "serve-store", environment)
-    with program.start("bundle", "serve", place, "--port", "0", *words) as server:
-        assert server.stdout is not None
-        try:
-            yield server.stdout.readline().strip().removesuffix("/latest")
-        finally:
-            server.send_signal(signal.SIGTERM)
-            server.communicate(timeout=10)
-            assert server.returncode == 0
-
-
 def status(url: str, context: ssl.SSLContext | None = None, **headers: str) -> int:
     request = urllib.request.Request(url, headers={name.replace("_", "-"): value for name, value in headers.items()})
     try:
@@ -273,15 +259,6 @@ def test_tokens_and_addresses(app: Path, tmp_path: Path, boxwright: Program) -> 
         assert code in boxwright("bundle", "serve", dist, *words, status=2).err
     assert "serve.directory" in boxwright("bundle", "serve", tmp_path / "no", status=2).err
     assert "serve.tls" in boxwright("bundle", "serve", dist, "--tls-cert", file, status=1).err
-
-
-def make_certificate(place: Path, common_name: str) -> None:
-    words = ["-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"]
-    names = ["-subj", f"/CN={common_name}", "-addext", "subjectAltName=IP:127.0.0.1"]
-    files = ["-keyout", str(place / "new.key"), "-out", str(place / "new.crt")]
-    subprocess.run(["openssl", "req", *words, *names, *files], check=True, capture_output=True)
-    for kind in ("key", "crt"):
-        os.replace(place / f"new.{kind}", place / f"tls.{kind}")
 
 
 def test_tls_with_a_certificate_that_is_replaced(app: Path, tmp_path: Path, boxwright: Program) -> None:
