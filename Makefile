@@ -35,8 +35,8 @@ test: check integration ## everything; under 25 minutes
 integration: setup-test
 	@$(python) -m pytest -q -m "integration and not long" --durations=10 tests
 
-systems: setup-test ## build small projects by every build system, also go and rust (their toolchains are large)
-	@$(python) -m pytest -q tests/integration/test_build_systems.py
+systems: setup-test ## what needs large toolchains: small projects by every build system, base/node and base/java
+	@$(python) -m pytest -q tests/integration/test_build_systems.py tests/integration/test_bundle_stacks.py
 
 crash: setup-test ## kill builds at a hundred random moments (`make test` takes twelve)
 	@BOXWRIGHT_KILLS=100 $(python) -m pytest -q tests/integration/test_crash.py

@@ -11,6 +11,7 @@ import subprocess
 import threading
 import time
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -19,6 +20,7 @@ import pytest
 from tests.conftest import Program
 from tests.integration.bundles import NOW, Running, running
 from tests.integration.conftest import Base, free_port, until
+from tests.integration.servers import s3_account
 from tests.integration.web import Page, Web, serving
 
 pytestmark = pytest.mark.integration
@@ -58,13 +60,38 @@ def patched(data: bytes, field: int, value: int, size: str = "<H") -> bytes:
     return bytes(changed)
 
 
+def zeros() -> bytes:
+    """Ten gigabytes of zeros as ZIP64 has them, a thousandth of that compressed."""
+    packer = zlib.compressobj(9, zlib.DEFLATED, -15)
+    block, count = 1 << 24, 600
+    # After a full flush a block does not depend on those before it: one is made, and repeated.
+    piece = packer.compress(bytes(block)) + packer.flush(zlib.Z_FULL_FLUSH)
+    packed, size = piece * count + packer.flush(), block * count
+    data = io.BytesIO()
+    with zipfile.ZipFile(data, "w") as archive:
+        info = zipfile.ZipInfo("zeros")
+        info.external_attr = 0o100644 << 16
+        with archive.open(info, "w", force_zip64=True) as member:
+            member.write(packed)
+        info.compress_type, info.file_size = zipfile.ZIP_DEFLATED, size
+    whole = bytearray(data.getvalue())
+    struct.pack_into("<H", whole, 8, zipfile.ZIP_DEFLATED)
+    struct.pack_into("<QQ", whole, 30 + len("zeros") + 4, size, len(packed))
+    return bytes(whole)
+
+
 def bomb() -> bytes:
-    """Two gigabytes of zeros that say they were ten bytes."""
+    """Two hundred megabytes of zeros that say they were ten bytes."""
     data = io.BytesIO()
     with zipfile.ZipFile(data, "w", zipfile.ZIP_DEFLATED) as archive, archive.open("zeros", "w") as member:
-        for _ in range(64):
-            member.write(bytes(1 << 20))
+        for _ in range(12):
+            member.write(bytes(1 << 24))
     return patched(data.getvalue(), 24, 10, "<I")
+
+
+def two_names() -> bytes:
+    """The directory at the end says another name than what lies before the member, which is what readers take."""
+    return zipped({"aa/out": "x"}).replace(b"aa/out", b"../out", 1)
 
 
 def twice() -> bytes:
@@ -79,6 +106,8 @@ ATTACKS: dict[str, Callable[[], bytes]] = {
     "an absolute link": lambda: zipped({"l": "/etc/passwd"}, l=0o120777),
     "a link that leads out": lambda: zipped({"l": "../../../../etc/passwd"}, l=0o120777),
     "a file through a link": lambda: zipped({"l": "/tmp", "l/out": "x"}, l=0o120777),
+    "a name that leads out, at the member alone": two_names,
+    "a fifo": lambda: zipped({"f": ""}, f=0o010666),
     "a device": lambda: zipped({"null": ""}, null=0o020666),
     "a name twice": twice,
     "an encrypted member": lambda: patched(GOOD, 8, 1),
@@ -87,6 +116,7 @@ ATTACKS: dict[str, Callable[[], bytes]] = {
     "no ZIP": lambda: b"<html>not found</html>",
     "nothing": lambda: b"",
     "an empty ZIP": lambda: zipped({}),
+    "ten gigabytes of zeros": zeros,
     "ten bytes that are many": bomb,
 }
 
@@ -94,7 +124,13 @@ ATTACKS: dict[str, Callable[[], bytes]] = {
 def test_what_is_refused_while_the_last_revision_keeps_serving(base: Base, web: Web) -> None:
     program = base("static")
     offer(web, GOOD, "good.zip")
-    limits = {"PACKAGE_ZIP_MAX_UNPACKED": "10000000", "PACKAGE_ZIP_MAX_SIZE": "1000000", "PACKAGE_ZIP_MAX_FILES": "10"}
+    limits = {
+        "PACKAGE_ZIP_MAX_UNPACKED": "100000000",
+        "PACKAGE_ZIP_MAX_SIZE": "12000000",
+        "PACKAGE_ZIP_MAX_FILES": "10",
+        "PACKAGE_ZIP_RETRIES": "1",
+        "PACKAGE_ZIP_TIMEOUT": "2",
+    }
     with running(program, "base/static", PACKAGE_ZIP_URL=f"{web.url}/latest", **limits) as box:
         until(lambda: box.answers("one"))
         until(box.is_healthy)
@@ -104,8 +140,10 @@ def test_what_is_refused_while_the_last_revision_keeps_serving(base: Base, web: 
             count = _refused(box, count, name)
         for name, page in {
             "404": Page(b"", 404),
-            "too large": Page(os.urandom(1_200_000)),
+            "too large": Page(os.urandom(13_000_000)),
             "said to be too large": Page(b"x", announced=10**10),
+            "endless": Page(b"PK", endless=0),
+            "slow and endless": Page(b"PK", endless=0.5),
             "500 again and again": Page(b"", 500),
             "cut short again and again": Page(GOOD[:20], announced=len(GOOD)),
             "redirected to a file": Page(b"", 302, {"Location": "file:///etc/passwd"}),
@@ -181,6 +219,92 @@ def test_digest_signature_and_token(base: Base, web: Web, tmp_path: Path) -> Non
     for suffix in (".json", ".json.sig"):
         web.pages[f"/renamed.zip{suffix}"] = web.pages[f"/{name}{suffix}"]
     assert "manifest" in first_refusal(program, {**env, "PACKAGE_ZIP_URL": f"{web.url}/renamed.zip"}), "an older one"
+
+
+def test_a_wrong_digest_or_signature_leaves_the_last_revision(base: Base, web: Web, tmp_path: Path) -> None:
+    program = base("static")
+    key, other = tmp_path / "key.pem", tmp_path / "other.pem"
+    for path in (key, other):
+        subprocess.run(["openssl", "genpkey", "-algorithm", "ed25519", "-out", path], check=True)
+    words = ["openssl", "pkey", "-in", str(key), "-pubout"]
+    public = subprocess.run(words, capture_output=True, text=True, check=True).stdout
+    site, dist = tmp_path / "site", tmp_path / "dist"
+    site.mkdir()
+
+    def publish(text: str, sign: Path) -> None:
+        (site / "index.html").write_text(f"{text}\n")
+        program("bundle", site, "-o", dist, "--sign", sign)
+        for file in dist.iterdir():
+            web.pages[f"/{file.name}"] = Page(file.read_bytes())
+
+    publish("one", key)
+    kept = ["-v", "kept:/srv/bundle"]
+    env = {"PACKAGE_ZIP_URL": f"{web.url}/latest", "PACKAGE_ZIP_PUBKEY": public}
+    with running(program, "base/static", *kept, **env) as box:
+        until(lambda: box.answers("one"))
+        publish("two", other)
+        assert "signature" in refused_next(box)
+        web.pages["/latest"] = Page(b"unsigned.zip\n")
+        web.pages["/unsigned.zip"] = Page(zipped({"index.html": "three\n"}))
+        assert "404" in refused_next(box), "it has no manifest at all"
+        publish("four", key)
+        box.look_again()
+        until(lambda: box.answers("four"))
+    # A container of the same volume that is to run something else: what it fetches is not what was asked for.
+    with running(program, "base/static", *kept, PACKAGE_ZIP_SHA256="0" * 64, **env) as box:
+        until(lambda: box.answers("four"))
+        assert "SHA-256" in box.events("refused")[0]
+        assert box.events("kept")
+
+
+def refused_next(box: Running) -> str:
+    """Look again, and be refused."""
+    before = len(box.events("refused"))
+    serves = box.get()
+    box.look_again()
+    until(lambda: len(box.events("refused")) > before)
+    assert box.get() == serves
+    return box.events("refused")[-1]
+
+
+def test_a_bucket_with_the_credentials_of_the_instance(base: Base, web: Web, tmp_path: Path) -> None:
+    """From a container's endpoint and from the instance metadata service (IMDSv2); nothing for wrong ones."""
+    program = base("static")
+    site = tmp_path / "site"
+    site.mkdir()
+    (site / "index.html").write_text("from a bucket\n")
+    with s3_account() as account:
+        program.with_environment(**account.environment)("bundle", site, "--to", "s3://bucket/deep/dist")
+        found = {
+            "AccessKeyId": account.environment["AWS_ACCESS_KEY_ID"],
+            "SecretAccessKey": account.environment["AWS_SECRET_ACCESS_KEY"],
+        }
+        web.pages["/container"] = Page(json.dumps({**found, "Expiration": "2099-01-01T00:00:00Z"}).encode())
+        web.pages["/latest/api/token"] = Page(b"session")
+        roles = "/latest/meta-data/iam/security-credentials/"
+        web.pages[roles] = Page(b"role\n")
+        web.pages[f"{roles}role"] = Page(json.dumps({"Code": "Success", **found}, indent=2).encode())
+        web.pages["/latest/meta-data/placement/region"] = Page(b"us-east-1")
+        common = {"PACKAGE_ZIP_URL": "s3://bucket/deep/dist/latest", "AWS_ENDPOINT_URL": account.address}
+        container = {
+            "AWS_CONTAINER_CREDENTIALS_FULL_URI": f"{web.url}/container",
+            "AWS_CONTAINER_AUTHORIZATION_TOKEN": "Basic abc",
+        }
+        instance = {"AWS_EC2_METADATA_SERVICE_ENDPOINT": web.url}
+        for credentials in (container, instance):
+            with running(program, "base/static", **common, **credentials) as box:
+                until(lambda: box.answers("from a bucket"))
+                assert found["SecretAccessKey"] not in program("exec", box.name, "sh", "-c", "cat /proc/*/cmdline").out
+        said = {request.path: request.headers for request in web.requests}
+        assert said["/container"]["Authorization"] == "Basic abc"
+        assert said[f"{roles}role"]["X-aws-ec2-metadata-token"] == "session"
+        wrong = json.dumps({**found, "SecretAccessKey": "wrong"}).encode()
+        web.pages["/container"] = Page(wrong)
+        assert "403" in first_refusal(program, {**common, **container})
+        web.pages["/container"] = Page(b"", 404)
+        assert "credentials" in first_refusal(program, {**common, **container})
+        missing = {**common, "PACKAGE_ZIP_URL": "s3://bucket/deep/nothing.zip", **instance}
+        assert "404" in first_refusal(program, missing)
 
 
 def first_refusal(program: Program, env: dict[str, str]) -> str:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import subprocess
 import threading
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -21,6 +22,8 @@ class Page:
     headers: dict[str, str] = field(default_factory=dict)
     announced: int | None = None
     wait: threading.Event | None = None
+    endless: float | None = None
+    """How many seconds lie between further kilobytes, of which there is no end."""
 
 
 @dataclass
@@ -55,6 +58,9 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         self._git()
 
+    def do_PUT(self) -> None:
+        self.do_GET()
+
     def do_GET(self) -> None:
         if self.path.startswith("/git/"):
             self._git()
@@ -69,15 +75,25 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_response(status)
         for name, value in page.headers.items():
             self.send_header(name, value)
-        if not fresh:
+        if not fresh and page.endless is None:
             self.send_header("Content-Length", str(len(page.body) if page.announced is None else page.announced))
         self.end_headers()
         if fresh:
             return
         self.wfile.write(page.body)
+        if page.endless is not None:
+            self._go_on(page.endless)
         if page.wait is not None:
             self.wfile.flush()
             page.wait.wait(30)
+
+    def _go_on(self, seconds: float) -> None:
+        """Until the other side has enough."""
+        self.close_connection = True
+        with suppress(OSError):
+            while True:
+                self.wfile.write(bytes(1 << 10 if seconds else 1 << 16))
+                time.sleep(seconds)
 
     def _git(self) -> None:
         path, _, query = self.path.partition("?")
