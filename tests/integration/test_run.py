@@ -271,6 +271,22 @@ def test_a_named_volume_is_filled_and_stays(run: Run) -> None:
     assert run("-v", "data:/elsewhere", "tool", "ls", "/elsewhere").out == "a\nb\nc\n"
 
 
+def test_volumes_are_listed_and_removed(either: Program) -> None:
+    either("run", "-d", "--name", "user", "--network=none", "-v", "used:/srv/data", "tool", "sleep", "100")
+    either("run", "--rm", "--network=none", "-u", "1000", "-v", "unused:/empty", "tool", "true")
+    listed = {it["name"]: it for it in json.loads(either("volume", "ls", "--json").out)}
+    assert listed["used"]["users"] == ["user"]
+    assert listed["unused"]["users"] == []
+    assert {"used", "unused"} <= set(either("volume", "ls", "-q").out.split())
+    assert "[volume.in-use]" in either("volume", "rm", "used", status=1).err
+    assert either("volume", "rm", "unused").out == "unused\n"
+    assert "[volume.unknown]" in either("volume", "rm", "unused", status=1).err
+    assert "[usage.volume]" in either("volume", "rm", "../containers", status=2).err
+    either("rm", "-f", "user")
+    either("volume", "rm", "used")
+    assert not {"used", "unused"} & set(either("volume", "ls", "-q").out.split())
+
+
 def test_volumes_of_another_container(boxes: Program, tmp_path: Path) -> None:
     """A data container needs not run."""
     boxes("run", "--name", "holder", "--network=none", "-v", "/var/own", "-v", f"{tmp_path}:/host", "tool", "id")

@@ -40,6 +40,7 @@ GROUPS = {
         "exec": "run a command in a running container",
         "stop": "stop containers",
         "commit": "keep a container's layer as a new image",
+        "volume": "list and remove named volumes",
     },
     "images": {
         "images": "list images",
