@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from tests.conftest import PROGRAM
 from tests.integration.conftest import free_port, until
 
-POLICY = '{"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "s3:*", "Resource": "*"}]}'
+POLICY = '{"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "*", "Resource": "*"}]}'
 
 
 def listens(port: int) -> bool:

@@ -20,7 +20,7 @@ import pytest
 from tests.conftest import Program
 from tests.integration.bundles import NOW, Running, running
 from tests.integration.conftest import Base, free_port, until
-from tests.integration.servers import s3_account
+from tests.integration.servers import s3_account, s3_client
 from tests.integration.web import Page, Web, serving
 
 pytestmark = pytest.mark.integration
@@ -267,44 +267,66 @@ def refused_next(box: Running) -> str:
     return box.events("refused")[-1]
 
 
+ROLES = "/latest/meta-data/iam/security-credentials/"
+
+
+def offer_credentials(web: Web, key: str, secret: str) -> None:
+    """As a container's endpoint, the instance metadata service and the security token service give them."""
+    found = {"AccessKeyId": key, "SecretAccessKey": secret}
+    web.pages["/container"] = Page(json.dumps({**found, "Expiration": "2099-01-01T00:00:00Z"}).encode())
+    web.pages["/latest/api/token"] = Page(b"session")
+    web.pages[ROLES] = Page(b"role\n")
+    web.pages[f"{ROLES}role"] = Page(json.dumps({"Code": "Success", **found}, indent=2).encode())
+    web.pages["/latest/meta-data/placement/region"] = Page(b"us-east-1")
+    tags = "".join(f"<{name}>{value}</{name}>" for name, value in found.items())
+    web.pages["/"] = Page(f"<R><Credentials>{tags}<SessionToken></SessionToken></Credentials></R>".encode())
+
+
 def test_a_bucket_with_the_credentials_of_the_instance(base: Base, web: Web, tmp_path: Path) -> None:
-    """From a container's endpoint and from the instance metadata service (IMDSv2); nothing for wrong ones."""
+    """From a container's endpoint, for a role's token, from the instance metadata service (IMDSv2); also new ones."""
     program = base("static")
-    site = tmp_path / "site"
+    site, token = tmp_path / "site", tmp_path / "token"
     site.mkdir()
-    (site / "index.html").write_text("from a bucket\n")
+    token.write_text("a+token")
     with s3_account() as account:
-        program.with_environment(**account.environment)("bundle", site, "--to", "s3://bucket/deep/dist")
-        found = {
-            "AccessKeyId": account.environment["AWS_ACCESS_KEY_ID"],
-            "SecretAccessKey": account.environment["AWS_SECRET_ACCESS_KEY"],
-        }
-        web.pages["/container"] = Page(json.dumps({**found, "Expiration": "2099-01-01T00:00:00Z"}).encode())
-        web.pages["/latest/api/token"] = Page(b"session")
-        roles = "/latest/meta-data/iam/security-credentials/"
-        web.pages[roles] = Page(b"role\n")
-        web.pages[f"{roles}role"] = Page(json.dumps({"Code": "Success", **found}, indent=2).encode())
-        web.pages["/latest/meta-data/placement/region"] = Page(b"us-east-1")
+        publisher = program.with_environment(**account.environment)
+
+        def publish(text: str) -> None:
+            (site / "index.html").write_text(f"{text}\n")
+            publisher("bundle", site, "--to", "s3://bucket/deep/dist")
+
+        publish("one")
+        key, secret = account.environment["AWS_ACCESS_KEY_ID"], account.environment["AWS_SECRET_ACCESS_KEY"]
+        offer_credentials(web, key, secret)
         common = {"PACKAGE_ZIP_URL": "s3://bucket/deep/dist/latest", "AWS_ENDPOINT_URL": account.address}
         container = {
             "AWS_CONTAINER_CREDENTIALS_FULL_URI": f"{web.url}/container",
             "AWS_CONTAINER_AUTHORIZATION_TOKEN": "Basic abc",
         }
+        role = {"AWS_WEB_IDENTITY_TOKEN_FILE": "/token", "AWS_ROLE_ARN": "arn:x", "AWS_ENDPOINT_URL_STS": web.url}
         instance = {"AWS_EC2_METADATA_SERVICE_ENDPOINT": web.url}
-        for credentials in (container, instance):
-            with running(program, "base/static", **common, **credentials) as box:
-                until(lambda: box.answers("from a bucket"))
-                assert found["SecretAccessKey"] not in program("exec", box.name, "sh", "-c", "cat /proc/*/cmdline").out
-        said = {request.path: request.headers for request in web.requests}
-        assert said["/container"]["Authorization"] == "Basic abc"
-        assert said[f"{roles}role"]["X-aws-ec2-metadata-token"] == "session"
-        wrong = json.dumps({**found, "SecretAccessKey": "wrong"}).encode()
-        web.pages["/container"] = Page(wrong)
-        assert "403" in first_refusal(program, {**common, **container})
-        web.pages["/container"] = Page(b"", 404)
-        assert "credentials" in first_refusal(program, {**common, **container})
+        for credentials in (container, role):
+            with running(program, "base/static", "-v", f"{token}:/token:ro", **common, **credentials) as box:
+                until(lambda: box.answers("one"))
+                assert secret not in program("exec", box.name, "sh", "-c", "cat /proc/[0-9]*/cmdline").out
+        with running(program, "base/static", **common, **instance) as box:
+            until(lambda: box.answers("one"))
+            iam = s3_client(account.environment, "iam")
+            made = iam.create_access_key(UserName="user")["AccessKey"]
+            publish("two")
+            iam.delete_access_key(UserName="user", AccessKeyId=key)
+            assert "403" in refused_next(box)
+            offer_credentials(web, made["AccessKeyId"], made["SecretAccessKey"])
+            box.look_again()
+            until(lambda: box.answers("two"))
+        said = {request.path: request for request in web.requests}
+        assert said["/container"].headers["Authorization"] == "Basic abc"
+        assert said[f"{ROLES}role"].headers["X-aws-ec2-metadata-token"] == "session"
+        assert b"WebIdentityToken=a%2Btoken" in said["/"].body
         missing = {**common, "PACKAGE_ZIP_URL": "s3://bucket/deep/nothing.zip", **instance}
         assert "404" in first_refusal(program, missing)
+        web.pages["/container"] = Page(b"", 404)
+        assert "credentials" in first_refusal(program, {**common, **container})
 
 
 def first_refusal(program: Program, env: dict[str, str]) -> str:

@@ -33,6 +33,7 @@ class Request:
     path: str
     status: int
     headers: dict[str, str]
+    body: bytes = b""
 
 
 @dataclass
@@ -56,7 +57,7 @@ class _Handler(BaseHTTPRequestHandler):
         pass
 
     def do_POST(self) -> None:
-        self._git()
+        self.do_GET()
 
     def do_PUT(self) -> None:
         self.do_GET()
@@ -71,7 +72,8 @@ class _Handler(BaseHTTPRequestHandler):
         modified = page.headers.get("Last-Modified")
         fresh = fresh or (modified is not None and self.headers.get("If-Modified-Since") == modified)
         status = 304 if fresh else page.status
-        self.web.requests.append(Request(self.path, status, dict(self.headers)))
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        self.web.requests.append(Request(self.path, status, dict(self.headers), body))
         self.send_response(status)
         for name, value in page.headers.items():
             self.send_header(name, value)
