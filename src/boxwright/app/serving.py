@@ -7,6 +7,7 @@ import http.server
 import os
 import re
 import socket
+import threading
 from collections.abc import Callable
 from functools import partial
 from http import HTTPStatus
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 _RANGE = re.compile(r"bytes=(\d+)-(\d*)\Z")
 SHORTEST_TOKEN = 8
+MOST_THREADS = 500
+"""Connections at a time, each with a thread that waits at most a minute for its client."""
 
 
 class Access(NamedTuple):
@@ -133,6 +136,11 @@ class _Server(http.server.ThreadingHTTPServer):
         """The next connection."""
         connection, client = self.socket.accept()
         return (connection if self.certificate is None else self.certificate.around(connection)), client
+
+    def verify_request(self, request: object, client_address: object) -> bool:
+        """Whether there is a thread for one more; who waits is told nothing, and tries again."""
+        del request, client_address
+        return threading.active_count() <= MOST_THREADS
 
     def handle_error(self, request: object, client_address: object) -> None:
         """A client that went away, or that speaks no TLS, is none of our mistakes."""
