@@ -172,7 +172,7 @@ ENGINES = [
 ]
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def account() -> Iterator[Account]:
     with s3_account() as found:
         yield found

@@ -20,7 +20,7 @@ import pytest
 from tests.conftest import Program
 from tests.integration.bundles import make_certificate, served
 from tests.integration.conftest import free_port, until
-from tests.integration.servers import Account, s3_account, s3_client, ssh_server
+from tests.integration.servers import Account, s3_account, s3_client, s3_server, ssh_server
 
 pytestmark = pytest.mark.integration
 
@@ -35,7 +35,7 @@ def app(tmp_path: Path) -> Path:
     return place
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def account() -> Iterator[Account]:
     with s3_account() as found:
         yield found
@@ -169,30 +169,56 @@ def test_uploaders_at_once_lose_nothing(elsewhere: Elsewhere, tmp_path: Path) ->
     assert elsewhere.read("latest").decode().strip() in made
 
 
-def test_a_bucket_is_private_and_presigned_addresses_open_it(account: Account, app: Path, tmp_path: Path) -> None:
-    program = Program(tmp_path / "store", account.environment)
+def test_a_bucket_is_private_and_presigned_addresses_open_it(app: Path, tmp_path: Path) -> None:
+    """Moto refuses who has no address that looks signed; whether it is signed rightly AWS's own library says."""
+    keys = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret"}
     key = tmp_path / "key.pem"
     subprocess.run(["openssl", "genpkey", "-algorithm", "ed25519", "-out", key], check=True)
-    words: list[str | Path] = ["bundle", app, "--to", "s3://bucket/private", "--sign", key]
-    out = program(*words, "--presign", "1h").out
-    found = dict(line.split("=", 1) for line in out.splitlines())
-    names = {"PACKAGE_ZIP_URL", "PACKAGE_ZIP_SHA256", "PACKAGE_ZIP_MANIFEST_URL", "PACKAGE_ZIP_SIGNATURE_URL"}
-    assert set(found) == names
-    assert "X-Amz-Expires=3600" in found["PACKAGE_ZIP_URL"]
-    with urllib.request.urlopen(found["PACKAGE_ZIP_URL"]) as answer:
-        assert hashlib.sha256(answer.read()).hexdigest() == found["PACKAGE_ZIP_SHA256"]
-    with urllib.request.urlopen(found["PACKAGE_ZIP_MANIFEST_URL"]) as answer:
-        assert json.loads(answer.read())["sha256"] == found["PACKAGE_ZIP_SHA256"]
-    with pytest.raises(urllib.error.HTTPError) as refused:
-        urllib.request.urlopen(found["PACKAGE_ZIP_URL"].partition("?")[0])
-    assert refused.value.code == 403
-    refused.value.close()
+    with s3_server() as address:
+        program = Program(tmp_path / "store", {**keys, "AWS_ENDPOINT_URL": address})
+        out = program("bundle", app, "--to", "s3://bucket/private", "--sign", key, "--presign", "1h").out
+        found = dict(line.split("=", 1) for line in out.splitlines())
+        url, digest = found.pop("PACKAGE_ZIP_URL"), found.pop("PACKAGE_ZIP_SHA256")
+        assert set(found) == {"PACKAGE_ZIP_MANIFEST_URL", "PACKAGE_ZIP_SIGNATURE_URL"}
+        for signed in (url, *found.values()):
+            assert "X-Amz-Expires=3600&" in signed
+            assert signed.partition("&X-Amz-Signature=")[2] == signature_of(signed, keys)
+        assert hashlib.sha256(fetched(url)).hexdigest() == digest
+        assert json.loads(fetched(found["PACKAGE_ZIP_MANIFEST_URL"]))["sha256"] == digest
+        assert len(fetched(found["PACKAGE_ZIP_SIGNATURE_URL"])) == 64
+        assert status(url.partition("?")[0]) == 403
+
+
+def fetched(url: str) -> bytes:
+    with urllib.request.urlopen(url, timeout=5) as answer:
+        return bytes(answer.read())
+
+
+def signature_of(url: str, keys: dict[str, str]) -> str:
+    """As botocore signs what stands before the signature."""
+    from botocore.auth import S3SigV4QueryAuth
+    from botocore.awsrequest import AWSRequest
+    from botocore.credentials import Credentials
+
+    request = AWSRequest("GET", url.partition("&X-Amz-Signature=")[0])
+    request.context["timestamp"] = url.partition("X-Amz-Date=")[2].partition("&")[0]
+    credentials = Credentials(keys["AWS_ACCESS_KEY_ID"], keys["AWS_SECRET_ACCESS_KEY"])
+    signer = S3SigV4QueryAuth(credentials, "s3", "us-east-1")
+    return str(signer.signature(signer.string_to_sign(request, signer.canonical_request(request)), request))
+
+
+def test_wrong_use_of_places(account: Account, app: Path, tmp_path: Path) -> None:
+    bucket: list[str | Path] = ["bundle", app, "--to", "s3://bucket/private"]
     wrong = Program(tmp_path / "other", {**account.environment, "AWS_SECRET_ACCESS_KEY": "wrong"})
-    assert "repository.s3" in wrong(*words, status=5).err
+    assert "repository.s3" in wrong(*bucket, status=5).err
+    program = Program(tmp_path / "store", account.environment)
     for given, code in (("8d", "usage.presign"), ("1", "usage.time"), ("0m", "usage.presign")):
-        assert code in program(*words, "--presign", given, status=2).err
+        assert code in program(*bucket, "--presign", given, status=2).err
     assert "usage.presign" in program("bundle", app, "--to", tmp_path / "d", "--presign", "1h", status=2).err
     assert "bundle.place" in program("bundle", app, "--to", "ftp://host/x", status=2).err
+    unsigned = Program(tmp_path / "third", {"AWS_ENDPOINT_URL": account.address, "HOME": str(tmp_path)})
+    assert "repository.s3" in unsigned(*bucket, status=5).err
+    assert not list(tmp_path.glob("boxwright-bundle-*"))
 
 
 # boxwright bundle serve -----------------------------------------------------------------------------------------------
