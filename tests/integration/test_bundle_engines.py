@@ -98,12 +98,12 @@ class Native(Engine):
 
 
 class Podman(Engine):
-    client = "podman"
+    kind = client = "podman"
     limits: tuple[str, ...] = LIMITS
     prefix = "localhost/"
 
     def load(self) -> None:
-        self.program("export", self.image, "--load", self.client, timeout=300)
+        self.program("export", self.image, "--load", self.kind, timeout=300)
 
     def start(self, environment: Mapping[str, str], certificate: Path, servers: list[int]) -> None:
         del servers
@@ -119,11 +119,11 @@ class Podman(Engine):
         subprocess.run([self.client, "rm", "-f", self.name], check=False, capture_output=True)
 
     def unload(self) -> None:
-        subprocess.run([self.client, "rmi", f"{self.prefix}{self.image}:latest"], check=True, capture_output=True)
+        subprocess.run([self.client, "rmi", f"{self.prefix}{self.image}:latest"], check=False, capture_output=True)
 
 
 class Docker(Podman):
-    client = "/usr/bin/docker"
+    kind, client = "docker", "/usr/bin/docker"
     limits = ()
     prefix = ""
 
@@ -135,10 +135,10 @@ class Lxd(Engine):
 
     def __init__(self, program: Program, kind: str) -> None:
         super().__init__(program, kind)
-        self.image = f"base/{kind}-system"
+        self.image = f"base-{kind}-system"
 
     def load(self) -> None:
-        self.program("export", self.image, "--load", "lxd", timeout=300)
+        self.program("export", self.image.replace("-", "/", 1), "--load", "lxd", timeout=300)
 
     def start(self, environment: Mapping[str, str], certificate: Path, servers: list[int]) -> None:
         words = [word for name, value in environment.items() for word in ("-c", f"environment.{name}={value}")]
@@ -161,7 +161,7 @@ class Lxd(Engine):
         subprocess.run(["lxc", "delete", "-f", self.name], check=False, capture_output=True)
 
     def unload(self) -> None:
-        subprocess.run(["lxc", "image", "delete", self.image], check=True, capture_output=True)
+        subprocess.run(["lxc", "image", "delete", self.image], check=False, capture_output=True)
 
 
 ENGINES = [
