@@ -107,7 +107,8 @@ ATTACKS: dict[str, Callable[[], bytes]] = {
     "a link that leads out": lambda: zipped({"l": "../../../../etc/passwd"}, l=0o120777),
     "a file through a link": lambda: zipped({"l": "/tmp", "l/out": "x"}, l=0o120777),
     "a name that leads out, at the member alone": two_names,
-    "a fifo": lambda: zipped({"f": ""}, f=0o010666),
+    "a disk": lambda: zipped({"sda": ""}, sda=0o060666),
+    "a socket": lambda: zipped({"s": ""}, s=0o140666),
     "a device": lambda: zipped({"null": ""}, null=0o020666),
     "a name twice": twice,
     "an encrypted member": lambda: patched(GOOD, 8, 1),
@@ -407,6 +408,17 @@ def test_signals_reach_the_program_and_its_status_comes_back(base: Base, web: We
         until(lambda: "waiting" in program("logs", name).out)
         program("stop", name)
         assert "exited 42" in program("ps", "-a").out
+        program("rm", name)
+        # Stopped right after a new revision: that is no failure of it.
+        name = program("run", "-d", "--network", "host", *words, "base/static", "sh", "-c", "sleep 100").out.strip()
+        box = Running(program, name, 0, 0)
+        until(lambda: box.events("started"))
+        offer(web, zipped({"index.html": "two\n"}))
+        box.look_again()
+        until(lambda: len(box.events("started")) == 2)
+        program("stop", name)
+        assert "exited 143" in program("ps", "-a").out
+        assert not box.events("taken-back")
     finally:
         program("rm", "-f", name)
 
