@@ -95,22 +95,14 @@ def run(boxes: Program) -> Run:
 # Bundles -------------------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="session")
-def base_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    home = tmp_path_factory.mktemp("base-images")
-    yield home
-    remove_tree(home)
-
-
 @pytest.fixture
-def base(base_home: Path) -> Base:
+def base(boxwright: Program) -> Base:
     """Build a base image (once): `base("static")`; `base("php", system=True)` is ``base/php-system``."""
 
     def make(target: str, *, system: bool = False) -> Program:
-        program = Program(base_home)
         name, more = (f"base/{target}-system", SYSTEM) if system else (f"base/{target}", ())
-        program("build", ROOT / "images/base", "-q", "--target", target, "-t", name, *more, timeout=600)
-        return program
+        boxwright("build", ROOT / "images/base", "-q", "--target", target, "-t", name, *more, timeout=600)
+        return boxwright
 
     return make
 

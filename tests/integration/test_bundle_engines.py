@@ -6,6 +6,7 @@ import subprocess
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -57,6 +58,10 @@ class Engine(ABC):
     @abstractmethod
     def look_again(self) -> None:
         """Send SIGHUP."""
+
+    def stop(self) -> None:
+        """End the container, so that another one can be started."""
+        self.remove()
 
     @abstractmethod
     def remove(self) -> None:
@@ -136,18 +141,26 @@ class Lxd(Engine):
     def __init__(self, program: Program, kind: str) -> None:
         super().__init__(program, kind)
         self.image = f"base-{kind}-system"
+        self._given: Mapping[str, str] = {}
 
     def load(self) -> None:
         self.program("export", self.image.replace("-", "/", 1), "--load", "lxd", timeout=300)
 
     def start(self, environment: Mapping[str, str], certificate: Path, servers: list[int]) -> None:
-        words = [word for name, value in environment.items() for word in ("-c", f"environment.{name}={value}")]
-        output("lxc", "init", self.image, self.name, *words)
-        output("lxc", "file", "push", certificate, f"{self.name}/tls.crt")
+        if not self._given:
+            output("lxc", "init", self.image, self.name)
+            output("lxc", "file", "push", certificate, f"{self.name}/tls.crt")
+        for name in {*self._given, *environment}:
+            output("lxc", "config", "set", self.name, f"environment.{name}={environment.get(name, '')}")
+        self._given = environment
         for port in servers:
             self._join(port, "instance")
         self._join(int(environment["PORT"]), "host")
         output("lxc", "start", self.name)
+
+    def stop(self) -> None:
+        """Making another one of the image takes ten seconds."""
+        output("lxc", "stop", "-f", self.name)
 
     def _join(self, port: int, side: str) -> None:
         place = f"tcp:127.0.0.1:{port}"
@@ -164,11 +177,25 @@ class Lxd(Engine):
         subprocess.run(["lxc", "image", "delete", self.image], check=False, capture_output=True)
 
 
-ENGINES = [
-    pytest.param(Native, id="native"),
-    pytest.param(Podman, id="podman", marks=pytest.mark.engine("podman")),
-    pytest.param(Docker, id="docker", marks=pytest.mark.engine("docker")),
-    pytest.param(Lxd, id="lxd", marks=pytest.mark.engine("lxd")),
+LONG = pytest.mark.long
+
+
+def case(make: type[Engine], kind: str, *more: pytest.MarkDecorator) -> Any:
+    """An engine and an application; natively no mark says that an engine is needed."""
+    name = make.__name__.lower()
+    marks = [*more, *([] if make is Native else [pytest.mark.engine(name)])]
+    return pytest.param(make, kind, id=f"{name}-{kind}", marks=marks)
+
+
+CASES = [
+    case(Native, "python"),
+    case(Native, "php"),
+    case(Podman, "python"),
+    case(Podman, "php", LONG),
+    case(Docker, "python", LONG),
+    case(Docker, "php"),
+    case(Lxd, "python"),
+    case(Lxd, "php", LONG),
 ]
 
 
@@ -178,8 +205,7 @@ def account() -> Iterator[Account]:
         yield found
 
 
-@pytest.mark.parametrize("kind", APPLICATIONS)
-@pytest.mark.parametrize("make", ENGINES)
+@pytest.mark.parametrize(("make", "kind"), CASES)
 def test_two_revisions(make: type[Engine], kind: str, base: Base, account: Account, tmp_path: Path) -> None:
     """The same image everywhere; two revisions come over HTTPS with a token, then two from a bucket."""
     engine = make(base(kind, system=make.system), kind)
@@ -204,7 +230,7 @@ def test_two_revisions(make: type[Engine], kind: str, base: Base, account: Accou
             engine.look_again()
             until(lambda: box.answers(second), 20)
         finally:
-            engine.remove()
+            engine.stop()
 
     publish("one")
     make_certificate(tmp_path)
@@ -216,6 +242,7 @@ def test_two_revisions(make: type[Engine], kind: str, base: Base, account: Accou
             deploy(secure, [_port(url)])
         deploy({"PACKAGE_ZIP_URL": f"{bucket}/latest", **account.environment}, [_port(account.address)])
     finally:
+        engine.remove()
         engine.unload()
 
 

@@ -441,6 +441,6 @@ def test_developing_with_a_bundle(base: Base, tmp_path: Path) -> None:
         assert box.answers("two")
         program("stop", "develop")
         assert process.wait(20) == 143
-    assert program("ps", "-aq").out == ""
+    assert "develop" not in program("ps", "-aq").out.split()
     assert "usage.watch" in program("run", "--watch", "base/static", status=2).err
     assert "run.bundle" in program("run", "--bundle", tmp_path / "no", "base/static", status=2).err
