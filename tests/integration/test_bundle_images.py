@@ -163,6 +163,7 @@ def test_what_is_refused_while_the_last_revision_keeps_serving(base: Base, web: 
         assert "tmp" not in listed
         assert "out" not in listed
         assert len([it for it in listed if len(it) == 64]) == 1, "nothing half unpacked"
+        assert not program("exec", box.name, "sh", "-c", "command -v python3", status=None).out, "nor is it needed"
         offer(web, zipped({"index.html": "two\n"}))
         box.look_again()
         until(lambda: box.answers("two"))
