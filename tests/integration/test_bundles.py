@@ -132,6 +132,17 @@ def test_a_directory_and_its_commit_are_the_same_but_for_their_name(
     assert error_code(boxwright, tmp_path / "c", "--rev", "v1", status=2) == "bundle.no-repository"
 
 
+def test_bundles_made_before_are_no_part_of_the_next(repository: Path, tmp_path: Path, boxwright: Program) -> None:
+    dist = repository / "dist"
+    first = boxwright("bundle", repository, "-o", dist)
+    assert boxwright("bundle", repository, "-o", dist).err == first.err, "no word of changes"
+    working = content(bundle(boxwright, repository, "--working-tree", "-o", tmp_path / "elsewhere"))
+    assert not [name for name in working if name.startswith("dist/")]
+    (repository / "dist/index.json").write_text("{}")  # the application's own
+    working = content(bundle(boxwright, repository, "--working-tree", "-o", tmp_path / "elsewhere"))
+    assert "dist/latest" in working
+
+
 def test_submodules_and_large_file_pointers(repository: Path, tmp_path: Path, boxwright: Program) -> None:
     library = tmp_path / "library"
     library.mkdir()

@@ -8,7 +8,7 @@ export-subst). Submodules are read likewise, at the commits that the revision na
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
 
@@ -64,9 +64,10 @@ def commit_time(repository: Repository, commit: str) -> int:
     return int(_must(repository.git_dir, "log", "-1", "--format=%ct", "--end-of-options", commit).stdout)
 
 
-def has_changes(directory: str) -> bool:
-    """Whether the working tree differs from its commit."""
-    return bool(_git(directory, "status", "--porcelain", "--untracked-files=normal", "--", ".").stdout)
+def has_changes(directory: str, but: Sequence[str]) -> bool:
+    """Whether the working tree differs from its commit in something else than what is below the paths `but`."""
+    others = [f":(exclude,literal){path}" for path in but]
+    return bool(_git(directory, "status", "--porcelain", "--untracked-files=normal", "--", ".", *others).stdout)
 
 
 @contextmanager
