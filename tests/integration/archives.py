@@ -45,3 +45,19 @@ def locked_files(lock: Path, section: str, name: str, blobs: Path) -> list[tuple
         (OldFile(package, version, architecture, (blobs / sha256).read_bytes()), path)
         for package, version, architecture, sha256, path, _ in entry["packages"]
     ]
+
+
+def locked_singles(lock: Path, blobs: Path) -> list[OldFile]:
+    """The files of the single packages, binary and source, that a lock lists, from a store."""
+    data = json.loads(lock.read_text())
+    found = []
+    for called, value in data["debian-packages"].items():
+        name, _, version = called.partition("=")
+        found.append((name, version, "amd64", value.split()[0]))
+    for called, files in data["debian-sources"].items():
+        name, _, version = called.partition("=")
+        found += [(name, version, "source", digest) for _, digest, *_ in files]
+    return [
+        OldFile(name, version, kind, (blobs / digest.removeprefix("sha256:")).read_bytes())
+        for name, version, kind, digest in found
+    ]

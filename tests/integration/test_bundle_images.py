@@ -424,6 +424,25 @@ def test_signals_reach_the_program_and_its_status_comes_back(base: Base, web: We
         program("rm", "-f", name)
 
 
+def test_a_signal_to_end_ends_what_is_still_fetching(base: Base, web: Web) -> None:
+    program = base("static")
+    held = threading.Event()
+    words = ["--network", "host", "--rm", "--name", "ending", "-e", f"PORT={free_port()}", "-e", "HEALTH_PORT=0"]
+    env = {"PACKAGE_ZIP_URL": f"{web.url}/latest", "PACKAGE_ZIP_RETRIES": "9", "PACKAGE_ZIP_PAUSE": "60"}
+    words += [word for name, value in env.items() for word in ("-e", f"{name}={value}")]
+    try:
+        for page in (Page(b"", 500), Page(b"P", announced=100, wait=held)):
+            web.pages["/latest"] = page
+            web.requests.clear()
+            with program.start("run", *words, "base/static") as process:
+                until(lambda: web.asked("/latest"), 20)
+                time.sleep(0.2)
+                program("stop", "ending")
+                assert process.wait(20) == 143
+    finally:
+        held.set()
+
+
 def test_developing_with_a_bundle(base: Base, tmp_path: Path) -> None:
     program = base("static")
     site = tmp_path / "site"

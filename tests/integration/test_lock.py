@@ -9,12 +9,13 @@ import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 
 from tests import conftest
 from tests.conftest import Program, remove_tree
-from tests.integration.archives import OldFile, locked_files, snapshot_pages
+from tests.integration.archives import OldFile, locked_files, locked_singles, snapshot_pages
 from tests.integration.web import Page, Web, commit, serving
 
 pytestmark = pytest.mark.integration
@@ -84,22 +85,36 @@ def test_a_recipe_has_the_same_base_next_year(
     assert "none with sha256" in wrong.err
 
 
-def test_a_toolchain_is_the_same_next_year(
+def newest_version(package: str) -> str:
+    asked = ["apt-cache", "show", "--no-all-versions", package]
+    shown = subprocess.run(asked, capture_output=True, text=True, check=True).stdout
+    return next(line[9:] for line in shown.splitlines() if line.startswith("Version: "))
+
+
+def test_a_toolchain_and_the_distributions_packages_are_the_same_next_year(
     boxwright: Program, another_store: Callable[[str], Program], tmp_path: Path, web: Web
 ) -> None:
     directory = tmp_path / "p"
     directory.mkdir()
+    source, library = newest_version("hello"), newest_version("libargon2-1")
     (directory / "pkg.yaml").write_text(
-        "name: p\nversion: 1\ntoolchain: {base: debian:bookworm, packages: [patch]}\n"
-        "phases: {install: 'mkdir -p $DESTDIR/usr/share; patch --version > $DESTDIR/usr/share/p'}\n"
+        "name: p\nversion: 1\ntoolchain: {base: debian:bookworm, packages: [dpkg-dev, patch]}\n"
+        f"sources: [{{debian: {{package: hello, version: {source}}}}}]\n"
+        f"build-depends: [debian/libargon2-1={library}]\n"
+        "phases: {install: 'mkdir -p $DESTDIR/usr/share; patch --version > $DESTDIR/usr/share/p;"
+        " cp debian/rules $LIBDIR/libargon2.so.1 $DESTDIR/usr/share/'}\n"
     )
     boxwright("lock", directory, timeout=600)
     first = boxwright("build", directory, "-q").out
     lock = json.loads((directory / "boxwright.lock").read_text())
     assert list(lock["packages"].values()) == [f"sha256:{first.strip().removeprefix('sha256:')}"]
-    next_year(directory, web, boxwright, "bases", "debian:bookworm patch")
+    next_year(directory, web, boxwright, "bases", "debian:bookworm dpkg-dev patch")
+    web.pages.update(snapshot_pages(locked_singles(directory / "boxwright.lock", boxwright.home / "blobs")))
     later = another_store("later")
     assert later("build", directory, "-q", timeout=600).out == first
+    paths = [request.path for request in web.requests]
+    assert f"/mr/package/hello/{source}/srcfiles" in paths
+    assert f"/mr/binary/libargon2-1/{quote(library, safe='')}/binfiles" in paths
     # What it was made of is here by digest now: the same again without a network.
     (directory / "pkg.yaml").write_text((directory / "pkg.yaml").read_text().replace("--version", "-v"))
     assert without_network(later, "build", directory, "-q", "--offline").returncode == 0
@@ -262,9 +277,7 @@ def test_offline_after_a_build(
 
 
 def test_planning_fetches_no_package_of_the_distribution(fresh_boxwright: Program, tmp_path: Path) -> None:
-    asked = ["apt-cache", "show", "--no-all-versions", "libargon2-1"]
-    shown = subprocess.run(asked, capture_output=True, text=True, check=True).stdout
-    version = next(line[9:] for line in shown.splitlines() if line.startswith("Version: "))
+    version = newest_version("libargon2-1")
     (tmp_path / "p").mkdir()
     (tmp_path / "p/pkg.yaml").write_text(f"name: p\nversion: 1\nbuild-depends: [debian/libargon2-1={version}]\n")
     fresh_boxwright("build", tmp_path / "p", "--dry-run")

@@ -613,7 +613,8 @@ test:
   ready: {port: 8080}
   commands:
     - |
-      php -r 'echo $t = file_get_contents("http://app:8080/"); exit($t === "php 64M" ? 0 : 1);'
+      php -r 'for ($n = 0; $n < 40 && !($t = @file_get_contents("http://app:8080/")); $n++) usleep(250000);
+              echo $t; exit($t === "php 64M" ? 0 : 1);'
     - for n in 1 2 3 4 5 6 7 8 9; do ssh-keyscan -p 2222 app 2>/dev/null | grep ed25519 && exit 0; sleep 1; done; exit 1
 artifact: modules/all
 """

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -104,3 +105,21 @@ def test_a_recipes_lock_is_moved(boxwright: Program, tmp_path: Path, web: Web, b
     moved = boxwright("update", tmp_path / "c").out
     assert "lock: " in moved
     assert json.loads((tmp_path / "c/boxwright.lock").read_text())["git"] == {f"{web.url}/git/r.git#main": second}
+
+
+def test_versions_of_the_distribution(boxwright: Program, tmp_path: Path, busybox_base: Path) -> None:
+    """By its signed lists: what is the newest, and what a definition says."""
+    directory = package(tmp_path, busybox_base, "sources: [{debian: {package: hello, version: 0.9}}]\n")
+    digest = f"sha256:{'1' * 64}"
+    pins = {"hello=0.9": [["hello_0.9.dsc", digest], ["hello_0.9.tar.gz", digest]]}
+    (directory / "boxwright.lock").write_text(json.dumps({"format": 1, "debian-sources": pins}))
+    found = updates(boxwright, directory, "--check")["hello"]
+    listed = subprocess.run(["apt-cache", "madison", "hello"], capture_output=True, text=True, check=True).stdout
+    versions = {line.split("|")[1].strip() for line in listed.splitlines()}
+    assert (found["kind"], found["current"], found["newer"]) == ("debian-source", "0.9", True)
+    assert found["newest"] in versions
+    directory = package(
+        tmp_path, busybox_base, f"sources: [{{debian: {{package: hello, version: {found['newest']}}}}}]\n", "y"
+    )
+    again = updates(boxwright, directory)["hello"]
+    assert (again["newest"], again["newer"]) == (found["newest"], False)
