@@ -316,7 +316,7 @@ class Records:
 
 
 def _config(raw: dict[str, Any]) -> ContainerConfig:
-    values = {name: raw[name] for name in ContainerConfig._fields if name in raw}
+    values = {name: raw[name] for name in ContainerConfig._fields}
     values["linked"] = tuple(raw["linked"])
     values["layers"] = tuple(raw["layers"])
     values["argv"] = tuple(raw["argv"])
