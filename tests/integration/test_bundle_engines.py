@@ -248,3 +248,47 @@ def test_two_revisions(make: type[Engine], kind: str, base: Base, account: Accou
 
 def _port(url: str) -> int:
     return int(url.rpartition(":")[2])
+
+
+@pytest.mark.long
+@pytest.mark.engine("lxc")
+@pytest.mark.engine("lxd")
+def test_a_system_container_of_lxc(base: Base, tmp_path: Path) -> None:
+    """The same unit under plain LXC, on LXD's bridge; its bundles come from a directory that is mounted."""
+    program = base("python", system=True)
+    app, dist, name = tmp_path / "shop", tmp_path / "dist", f"bundle-lxc-{free_port()}"
+    for directory in (tmp_path, *tmp_path.parents[:2]):
+        directory.chmod(0o755)
+    app.mkdir()
+
+    def publish(revision: str) -> str:
+        (app / "app.py").write_text(PYTHON.replace("REVISION", revision))
+        program("bundle", app, "-o", dist)
+        return f"python {revision}"
+
+    def answer() -> str:
+        words = ["lxc-attach", "-n", name, "--", "curl", "-s", "http://127.0.0.1:8080/"]
+        return subprocess.run(words, capture_output=True, text=True, check=False).stdout
+
+    first = publish("one")
+    program("export", "base/python-system", f"lxc:{tmp_path / 'image'}", timeout=300)
+    image = [f"--metadata={tmp_path}/image/meta.tar.xz", f"--fstree={tmp_path}/image/rootfs.tar.xz"]
+    try:
+        output("lxc-create", "-n", name, "-t", "local", "--", *image)
+        settings = {
+            "lxc.net.0.type": "veth",
+            "lxc.net.0.link": "boxwrightbr0",
+            "lxc.net.0.flags": "up",
+            "lxc.apparmor.profile": "unconfined",
+            "lxc.apparmor.allow_nesting": "0",
+            "lxc.environment": "PACKAGE_ZIP_URL=file:///dist/latest",
+            "lxc.mount.entry": f"{dist} dist none bind,ro,create=dir 0 0",
+        }
+        output("lxc-start", "-n", name, *(word for key, value in settings.items() for word in ("-s", f"{key}={value}")))
+        until(lambda: answer() == first, 60)
+        second = publish("two")
+        output("lxc-attach", "-n", name, "--", "systemctl", "reload", "boxwright-bundle")
+        until(lambda: answer() == second, 30)
+    finally:
+        subprocess.run(["lxc-stop", "-k", "-n", name], check=False, capture_output=True)
+        subprocess.run(["lxc-destroy", "-f", "-n", name], check=False, capture_output=True)
