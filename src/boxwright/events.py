@@ -43,7 +43,7 @@ class StepFinished(NamedTuple):
 
 
 class StepFailed(NamedTuple):
-    """The node failed after `seconds`, or was `stopped` since another one had failed."""
+    """The node failed after `seconds`, or was `stopped` since another one had failed or somebody interrupted."""
 
     position: int
     seconds: float

@@ -6,6 +6,7 @@ import fcntl
 import json
 import os
 import pty
+import signal
 import struct
 import subprocess
 import termios
@@ -78,6 +79,8 @@ def test_a_failing_check_fails_the_build(pkg: Program, tree: Tree) -> None:
     failed = pkg("build", directory / "checked", status=1)
     assert "exit status 9" in failed.err
     assert "--after check" in failed.err
+    line = (directory / "checked/pkg.yaml").read_text().splitlines().index("  check: echo no; exit 9") + 1
+    assert f"checked/pkg.yaml:{line}:3: error" in failed.err
 
 
 def test_one_definition_for_versions_architectures_and_flags(pkg: Program, tree: Tree) -> None:
@@ -349,3 +352,18 @@ def test_a_toolchain_is_an_image_like_any_other(
     assert "Traceback" not in wrong.err
     tree(made=f"{definition}\ntoolchain: {{base: tools:1, packages: [gcc]}}\n")
     assert "[package.toolchain]" in pkg("build", packages / "made", status=2).err
+
+
+def test_an_interrupted_build_says_so(pkg: Program, tree: Tree) -> None:
+    slow = {name: text(name, "echo begun; sleep 60", "") for name in ("one", "two")}
+    directory = tree(**slow, both=text("both", "true", "build-depends: [demo/one, demo/two]\n"))
+    with pkg.start("build", directory / "both", "--progress", "plain") as process:
+        assert process.stderr is not None
+        said = ""
+        for line in process.stderr:
+            said += line
+            if line.endswith("begun\n") and said.count("begun\n") == 2:
+                process.send_signal(signal.SIGINT)
+        assert process.wait(30) == 130, said
+    assert "[interrupted]" in said
+    assert "FAILED" not in said

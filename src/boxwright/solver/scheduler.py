@@ -148,9 +148,9 @@ class Scheduler:
             return self._ready.popleft()
 
     def _fail(self, position: int, error: BaseException) -> bool:
-        """Remember the failure; returns whether it is none of the step's own: another one had stopped it."""
+        """Remember the failure; returns whether it is none of the step's own: another's, or an interruption."""
         with self._changed:
-            stopped = self._stop.is_set() and self._failure is not None
+            stopped = self._stop.is_set()
             failed = Failed(position, error)
             if self._failure is None:
                 self._failure = failed
