@@ -450,7 +450,7 @@ def test_developing_with_a_bundle(base: Base, tmp_path: Path) -> None:
     (site / "index.html").write_text("one\n")
     port, health = free_port(), free_port()
     words = ["-e", f"PORT={port}", "-e", f"HEALTH_PORT={health}", "--network", "host", "--rm", "--name", "develop"]
-    with program.start("run", *words, "--bundle", site, "--watch", "base/static") as process:
+    with program.start("run", "base/static", *words, "--bundle", site, "--watch") as process:
         box = Running(program, "develop", port, health)
         until(lambda: box.answers("one"), 20)
         (site / "index.html").write_text("two\n")

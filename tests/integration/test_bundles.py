@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import Program
-from tests.integration.web import commit, git
+from tests.integration.web import commit, git, serving
 
 pytestmark = pytest.mark.integration
 
@@ -82,6 +82,19 @@ def test_two_clones_at_other_paths_and_times_give_the_same_bytes(
     listed = subprocess.run(["unzip", "-Z", first], capture_output=True, text=True, check=True).stdout.splitlines()
     assert [line.split()[0] for line in listed if line.endswith(" bin/tool")] == ["-rwxr-xr-x"]
     assert [line.split()[0] for line in listed if line.endswith(" start.html")] == ["lrwxrwxrwx"]
+
+
+def test_a_repository_elsewhere(repository: Path, tmp_path: Path, boxwright: Program) -> None:
+    """By a tag, a commit's first digits, and without a revision; private parts of the address are not shown."""
+    local = bundle(boxwright, repository, "-o", tmp_path / "a")
+    with serving(tmp_path) as web:
+        url = f"{web.url}/git/shop/.git"
+        head = git(repository, "rev-parse", "HEAD").strip()
+        for number, words in enumerate(([], ["--rev", "v1"], ["--rev", head[:9]], ["--rev", head])):
+            assert bundle(boxwright, url, *words, "-o", tmp_path / f"b{number}").read_bytes() == local.read_bytes()
+        assert error_code(boxwright, url, "--rev", "nowhere", "-o", tmp_path / "c", status=5) == "git.ref"
+        secret = url.replace("//", "//me:s3cret@").replace("shop", "missing")
+        assert "s3cret" not in boxwright("bundle", secret, "-o", tmp_path / "d", status=5).err
 
 
 def test_what_lies_beside_the_zip(repository: Path, tmp_path: Path, boxwright: Program) -> None:

@@ -43,6 +43,20 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("command", nargs=argparse.REMAINDER, metavar="COMMAND")
 
 
+def own_words(given: list[str], parser: argparse.ArgumentParser) -> list[str]:
+    """After a base image's name options are still ours: its programs come from bundles, and none begins with a dash."""
+    found = parser.parse_args(given)
+    after: list[str] = found.command
+    if not found.image.startswith("base/") or not after or not after[0].startswith("-") or "--" in given:
+        return given
+    place = len(given) - len(after) - 1
+    end = "\0"
+    again = parser.parse_args([*given[:place], *after, end])
+    command = [it for it in (again.image, *again.command) if it != end]
+    options = after[: len(after) - len(command)]
+    return [*given[:place], *options, found.image, *command]
+
+
 def run(options: argparse.Namespace) -> int:
     """Run it; in the foreground its exit status is ours."""
     asked = _options(options)
