@@ -9,6 +9,7 @@ import signal
 import socket
 import ssl
 import subprocess
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -167,6 +168,29 @@ def test_uploaders_at_once_lose_nothing(elsewhere: Elsewhere, tmp_path: Path) ->
     assert len(made) == count
     assert set(elsewhere.index()) == made
     assert elsewhere.read("latest").decode().strip() in made
+
+
+def test_what_a_killed_upload_left(app: Path, tmp_path: Path, boxwright: Program) -> None:
+    """Killed at any moment it leaves at most files that the next one brings in, or that --keep removes in a day."""
+    place = tmp_path / "place"
+    boxwright = boxwright.with_environment(TMPDIR=str(tmp_path))
+    boxwright("bundle", app, "--to", place)
+    for number in range(8):
+        (app / "index.html").write_text(f"{number}\n")
+        with boxwright.start("bundle", app, "--to", place) as process:
+            time.sleep(0.1 + number * 0.03)
+            process.kill()
+    (place / "shop-old.zip").write_bytes(b"PK half")
+    (place / "shop-new.zip").write_bytes(b"PK half")
+    os.utime(place / "shop-old.zip", (1, 1))
+    (app / "index.html").write_text("last\n")
+    boxwright("bundle", app, "--to", place, "--keep", "100")
+    listed = {it["file"]: it["sha256"] for it in json.loads((place / "index.json").read_text())["bundles"]}
+    assert set(listed) == {it.name.removesuffix(".json") for it in place.glob("*.zip.json")}
+    for name, digest in listed.items():
+        assert hashlib.sha256((place / name).read_bytes()).hexdigest() == digest
+    assert not (place / "shop-old.zip").exists()
+    assert (place / "shop-new.zip").exists()
 
 
 def test_a_bucket_is_private_and_presigned_addresses_open_it(app: Path, tmp_path: Path) -> None:
