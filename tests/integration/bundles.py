@@ -40,7 +40,8 @@ class Running:
             return False
 
     def log(self) -> list[dict[str, str]]:
-        lines = self.program("logs", self.name).out.splitlines() + self.program("logs", self.name).err.splitlines()
+        said = self.program("logs", self.name)
+        lines = (said.out + said.err).splitlines()
         return [json.loads(line) for line in lines if line.startswith('{"time"')]
 
     def events(self, kind: str) -> list[str]:

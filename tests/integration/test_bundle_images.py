@@ -172,10 +172,10 @@ def test_what_is_refused_while_the_last_revision_keeps_serving(base: Base, web: 
 def _refused(box: Running, before: int, name: str) -> int:
     box.look_again()
     deadline = time.monotonic() + 20
-    while len(box.events("refused")) <= before:
+    while len(said := box.events("refused")) <= before:
         assert time.monotonic() < deadline, f"{name} was not refused: {box.log()[-5:]}"
         time.sleep(0.05)
-    assert len(box.events("refused")) == before + 1, f"{name}: {box.events('refused')[before:]}"
+    assert len(said) == before + 1, f"{name}: {said[before:]}"
     assert box.get().strip() == "one", name
     return before + 1
 
