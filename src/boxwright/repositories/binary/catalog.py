@@ -12,6 +12,7 @@ from typing import Protocol
 from boxwright.errors import BoxwrightError, FetchError
 from boxwright.repositories.binary.journal import Journal, Signed
 from boxwright.repositories.binary.keys import SIGNATURE_SIZE, PrivateKey, PublicKey, Trust
+from boxwright.repositories.binary.loosejournal import LooseJournal, is_listing
 from boxwright.repositories.binary.place import MissingError, Place, Source, Upload, at_once, whole
 from boxwright.repositories.binary.records import (
     FORMAT,
@@ -20,6 +21,7 @@ from boxwright.repositories.binary.records import (
     NameEntry,
     RevokedEntry,
     as_json,
+    blobs_of,
     decode,
     encode,
     identities,
@@ -61,7 +63,7 @@ class Catalog:
         self.refused: list[str] = []
         self._memory = memory
         self._cache = cache
-        self._journal: Journal | None = None
+        self._journal: Journal | LooseJournal | None = None
         self._opened = False
         self._guard = threading.Lock()
         self._known: dict[Identity, list[Signed]] = {}
@@ -87,7 +89,8 @@ class Catalog:
                 hint="a newer boxwright made it",
             )
         identity = hashlib.sha256(f"{self.source.where}\0{root.get('id')}".encode()).hexdigest()[:32]
-        self._journal = Journal(self.source, f"{self._cache}/{identity}")
+        cache = f"{self._cache}/{identity}"
+        self._journal = LooseJournal(self.source, cache) if is_listing(self.source) else Journal(self.source, cache)
         self.trust = self.trust.without(self._revoked())
         self._opened = True
         return True
@@ -246,7 +249,7 @@ class Catalog:
         targets = {
             name: (entry, data) for entry, data in zip(entries, payloads, strict=True) for name in _object_names(entry)
         }
-        taken = place.put([Upload(name, data) for name, (_, data) in targets.items()])
+        taken = place.put([_record(name, entry, data) for name, (entry, data) in targets.items()])
         kept, signed = self._beside(place, key, [(name, *targets[name]) for name in taken])
         new = {data for name, (_, data) in targets.items() if name not in taken}
         signed += [Signed(data, {key.public.id: key.sign(data)}) for data in payloads if data in new]
@@ -294,16 +297,24 @@ class Catalog:
             data = encode(numbered)
             signature = key.sign(data)
             place.put([Upload(signature_name(data, key.public.id), signature)])
-            if not place.put([Upload(name_record(name, number), data)]):
+            if not place.put([_record(name_record(name, number), numbered, data)]):
                 if self._journal is not None:
                     self._journal.append(place, [Signed(data, {key.public.id: signature})])
                 return numbered
+
+    def prune(self, place: Place, before: int) -> int:
+        """Remove what nobody reads any more of the journal, put before then; returns how many objects."""
+        return self._journal.prune(place, before) if self.open() and isinstance(self._journal, LooseJournal) else 0
 
     def revoke(self, place: Place, key: PrivateKey, identity: str, reason: str, time: int) -> None:
         """Say that a key no longer counts."""
         data = encode(RevokedEntry(key=identity, reason=reason, time=time))
         place.put([Upload(signature_name(data, key.public.id), key.sign(data))])
         place.put([Upload(revoked_name(identity), data)])
+
+
+def _record(name: str, entry: Entry, data: bytes) -> Upload:
+    return Upload(name, data, needs=tuple((blob.digest, blob.size) for blob in blobs_of(entry)))
 
 
 def _object_names(entry: Entry) -> list[str]:

@@ -33,6 +33,7 @@ class WebPlace:
     """Objects below an address. `time_limit` (seconds) is how long a server may say nothing."""
 
     distant = True
+    loose = False
 
     def __init__(self, address: str, time_limit: float) -> None:
         parts = urlsplit(address)
