@@ -13,7 +13,7 @@ from boxwright.app.configuration import configuration_for
 from boxwright.app.containerfiles import DirectoryFiles
 from boxwright.app.contexts import LocalContexts
 from boxwright.app.definitions import read_definition
-from boxwright.app.execution import execute_plan, history_name, step_records
+from boxwright.app.execution import execute_plan, history_name, start_sandbox, step_records
 from boxwright.app.kinds import step_kinds
 from boxwright.app.moment import build_moment
 from boxwright.app.names import image_name
@@ -148,6 +148,7 @@ def bring_packages(planned: ContainerBuild, store: Store, emit: Emit, binaries: 
     make_nodes(build.graph, build.keys, store, toolchains, emit)
     plan = make_plan(build.graph, build.keys, refuse=build.refuse) if toolchains else build.plan
     ensure_privileges()
+    start_sandbox(build)  # before a connection to a server has threads of its own
     plan = binaries.bring(Target(build.graph, build.keys, build.refuse), plan)
     return planned._replace(build=build._replace(plan=plan))
 
