@@ -284,7 +284,7 @@ def test_a_record_that_is_none_is_not_believed(tree: Tree, farm: Farm, casd: Cas
     with grpc.insecure_channel(casd.url.removeprefix("grpc://")) as channel:
 
         def call(method: str, request: Any, answer: Any) -> Any:
-            made = channel.unary_unary(method, lambda it: it.SerializeToString(), answer.FromString)
+            made: Any = channel.unary_unary(method, lambda it: it.SerializeToString(), answer.FromString)
             return made(request, timeout=10)
 
         def result(kind: str, identity: str) -> Any:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -28,6 +29,7 @@ COMMAND = "boxwright-package-1"
 ARCHIVE, METADATA = "package.tar", "package.json"
 MOST_METADATA = 64 << 20
 LEVEL = 3
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 DEFINITION, KEY, TEST = "definition", "key", "test"
 
 
@@ -209,9 +211,11 @@ def named(kind: str, identity: str) -> Named:
 def _offer(wanted: Wanted, found: _Found) -> Offer | None:
     """A package as it is offered; None where what was recorded is none, of another archive or of another package."""
     record = found.record
-    texts = [record.get(name) for name in ("definition", "key", "name", "content", "archive", "toolchain")]
-    dependencies = record.get("dependencies")
-    if not all(isinstance(it, str) and it for it in texts) or not isinstance(dependencies, dict):
+    digests = [record.get(name) for name in ("definition", "key", "content", "archive", "toolchain")]
+    dependencies, name = record.get("dependencies"), record.get("name")
+    if not all(isinstance(it, str) and _DIGEST.fullmatch(it) for it in digests):
+        return None
+    if not isinstance(dependencies, dict) or not isinstance(name, str):
         return None
     if record["archive"] != digest_from_hex(found.archive.hash):
         return None
@@ -220,7 +224,7 @@ def _offer(wanted: Wanted, found: _Found) -> Offer | None:
     return Offer(
         wanted.definition,
         Digest(record["key"]),
-        record["name"],
+        name,
         Digest(record["content"]),
         Digest(record["archive"]),
         dependencies,
