@@ -66,7 +66,7 @@ def place_for(way: Way, binary: Binary, environment: Mapping[str, str]) -> Sourc
             from boxwright.repositories.binary.web import WebPlace
 
             address = way.path if "://" in way.path else f"{way.kind}://{way.path}"
-            return WebPlace(address, binary.time_limit)
+            return WebPlace(address, binary.time_limit, binary.authority)
         case "ssh":
             from boxwright.repositories.binary.sftp import SftpPlace
 

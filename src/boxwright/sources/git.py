@@ -163,6 +163,8 @@ def _environment() -> dict[str, str]:
     kept = {
         name: os.environ[name] for name in ("SSH_AUTH_SOCK", "GIT_SSH_COMMAND", "GIT_SSL_CAINFO") if name in os.environ
     }
+    if "SSL_CERT_FILE" in os.environ:  # as for all else that is fetched
+        kept.setdefault("GIT_SSL_CAINFO", os.environ["SSL_CERT_FILE"])
     return {
         "GIT_ALLOW_PROTOCOL": "http:https:ssh:git",
         "GIT_TERMINAL_PROMPT": "0",
