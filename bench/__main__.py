@@ -33,9 +33,16 @@ class Row:
 
     @property
     def reached(self) -> bool | None:
-        if self.case.limit is None:
-            return None
-        return self.own is not None and self.own <= self.case.limit
+        limit = self.limit
+        return None if limit is None else self.own is not None and self.own <= limit
+
+    @property
+    def limit(self) -> float | None:
+        """What it may take here, in seconds."""
+        if self.case.times is None:
+            return self.case.limit
+        other = self.medians.get(self.case.peers[0])
+        return other * self.case.times if other else None
 
     def ratio(self, tool: str) -> float | None:
         """How many times as long the tool takes."""
@@ -130,7 +137,7 @@ def table(rows: Sequence[Row], tools: Sequence[Tool], peak: int) -> str:
     peers = [tool.name for tool in tools[1:]]
     lines = [["work", "boxwright", "at most", "reached", *(word for name in peers for word in (name, "ratio"))]]
     for row in rows:
-        line = [row.case.work, seconds(row.own), seconds(row.case.limit) if row.case.limit else ""]
+        line = [row.case.work, seconds(row.own), seconds(row.limit) if row.limit else ""]
         line.append(verdict(reached=row.reached))
         for name in peers:
             ratio = row.ratio(name)
@@ -146,7 +153,7 @@ def table(rows: Sequence[Row], tools: Sequence[Tool], peak: int) -> str:
 
 def as_json(rows: Sequence[Row], peak: int, runs: int) -> str:
     found = [
-        {"name": row.case.name, "limit": row.case.limit, "reached": row.reached, "medians": row.medians} for row in rows
+        {"name": row.case.name, "limit": row.limit, "reached": row.reached, "medians": row.medians} for row in rows
     ]
     memory = {"peak_bytes": peak, "limit": PEAK_LIMIT, "reached": peak < PEAK_LIMIT}
     return json.dumps({"runs": runs, "rows": found, "memory": memory}, indent=2) + "\n"

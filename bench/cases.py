@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from bench.remote import packages_on_a_server
 from bench.sharing import fetch_packages, push_changed
 from bench.tools import PackageTool, Tool
 from boxwright.frontends.recipe.frontend import RecipeOptions, build_graph
@@ -61,6 +62,7 @@ class Case:
     limit: float | None
     measure: Callable[[Bench], float]
     peers: tuple[str, ...] = ("BuildKit", "buildah")
+    times: float | None = None  # instead of `limit`: at most so many times as long as the first peer
     runs: int | None = None  # fewer than the others, where one run tells enough
 
 
@@ -289,6 +291,15 @@ CASES = (
         1.0,
         lambda bench: push_changed(bench.work / "sharing"),
         peers=(),
+        runs=1,
+    ),
+    Case(
+        "casd-100",
+        "100 trivial packages on one buildbox-casd with two jobs",
+        None,
+        packages_on_a_server,
+        PACKAGE_PEERS,
+        times=1.5,
         runs=1,
     ),
 )

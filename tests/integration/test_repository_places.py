@@ -7,11 +7,13 @@ import subprocess
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
 from boxwright.app.repositories import place_for
 from boxwright.app.repositoryconfiguration import Binary, Way
+from boxwright.errors import BoxwrightError
 from boxwright.repositories.binary.place import Place, Source, Upload, whole
 from boxwright.repositories.binary.upkeep import collect, count
 from tests.conftest import PROGRAM
@@ -21,6 +23,7 @@ from tests.unit.repositories.conftest import Host
 from tests.unit.repositories.test_catalog import (  # noqa: F401 - they are run here too, with this module's `host`
     fetch,
     found,
+    payload_of,
     test_a_damaged_journal_is_no_authority,
     test_a_name_stands_for_the_newest,
     test_a_package_that_was_collected_is_gone_for_whoever_fetches_it,
@@ -138,6 +141,11 @@ def bucket() -> Iterator[str]:
             server.terminate()
 
 
+def bucket_host(work: Path, endpoint: str) -> DistantHost:
+    keys = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret"}
+    return DistantHost(work, Way("s3", f"bucket/of-{next(_NUMBERS)}"), {**os.environ, **keys}, endpoint)
+
+
 @pytest.fixture(params=["oci", "s3"])
 def host(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Host]:
     """Takes the place of the directory of the unit tests."""
@@ -145,9 +153,7 @@ def host(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Host]:
     if request.param == "oci":
         made = RegistryHost(tmp_path, request.getfixturevalue("registry"))
     else:
-        keys = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret"}
-        way = Way("s3", f"bucket/of-{next(_NUMBERS)}")
-        made = DistantHost(tmp_path, way, {**os.environ, **keys}, request.getfixturevalue("bucket"))
+        made = bucket_host(tmp_path, request.getfixturevalue("bucket"))
     yield made
     made.close()
 
@@ -241,63 +247,99 @@ def test_two_who_put_one_tag_at_once_are_told(box: RegistryHost) -> None:
     assert box.bytes_of("names/ab/1") == b"the last"
 
 
-READ_HARMS = [
-    ("500", {"registry.server-error"}),
-    ("429", {"registry.too-many-requests"}),
-    ("reset", {"registry.unreachable"}),
-    ("stall", {"registry.unreachable"}),
-    ("cut", {"registry.unreachable"}),
-    ("lie", {"registry.unreachable", "repository.too-long"}),
-    ("flip", {"repository.altered"}),
-    ("endless", {"repository.too-long"}),
-]
+# What servers do -----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("harm", "codes"), READ_HARMS, ids=[it[0] for it in READ_HARMS])
-def test_a_registry_that_misbehaves_gives_a_clear_error(
-    box: RegistryHost, proxy: FaultProxy, tmp_path: Path, harm: str, codes: set[str]
-) -> None:
-    box.publish("p")
-    box._way = Way("oci", f"{proxy.host}/{box.repository}")
-    proxy.harm = lambda method, path, _: harm if method == "GET" and "/blobs/" in path else ""
-    assert fetch(box, tmp_path) in codes
+class Between(NamedTuple):
+    """A repository, a proxy before its server, and how clients get there by the proxy."""
+
+    host: DistantHost
+    proxy: FaultProxy
+
+    def use_proxy(self) -> None:
+        if isinstance(self.host, RegistryHost):
+            self.host._way = Way("oci", f"{self.proxy.host}/{self.host.repository}")
+        else:
+            self.host._endpoint = f"http://{self.proxy.host}"
+
+
+@pytest.fixture(params=["oci", "s3"])
+def between(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Between]:
+    made: DistantHost
+    if request.param == "oci":
+        server = request.getfixturevalue("registry")
+        made = RegistryHost(tmp_path, server)
+    else:
+        endpoint = request.getfixturevalue("bucket")
+        server = Registry(endpoint.removeprefix("http://"), tmp_path)
+        made = bucket_host(tmp_path, endpoint)
+    with proxied(server) as found_proxy:
+        yield Between(made, found_proxy)
+    made.close()
+
+
+READ_HARMS = {
+    "500": {"registry.server-error", "repository.s3"},
+    "429": {"registry.too-many-requests", "repository.s3"},
+    "reset": {"registry.unreachable", "repository.s3"},
+    "stall": {"registry.unreachable", "repository.s3"},
+    "cut": {"registry.unreachable", "repository.s3"},
+    "lie": {"registry.unreachable", "repository.too-long", "repository.s3"},
+    "flip": {"repository.altered"},
+    "another": {"repository.altered", "repository.truncated", "repository.too-long"},
+    "endless": {"repository.too-long"},
+}
+
+
+@pytest.mark.parametrize("harm", READ_HARMS)
+def test_a_server_that_misbehaves_gives_a_clear_error(between: Between, tmp_path: Path, harm: str) -> None:
+    host, proxy = between
+    host.publish("p", "q")
+    other = payload_of(host, "q")[0].rpartition("/")[2]
+    between.use_proxy()
+
+    def always(method: str, path: str, _: int) -> str:
+        if method != "GET" or "/blobs/" not in path:
+            return ""
+        top, rest = path.split("/blobs/")
+        prefix = f"{other[:2]}/" if "sha256:" not in rest else "sha256:"
+        return f"{top}/blobs/{prefix}{other}" if harm == "another" else harm
+
+    proxy.harm = always
+    assert fetch(host, tmp_path) in READ_HARMS[harm]
     # What happens once is tried again.
     passed: set[str] = set()
 
     def once(method: str, path: str, _: int) -> str:
-        if f"{method} {path}" in passed or "/v2/boxes" not in path:
+        if f"{method} {path}" in passed or path.endswith("/v2/"):
             return ""
         passed.add(f"{method} {path}")
-        return harm if harm in ("500", "429", "reset", "cut") else ""
+        return harm if harm in ("500", "reset") else ""
 
     proxy.harm = once
-    assert fetch(box, tmp_path) == ""
+    assert fetch(host, tmp_path) == ""
+
+
+WRITES = {"content": "/blobs/", "signatures": "signatures", "records": "records", "journal": "/journal/"}
 
 
 @pytest.mark.parametrize("harm", ["500", "reset", "stall"])
-@pytest.mark.parametrize("part", ["/blobs/uploads/", "/manifests/signatures", "/manifests/records", "/journal/"])
-def test_an_upload_that_fails_leaves_the_repository_whole(
-    box: RegistryHost, proxy: FaultProxy, harm: str, part: str
-) -> None:
-    from boxwright.errors import BoxwrightError
-
-    box.publish("q")
-    direct = box.place
-    box.place = place_for(  # type: ignore[assignment]
-        Way("oci", f"{proxy.host}/{box.repository}"),
-        binary(Way("oci", ""), time_limit=0.4),
-        dict(os.environ),
-    )
-    proxy.harm = lambda method, path, _: harm if method in ("PUT", "POST") and part in path else ""
+@pytest.mark.parametrize("part", WRITES)
+def test_an_upload_that_fails_leaves_the_repository_whole(between: Between, harm: str, part: str) -> None:
+    host, proxy = between
+    host.publish("q")
+    direct = host.place
+    between.use_proxy()
+    broken: Place = host.source(MINIMUM)  # type: ignore[assignment]
+    host.place = broken
+    proxy.harm = lambda method, path, _: harm if method in ("PUT", "POST") and WRITES[part] in path else ""
     with pytest.raises(BoxwrightError) as caught:
-        box.publish("p", when=1)
-    assert caught.value.code in {"registry.server-error", "registry.unreachable"}
-    broken, box.place = box.place, direct
-    assert well(box) == []
+        host.publish("p", when=1)
+    assert caught.value.code in {"registry.server-error", "registry.unreachable", "repository.s3"}
+    host.place = direct
+    assert well(host) == []
     proxy.harm = lambda *_: ""
-    box.place = broken
-    box.publish("p", when=1)
-    broken.close()
-    box.place = direct
-    assert well(box) == []
-    assert len(found(box, "p", "q")) == 2
+    host.place = broken
+    host.publish("p", when=1)
+    assert well(host) == []
+    assert len(found(host, "p", "q")) == 2
