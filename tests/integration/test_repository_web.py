@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import IN_CI
+from tests.integration import registries
 from tests.integration.binhosts import World, listens
 from tests.integration.conftest import free_port, until
 from tests.integration.web import commit, serving
@@ -219,3 +221,24 @@ def test_discovered_over_a_real_network(world: World, nginx: Nginx, kind: str, r
     assert failed.status in (2, 5)
     assert "[fetch." in failed.err or "[git." in failed.err
     assert "Traceback" not in failed.err
+
+
+def test_a_container_is_pushed_to_a_registry(world: World, tmp_path: Path) -> None:
+    """Where no repository is configured `--push` means registries, for containers of packages too."""
+    out = tmp_path / "out"
+    out.mkdir()
+    with registries.serving(tmp_path / "registry") as registry:
+        name = f"{registry.host}/team/app:v1"
+        first, second = world.machine("first"), world.machine("second")
+        (world.tree / ".boxwright-config.yaml").unlink()
+        built = first("build", world.tree, "-t", name, "--push", cwd=out)
+        assert f"{name}@sha256:" in built.out + built.err
+        manifest = registry.get("team/app/manifests/v1")
+        assert manifest["mediaType"] == "application/vnd.oci.image.manifest.v1+json"
+        second("pull", name, cwd=out)
+        images = [json.loads(it("inspect", name, cwd=out).out)[0] for it in (first, second)]
+        assert images[0] == images[1]
+        again = first("build", world.tree, "-t", name, "--push", cwd=out)
+        assert f"{name}@sha256:" in again.out + again.err
+        refused = first("build", world.tree, "--push", status=2, cwd=out)
+        assert "[usage." in refused.err or "[repository." in refused.err
