@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -24,17 +25,27 @@ pid {place}/nginx.pid;
 error_log {place}/error.log;
 events {{ worker_connections 64; }}
 http {{
-    access_log {place}/access.log;
+    log_format plain '$server_port $request_method $uri $status';
+    access_log {place}/access.log plain;
     client_body_temp_path {place}/body;
     proxy_temp_path {place}/proxy;
     fastcgi_temp_path {place}/fastcgi;
     uwsgi_temp_path {place}/uwsgi;
     scgi_temp_path {place}/scgi;
+    proxy_cache_path {place}/cache keys_zone=cdn:1m;
     server {{ listen 127.0.0.1:{port}; root {root}; location /git/ {{ proxy_pass {git}; }} }}
     server {{
         listen 127.0.0.1:{tls} ssl; root {root};
         ssl_certificate {place}/server.crt; ssl_certificate_key {place}/server.key;
         location /git/ {{ proxy_pass {git}; }}
+    }}
+    server {{
+        listen 127.0.0.1:{cdn};
+        location / {{
+            proxy_pass http://127.0.0.1:{port};
+            proxy_cache cdn; proxy_cache_valid 200 206 1y; proxy_cache_valid 404 1s;
+            proxy_ignore_headers Cache-Control Expires;
+        }}
     }}
 }}
 """
@@ -62,11 +73,11 @@ class Nginx:
     """Debian's nginx before a directory, in plain and with TLS; below /git/ are repositories."""
 
     def __init__(self, place: Path, root: Path, git: str) -> None:
-        self.place, self.port, self.tls = place, free_port(), free_port()
+        self.place, self.port, self.tls, self.cdn = place, free_port(), free_port(), free_port()
         self.authority = place / "ca.pem"
         place.mkdir()
         _certificates(place)
-        text = NGINX.format(place=place, port=self.port, tls=self.tls, root=root, git=git)
+        text = NGINX.format(place=place, port=self.port, tls=self.tls, cdn=self.cdn, root=root, git=git)
         (place / "nginx.conf").write_text(text)
         words: list[str | Path] = [needed("nginx"), "-c", place / "nginx.conf", "-e", place / "error.log"]
         self.process = subprocess.Popen(words, stderr=subprocess.DEVNULL)
@@ -150,6 +161,27 @@ def test_a_web_server_with_tls(world: World, nginx: Nginx) -> None:
     world.environment["SSL_CERT_FILE"] = str(nginx.authority)
     by_environment = world.machine("environment")("build", world.tree / "pkgs/app")
     assert by_environment.err.count("Found HASH in 'here'") == 2
+    world.verify()
+
+
+def test_behind_a_cache(world: World, nginx: Nginx) -> None:
+    """A CDN that keeps all objects for a year, and "not found" for a second."""
+    first = world.machine("first")
+    reading(world, f"http://127.0.0.1:{nginx.cdn}/repository")
+    first("build", world.tree / "pkgs/lib", "--push")
+    world.trust(first)
+    build = ("build", world.tree / "pkgs/app", "--no-test")
+    second = world.machine("second")(*build)
+    assert second.err.count("Found HASH in 'here'") == 1
+    assert second.err.count("Can't find HASH") == 1
+    first("build", world.tree / "pkgs/app", "--push")
+    time.sleep(1.1)
+    third = world.machine("third")(*build)
+    assert third.err.count("Found HASH in 'here'") == 2
+    before = nginx.log()
+    assert world.machine("fourth")(*build).err.count("Found HASH in 'here'") == 2
+    asked = [line for line in nginx.log()[len(before) :].splitlines() if line.startswith(f"{nginx.port} ")]
+    assert not [line for line in asked if line.endswith((" 200", " 206"))], asked
     world.verify()
 
 
