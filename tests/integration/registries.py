@@ -12,7 +12,7 @@ import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -175,13 +175,11 @@ class _Handler(BaseHTTPRequestHandler):
 
     def asked(self, body: bytes, other: str = "") -> tuple[http.client.HTTPResponse, bytes]:
         """What the registry answers."""
-        connection = http.client.HTTPConnection(self.server.proxy.registry.host, timeout=30)
         headers = {name: value for name, value in self.headers.items() if name.lower() != "connection"}
-        connection.request(self.command, other or self.path, body or None, headers)
-        answer = connection.getresponse()
-        data = answer.read()
-        connection.close()
-        return answer, data
+        with closing(http.client.HTTPConnection(self.server.proxy.registry.host, timeout=30)) as connection:
+            connection.request(self.command, other or self.path, body or None, headers)
+            answer = connection.getresponse()
+            return answer, answer.read()
 
     do_GET = do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = serve  # noqa: N815 - the library's names
 

@@ -16,7 +16,7 @@ from boxwright.app.repositoryconfiguration import Binary, Way
 from boxwright.errors import BoxwrightError
 from boxwright.repositories.binary.place import Place, Source, Upload, whole
 from boxwright.repositories.binary.upkeep import collect, count
-from tests.conftest import PROGRAM
+from tests.conftest import MARK, PROGRAM
 from tests.integration.conftest import free_port, until
 from tests.integration.registries import FaultProxy, Registry, proxied, serving
 from tests.unit.repositories.conftest import Host
@@ -48,7 +48,6 @@ from tests.unit.repositories.test_catalog import (  # noqa: F401 - they are run 
     well,
 )
 
-MINIMUM = 1.0
 _NUMBERS = iter(range(1000))
 
 
@@ -59,6 +58,8 @@ def binary(way: Way, endpoint: str = "", time_limit: float = 5.0) -> Binary:
 class DistantHost(Host):
     """A repository on a server; who can write there does so as any client could."""
 
+    least = 0.3  # seconds of patience, of which the client of buckets takes ten times as many
+
     def __init__(self, work: Path, way: Way, environment: dict[str, str], endpoint: str = "") -> None:
         (work / "unused").mkdir()
         super().__init__(work / "unused", work, "")
@@ -67,7 +68,7 @@ class DistantHost(Host):
         self.place: Place = self.source(5.0)  # type: ignore[assignment]
 
     def source(self, time_limit: float) -> Source:
-        made = place_for(self._way, binary(self._way, self._endpoint, max(time_limit, MINIMUM)), self._environment)
+        made = place_for(self._way, binary(self._way, self._endpoint, max(time_limit, self.least)), self._environment)
         self._sources.append(made)
         return made
 
@@ -97,9 +98,12 @@ class DistantHost(Host):
 class RegistryHost(DistantHost):
     """In a registry, content can't be overwritten by a client: whoever has the disk does it."""
 
+    least = 1.0
+
     def __init__(self, work: Path, registry: Registry, host: str = "") -> None:
         self.registry = registry
         self.repository = f"boxes/of-{next(_NUMBERS)}"
+        self._whole: dict[Path, bytes] = {}
         super().__init__(work, Way("oci", f"{host or registry.host}/{self.repository}"), dict(os.environ))
 
     def overwrite(self, name: str, data: bytes) -> None:
@@ -108,8 +112,13 @@ class RegistryHost(DistantHost):
             return
         digits = name.rpartition("/")[2]
         path = self.registry.root / f"docker/registry/v2/blobs/sha256/{digits[:2]}/{digits}/data"
-        assert path.exists()
+        self._whole.setdefault(path, path.read_bytes())
         path.write_bytes(data)
+
+    def close(self) -> None:
+        for path, data in self._whole.items():  # all repositories of the registry share it
+            path.write_bytes(data)
+        super().close()
 
 
 @pytest.fixture(scope="module")
@@ -132,7 +141,9 @@ def bucket() -> Iterator[str]:
             return False
         return True
 
-    with subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as server:
+    # It outlives a test: what looks for things left behind must not know it.
+    own = {name: value for name, value in os.environ.items() if name != MARK}
+    with subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=own) as server:
         try:
             until(answers, 30)
             yield address
@@ -181,14 +192,14 @@ def collect_garbage(registry: Registry) -> None:
 
 def test_a_thousand_identities_of_a_registry_cost_few_requests(box: RegistryHost, proxy: FaultProxy) -> None:
     names = [f"p{number}" for number in range(1000)]
-    for start in range(0, 200, 10):  # twenty pushes; eight hundred are in none
-        box.publish(*names[start : start + 10])
+    for start in range(0, 100, 25):  # nine hundred are in none
+        box.publish(*names[start : start + 25])
     box._way = Way("oci", f"{proxy.host}/{box.repository}")
     client = box.packages()
-    assert len(client.find(wanted(*names))) == 200
+    assert len(client.find(wanted(*names))) == 100
     assert len(proxy.seen) <= 15, proxy.seen
     proxy.seen.clear()
-    assert len(client.find(wanted(*names))) == 200
+    assert len(client.find(wanted(*names))) == 100
     assert len(proxy.seen) == 1, proxy.seen
 
 
@@ -204,25 +215,22 @@ def test_what_is_in_a_registry_are_artifacts_that_keep_their_content(box: Regist
     assert {it["digest"] for it in layers} == {
         "sha256:" + it.name.rpartition("/")[2] for it in box.place.names("blobs/")
     }
-    # The registry's own collection leaves the repository whole.
-    collect_garbage(box.registry)
     assert well(box) == []
 
 
 def test_collection_in_a_registry(box: RegistryHost, tmp_path: Path) -> None:
     box.publish("old", when=1000)
     box.publish("new", when=5000)
-    for number in range(20):
+    for number in range(15):
         box.publish(f"p{number}", when=5000)
-    assert count(box.place).records == {"package": 44}
+    assert count(box.place).records == {"package": 34}
     assert collect(box.place, now=10**11, oldest=3000, grace=0, dry_run=True).records == 2
     gone = collect(box.place, now=10**11, oldest=3000, grace=0, dry_run=False)
     assert (gone.records, gone.objects) == (2, 1)  # content is the registry's to collect; a signature
     assert found(box, "old", "new") == {"demo/new-1"}
-    assert well(box) == []
     assert box.client(near=True).prune(box.place, 10**11) == 16
-    assert len(found(box, "new", *(f"p{number}" for number in range(20)))) == 21
-    collect_garbage(box.registry)
+    assert len(found(box, "new", *(f"p{number}" for number in range(15)))) == 16
+    collect_garbage(box.registry)  # leaves the repository whole
     assert well(box) == []
     assert not fetch(box, tmp_path, "new")
 
@@ -286,7 +294,7 @@ READ_HARMS = {
     "lie": {"registry.unreachable", "registry.bad-answer", "repository.too-long", "repository.s3"},
     "flip": {"repository.altered"},
     "another": {"repository.altered", "repository.truncated", "repository.too-long"},
-    "endless": {"repository.too-long"},
+    "endless": {"repository.too-long", "repository.s3"},
 }
 
 
@@ -329,7 +337,7 @@ def test_an_upload_that_fails_leaves_the_repository_whole(between: Between, part
     host.publish("q")
     direct = host.place
     between.use_proxy()
-    broken: Place = host.source(MINIMUM)  # type: ignore[assignment]
+    broken: Place = host.source(0)  # type: ignore[assignment]
     host.place = broken
     proxy.harm = lambda method, path, _: harm if method in ("PUT", "POST") and WRITES[part] in path else ""
     with pytest.raises(BoxwrightError) as caught:
