@@ -104,7 +104,7 @@ class World:
         for pid in found:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-        self.server.wait(10)
+        self.server.communicate(timeout=10)
 
     def move(self) -> None:
         """From now on the repository is another one, which is empty."""
@@ -169,7 +169,7 @@ def ssh(world: World) -> Iterator[None]:
     world.name = "mysuperbinhost"
     place = world.path / "ssh"
     place.mkdir()
-    world.repository.mkdir()
+    world.repository.mkdir(exist_ok=True)
     for name in ("host", "user"):
         subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", place / name], check=True)
     port = free_port()

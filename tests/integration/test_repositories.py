@@ -241,15 +241,14 @@ def small(place: Path, size: str) -> AbstractContextManager[None]:
 def test_no_space_at_the_other_side_is_a_clear_error(
     world: World, place: str, code: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = world.machine("first")
-    first("build", world.tree / "pkgs/app")
+    world.machine("first")("build", world.tree / "pkgs/app")
     disk = {"oci": world.path / "registry/storage", "s3": world.path / "moto"}.get(place, world.repository)
     with small(disk, "200k"):
         monkeypatch.setenv("MOTO_S3_DEFAULT_KEY_BUFFER_SIZE", "1000")
         monkeypatch.setenv("TMPDIR", str(disk) if place == "s3" else "/tmp")
         request.getfixturevalue(place)
         monkeypatch.undo()
-        world.configure()
+        first = world.machine("first")
         failed = first("push", "app-2.0", world.name, status=5, cwd=world.tree)
         assert f"[{code}" in failed.err
         assert "Traceback" not in failed.err

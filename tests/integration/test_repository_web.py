@@ -20,6 +20,7 @@ from tests.integration.web import commit, serving
 
 NGINX = """\
 daemon off;
+user root;
 worker_processes 1;
 pid {place}/nginx.pid;
 error_log {place}/error.log;
@@ -167,19 +168,22 @@ def test_a_web_server_with_tls(world: World, nginx: Nginx) -> None:
 def test_behind_a_cache(world: World, nginx: Nginx) -> None:
     """A CDN that keeps all objects for a year, and "not found" for a second."""
     first = world.machine("first")
+    world.move()  # it is made through the cache too
     reading(world, f"http://127.0.0.1:{nginx.cdn}/repository")
     first("build", world.tree / "pkgs/lib", "--push")
     world.trust(first)
     build = ("build", world.tree / "pkgs/app", "--no-test")
+    time.sleep(1.1)
     second = world.machine("second")(*build)
     assert second.err.count("Found HASH in 'here'") == 1
     assert second.err.count("Can't find HASH") == 1
     first("build", world.tree / "pkgs/app", "--push")
     time.sleep(1.1)
     third = world.machine("third")(*build)
-    assert third.err.count("Found HASH in 'here'") == 2
+    assert "Found HASH in 'here'" in third.err
+    assert "Can't find HASH" not in third.err
     before = nginx.log()
-    assert world.machine("fourth")(*build).err.count("Found HASH in 'here'") == 2
+    assert "Found HASH in 'here'" in world.machine("fourth")(*build).err
     asked = [line for line in nginx.log()[len(before) :].splitlines() if line.startswith(f"{nginx.port} ")]
     assert not [line for line in asked if line.endswith((" 200", " 206"))], asked
     world.verify()
@@ -238,7 +242,7 @@ def test_discovered_over_a_real_network(world: World, nginx: Nginx, kind: str, r
             address = f"ssh://mysuperbinhost{place}"
             world.environment["GIT_SSH_COMMAND"] = f"ssh -F {world.path}/ssh/config"
     (world.tree / ".boxwright-config.yaml").unlink()
-    environment = {"SSL_CERT_FILE": str(nginx.authority), **world.environment}
+    environment = {"SSL_CERT_FILE": str(nginx.authority), "GIT_SSL_CAINFO": "", **world.environment}
     machines = [world.machine(name).with_environment(**environment) for name in ("first", "second", "third")]
     (world.tree / ".boxwright-config.yaml").unlink()
     target = world.path / "own"

@@ -160,10 +160,9 @@ def _git(arguments: Sequence[str], *, cancelled: Callable[[], bool]) -> Finished
 
 def _environment() -> dict[str, str]:
     """No question is asked; the user's keys, agent and known hosts are used, also where ids are mapped."""
-    kept = {
-        name: os.environ[name] for name in ("SSH_AUTH_SOCK", "GIT_SSH_COMMAND", "GIT_SSL_CAINFO") if name in os.environ
-    }
-    if "SSL_CERT_FILE" in os.environ:  # as for all else that is fetched
+    names = ("SSH_AUTH_SOCK", "GIT_SSH_COMMAND", "GIT_SSL_CAINFO")
+    kept = {name: value for name in names if (value := os.environ.get(name))}
+    if os.environ.get("SSL_CERT_FILE"):  # as for all else that is fetched
         kept.setdefault("GIT_SSL_CAINFO", os.environ["SSL_CERT_FILE"])
     return {
         "GIT_ALLOW_PROTOCOL": "http:https:ssh:git",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import secrets
 import threading
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Protocol
@@ -34,6 +35,8 @@ from boxwright.repositories.binary.records import (
 ROOT = "boxwright-repository.json"
 DIRECT = 8
 """So many identities of a distant place are asked for one by one, more by the journal."""
+PAUSES = (0.0, 0.3, 1.0, 2.0)
+"""Seconds that a cache on the way down may take to forget that there was no repository."""
 Identity = tuple[str, str]
 """A record's kind of identity (definition, key, tree, image, test) and its digest."""
 
@@ -224,16 +227,20 @@ class Catalog:
 
     def initialise(self, place: Place) -> None:
         """Make the repository, where there is none yet."""
-        if not self.open():
-            text = f'{{"format": {FORMAT}, "id": "{secrets.token_hex(16)}"}}\n'
-            place.put([Upload(ROOT, text.encode())])
+        if self.open():
+            return
+        text = f'{{"format": {FORMAT}, "id": "{secrets.token_hex(16)}"}}\n'
+        place.put([Upload(ROOT, text.encode())])
+        for pause in PAUSES:
+            time.sleep(pause)
             self._opened = False
-            if not self.open():
-                raise FetchError(
-                    "repository.elsewhere",
-                    f"what is uploaded to {place.where} can't be read from {self.source.where}",
-                    hint="do download-path and upload-path name the same directory?",
-                )
+            if self.open():
+                return
+        raise FetchError(
+            "repository.elsewhere",
+            f"what is uploaded to {place.where} can't be read from {self.source.where}",
+            hint="do download-path and upload-path name the same directory? Does a cache remember what is missing?",
+        )
 
     def publish(self, place: Place, key: PrivateKey, entries: Sequence[Entry]) -> list[Entry]:
         """Sign and put records; what they name must be there. Returns those for which another was there first.

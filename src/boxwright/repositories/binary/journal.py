@@ -49,7 +49,7 @@ class Journal:
     """The journal of a repository. What was read is kept in `cache`, since it never changes."""
 
     def __init__(self, source: Source, cache: str) -> None:
-        self._source = source
+        self._source: Source = source
         self._cache = cache
         self._position = 0
         self._read: list[Signed] = []
@@ -98,7 +98,14 @@ class Journal:
         return records
 
     def append(self, place: Place, records: Sequence[Signed]) -> None:
-        """Add those that are not there yet."""
+        """Add those that are not there yet. It is read where it is written: a cache on the way may be late."""
+        source, self._source = self._source, place
+        try:
+            self._append(place, records)
+        finally:
+            self._source = source
+
+    def _append(self, place: Place, records: Sequence[Signed]) -> None:
         while True:
             known = {record.payload: record.signatures for record in self.records()}
             new = [record for record in records if not set(record.signatures) <= set(known.get(record.payload, ()))]
