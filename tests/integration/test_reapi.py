@@ -206,7 +206,9 @@ def test_a_second_machine_compiles_nothing(
     build(first, packages / "user")
     farm(proxy.url)
     text = build(second, packages / "user")
-    assert text.count("Found HASH in 'farm'") == 2
+    assert text.count("Found HASH in 'farm'") == 1
+    assert built(second).items() <= built(first).items()
+    build(second, packages / "lib")
     assert built(second) == built(first)
     assert proxy.calls["Execute"] == proxy.calls["BatchUpdateBlobs"] == 0
     again = build(second, packages / "user")
@@ -230,10 +232,16 @@ def test_the_same_action_of_another_definition_is_found(
 
 
 def test_what_is_known_by_its_identity_needs_neither_toolchain_nor_sources(
-    tree: Tree, farm: Farm, casd: Casd, proxy: FaultProxy, store: Any, small_toolchain: Path, tmp_path: Path
+    tree: Tree,
+    farm: Farm,
+    casd: Casd,
+    proxy: FaultProxy,
+    store: Any,
+    small_toolchain: Path,
+    host_toolchain: Path,
+    tmp_path: Path,
 ) -> None:
-    """A lock says what the toolchain is, the definition what the sources are: neither must be here."""
-    toolchain = shutil.copy(small_toolchain, tmp_path / "toolchain.tar")
+    """A lock says what the toolchain is, the definition what the sources are; both stay where they are."""
     text = os.urandom(100)
     (tmp_path / "page").mkdir()
     (tmp_path / "page/source").write_bytes(text)
@@ -244,12 +252,12 @@ def test_what_is_known_by_its_identity_needs_neither_toolchain_nor_sources(
         url = f"http://127.0.0.1:{port}/source"
         source = f"sources: [{{url: '{url}', sha256: {hashlib.sha256(text).hexdigest()}, unpack: false}}]"
         names = [f"p{number}" for number in range(8)]
-        given = {name: (salted("mkdir -p $DESTDIR/usr; cp source $DESTDIR/usr/"), source) for name in names}
-        packages = tree(**given, whole=(salted("true"), f"depends: [{', '.join(f'demo/{it}' for it in names)}]"))
+        given = {name: (salted(f"mkdir -p $DESTDIR/usr; cp source $DESTDIR/usr/{name}"), source) for name in names}
+        needs = f"depends: [{', '.join(f'demo/{it}' for it in names)}]"
+        program = salted("mkdir -p $DESTDIR/usr/bin; cp /bin/busybox $DESTDIR/usr/bin/")
+        packages = tree(**given, whole=(program, f"{needs}\ntest: [[busybox, ls, /usr/p0]]"))
         for path in packages.glob("*/pkg.yaml"):
-            path.write_text(path.read_text().replace(str(small_toolchain), str(toolchain)))
-        whole = packages / "whole/pkg.yaml"
-        whole.write_text(whole.read_text() + 'test: [["/bin/ls", "/usr/source"]]\n')
+            path.write_text(path.read_text().replace(str(small_toolchain), str(host_toolchain)))
         farm(casd.url)
         first = store("first")
         first("lock", packages / "whole")
@@ -257,7 +265,6 @@ def test_what_is_known_by_its_identity_needs_neither_toolchain_nor_sources(
     finally:
         web.terminate()
         web.wait(10)
-    os.unlink(toolchain)
     farm(proxy.url)
     second = store("second")
     said = build(second, packages / "whole")
@@ -266,6 +273,7 @@ def test_what_is_known_by_its_identity_needs_neither_toolchain_nor_sources(
     assert proxy.calls["FindMissingBlobs"] <= 3
     assert proxy.calls["Execute"] == 0
     assert "Preparing toolchain" not in said
+    assert "Running its tests" not in said
 
 
 @pytest.mark.parametrize("what", ["no-json", "another", "no-archive", "gone"])
@@ -321,13 +329,16 @@ def test_a_record_that_is_none_is_not_believed(tree: Tree, farm: Farm, casd: Cas
 
 
 def test_a_cache_without_execution(tree: Tree, farm: Farm, casd: Casd, store: Any, nothing_here: Any) -> None:
-    packages = tree(lib=salted(LIBRARY), user=(salted(USER), "depends: [demo/lib]"))
+    script, using = salted(LIBRARY), salted(USER)
+    packages = tree(lib=script, user=(using, "depends: [demo/lib]"))
     farm(casd.url, execution="", action_cache=casd.url)
     first, second = store("first"), nothing_here(store("second"))
     assert f" {HERE}\n" in build(first, packages / "user")
-    assert f" {HERE}\n" in build(second, packages / "user")
+    for name in ("lib", "user"):
+        assert "Found HASH in 'farm'" in build(second, packages / name)
     assert built(second) == built(first)
     farm(casd.url)
+    packages = tree(lib=(script, "summary: other"), user=(using, "depends: [demo/lib]\nsummary: other"))
     executing = nothing_here(store("third"))
     assert f" {HERE}\n" in build(executing, packages / "user")  # one action, whoever ran it
 
@@ -347,8 +358,8 @@ def test_who_may_not_write_may_read(tree: Tree, farm: Farm, casd: Casd, proxy: F
     farm(proxy.url, execution="")
     proxy.faults["UpdateActionResult"] = failing(grpc.StatusCode.PERMISSION_DENIED)
     reader = store("reader")
+    assert "Found HASH in 'farm'" in build(reader, packages / "lib")
     text = build(reader, packages / "own")
-    assert "Found on 'farm'" in text
     assert text.count("nothing more is stored there") == 1
 
 
@@ -456,7 +467,8 @@ def test_buildgrid_as_a_cache(tree: Tree, farm: Farm, buildgrid: str, store: Any
     farm(buildgrid, execution="", instance="main")
     first, second = store("first"), nothing_here(store("second"))
     build(first, packages / "user")
-    build(second, packages / "user")
+    for name in ("lib", "user"):
+        build(second, packages / name)
     assert built(second) == built(first)
 
 
