@@ -103,7 +103,6 @@ def test_an_image_that_is_pushed_and_pulled_is_the_same_image(
         assert identity in said.out, layers
         one, same = (json.loads(program("inspect", name).out)[0] for program in (boxwright, other))
         assert one == same
-        other("rmi", name)
 
 
 def test_a_second_pull_fetches_what_is_missing(
