@@ -17,7 +17,9 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import ORDINARY_USER, Program
+from tests.integration import registries
 from tests.integration.binhosts import SSH, World, archives, same, sent
+from tests.integration.test_registry import BCRYPT
 
 # What one machine built, every other fetches -------------------------------------------------------------------------
 
@@ -191,6 +193,29 @@ def test_two_machines_push_the_same_at_once(world: World, place: str, request: p
     assert counted["records"] == {"package": 2}  # one, by definition and by content
     world.verify()
     assert "Found HASH in " in world.machine("third")("build", world.tree / "pkgs/app", "--no-test").err
+
+
+def test_a_registry_that_wants_a_password(world: World) -> None:
+    """Credentials are the registry's own: what `login` keeps, or a file that is named."""
+    place = world.path / "guarded"
+    place.mkdir()
+    (place / "htpasswd").write_text(f"anna:{BCRYPT}\n")
+    with registries.serving(place, auth={"htpasswd": {"realm": "r", "path": str(place / "htpasswd")}}) as registry:
+        world.configuration = f"{{name: here, type: oci, path: '{registry.host}/boxes/main', time-limit: 5}}"
+        first, second = world.machine("first"), world.machine("second")
+        refused = first("build", world.tree / "pkgs/lib", "--push", status=5)
+        assert "[registry.unauthorized]" in refused.err
+        first("login", registry.host, "-u", "anna", "--password-stdin", stdin="pass:word\n")
+        first("build", world.tree / "pkgs/lib", "--push")
+        world.trust(first)
+        built = second("build", world.tree / "pkgs/lib")
+        assert "[registry.unauthorized]" in built.err
+        assert "Can't find HASH" in built.err
+        (kept,) = (world.path / "first").glob("**/auth.json")
+        third = world.machine("third").with_environment(REGISTRY_AUTH_FILE=str(kept))
+        found = third("build", world.tree / "pkgs/lib")
+        assert "Found HASH in 'here'" in found.err
+        assert "pass:word" not in refused.err + built.err + found.err
 
 
 def test_two_machines_that_built_the_same_differently_agree_on_one(
