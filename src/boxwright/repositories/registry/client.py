@@ -24,7 +24,7 @@ from boxwright.model.digest import Digest, digest_of
 from boxwright.repositories.registry.credentials import Login
 from boxwright.repositories.registry.failures import RegistryError, malformed, refusal, unreachable, wrong_content
 from boxwright.repositories.registry.hosts import Place
-from boxwright.repositories.registry.retries import PassingError, Patience, is_passing, patiently, wait_of
+from boxwright.repositories.registry.retries import PassingError, Patience, is_passing, patiently, pause, wait_of
 from boxwright.repositories.registry.tokens import Tokens, parse_challenge
 from boxwright.repositories.registry.transport import (
     BODY_MOST,
@@ -49,6 +49,9 @@ MANIFESTS = (MANIFEST_TYPE, DOCKER_MANIFEST, *INDEXES)
 _LOCAL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS})
 _OK, _CREATED, _ACCEPTED, _NO_CONTENT, _PARTIAL = 200, 201, 202, 204, 206
 _UNAUTHORIZED, _NOT_FOUND, _BEYOND = 401, 404, 416
+_UNKNOWN = frozenset({"MANIFEST_BLOB_UNKNOWN", "BLOB_UNKNOWN"})
+_LOOKS = 4
+_LOOK_SECONDS = 0.1
 _TAGS_AT_ONCE = 1000
 _TAGS_MOST = 64 << 20
 _MOST_PAGES = 1000
@@ -238,14 +241,24 @@ class Client:
     def put_manifest(self, reference: str, data: bytes, media_type: str) -> bool:
         """Name a manifest, by a tag or by its digest. Gives whether the registry keeps referrers (OCI-Subject)."""
         what = f"{self}: {reference} could not be pushed"
-        answer = self._ask(
-            "PUT", f"manifests/{reference}", what, {"Content-Type": media_type}, data, accept=(_CREATED, _OK, _ACCEPTED)
-        )
+        headers, accept = {"Content-Type": media_type}, (_CREATED, _OK, _ACCEPTED)
+        answer = self._seen(lambda: self._ask("PUT", f"manifests/{reference}", what, headers, data, accept=accept))
         answer.whole()
         said = answer.headers.get("docker-content-digest", "")
         if said and said != digest_of(data):
             raise wrong_content(what, digest_of(data))
         return bool(answer.headers.get("oci-subject"))
+
+    def _seen(self, put: Callable[[], Answer]) -> Answer:
+        """Put a manifest. docker-registry loses sight of a blob for a moment while somebody pushes the same one."""
+        for attempt in range(_LOOKS):
+            try:
+                return put()
+            except RegistryError as error:
+                if _UNKNOWN.isdisjoint(error.codes):
+                    raise
+                pause(_LOOK_SECONDS * 2**attempt, self.cancelled)
+        return put()
 
     def tags(self) -> list[str]:
         """Every tag of the repository (distribution-spec, "Listing Tags"); none where there is no such repository."""
