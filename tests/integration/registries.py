@@ -105,7 +105,8 @@ class FaultProxy:
     """Before a registry; what it does to a request is what `harm` says.
 
     "" (pass on), a status ("500", "429"), "reset" (after some of the request was read), "stall", "cut" (half of the
-    answer), "flip" (another byte in it), "lie" (a length that is too large), "endless", a path (what is there instead).
+    answer), "flip" (another byte in it), "lie" (a length that is too large), "endless", a path (what is there instead),
+    "unseen" (a manifest's blob is unknown).
     """
 
     registry: Registry
@@ -141,11 +142,14 @@ class _Handler(BaseHTTPRequestHandler):
         elif harm.isdecimal():
             self.rfile.read(size)
             self.refuse(int(harm))
+        elif harm == "unseen":
+            self.rfile.read(size)
+            self.refuse(404, "MANIFEST_BLOB_UNKNOWN")
         else:
             self.pass_on(self.rfile.read(size), harm)
 
-    def refuse(self, status: int) -> None:
-        text = b'{"errors":[{"code":"UNKNOWN","message":"trouble"}]}'
+    def refuse(self, status: int, code: str = "UNKNOWN") -> None:
+        text = b'{"errors":[{"code":"%s","message":"trouble"}]}' % code.encode()
         self.send_response(status)
         if status == 429:
             self.send_header("Retry-After", "0")

@@ -260,6 +260,25 @@ def test_two_who_put_one_tag_at_once_are_told(box: RegistryHost) -> None:
     assert box.bytes_of("names/ab/1") == b"the last"
 
 
+def test_a_blob_that_a_registry_loses_sight_of(box: RegistryHost, proxy: FaultProxy) -> None:
+    """docker-registry does so while two push the same one."""
+    box._way = Way("oci", f"{proxy.host}/{box.repository}")
+    seen: set[str] = set()
+
+    def once(method: str, path: str, _: int) -> str:
+        if method != "PUT" or "/manifests/" not in path or path in seen:
+            return ""
+        seen.add(path)
+        return "unseen"
+
+    proxy.harm = once
+    direct, box.place = box.place, box.source(5.0)  # type: ignore[assignment]
+    box.publish("p")
+    box.place = direct
+    assert len(seen) > 3
+    assert well(box) == []
+
+
 # What servers do -----------------------------------------------------------------------------------------------------
 
 
