@@ -82,6 +82,29 @@ def test_a_source_that_is_gone_elsewhere_comes_from_the_repository(world: World)
     assert "Can't find HASH" in built.err
 
 
+def test_the_packages_of_a_manifest_too(world: World, busybox_base: Path, tmp_path: Path) -> None:
+    (world.tree / "container.yaml").unlink()
+    text = "packages: [{type: embedded, path: ./pkgs/lib}]\nscript: [cat /usr/share/lib/data]\n"
+    (world.tree / "manifest.yaml").write_text(f"image: tar:{busybox_base}\n{text}artifact: demo/shop:1\n")
+    first, second, third = (world.machine(name) for name in ("first", "second", "third"))
+    built = first("build", world.tree, "--push")
+    assert "Uploading packages to 'here'" in built.err
+    assert "Uploading image to 'here'" in built.err
+    world.trust(first)
+    second("build", world.tree, "--progress", "plain")
+    assert archives(second) == archives(first)  # no two builds are the same
+    second("pull", "demo/shop:1", cwd=world.tree)
+    world.verify()
+    # Where no repository is configured `--push` means registries.
+    with registries.serving(tmp_path / "registry") as registry:
+        (world.tree / ".boxwright-config.yaml").unlink()
+        name = f"{registry.host}/demo/shop:2"
+        pushed = first("build", world.tree, "--push", "-t", name)
+        assert f"{name}@sha256:" in pushed.out
+        third("pull", name)
+        assert "[registry." in first("build", world.tree, "--push", "-t", "127.0.0.1:1/x:1", status=5).err
+
+
 @pytest.mark.engine("ssh")
 @pytest.mark.usefixtures("ssh")
 def test_the_transcript(world: World) -> None:
