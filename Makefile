@@ -35,8 +35,8 @@ test: check integration ## everything; under 25 minutes
 integration: setup-test
 	@$(python) -m pytest -q -m "integration and not long" --durations=10 tests
 
-systems: setup-test ## build small projects by every build system, also go and rust (their toolchains are large)
-	@$(python) -m pytest -q tests/integration/test_build_systems.py
+systems: setup-test ## what takes long: small projects by every build system, base/node and base/java, bundles on all engines
+	@$(python) -m pytest -q $(addprefix tests/integration/test_,build_systems.py bundle_stacks.py bundle_engines.py)
 
 crash: setup-test ## kill builds at a hundred random moments (`make test` takes twelve)
 	@BOXWRIGHT_KILLS=100 $(python) -m pytest -q tests/integration/test_crash.py

@@ -13,9 +13,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from bench import bundles
 from bench.remote import packages_on_a_server
 from bench.sharing import fetch_packages, push_changed
-from bench.tools import PackageTool, Tool
+from bench.tools import Boxwright, BundleTool, PackageTool, Tool
 from boxwright.frontends.recipe.frontend import RecipeOptions, build_graph
 from boxwright.model.span import Span
 from boxwright.ports import ResolvedBase
@@ -62,8 +63,8 @@ class Case:
     limit: float | None
     measure: Callable[[Bench], float]
     peers: tuple[str, ...] = ("BuildKit", "buildah")
-    times: float | None = None  # instead of `limit`: at most so many times as long as the first peer
     runs: int | None = None  # fewer than the others, where one run tells enough
+    times: float | None = None  # at most so many times what the first of the peers takes
 
 
 def write_recipe(directory: Path, *lines: str) -> None:
@@ -253,6 +254,26 @@ def packages_nothing(bench: Bench, length: int = 10) -> float:
         return tool.build_packages(directory).seconds
 
 
+# Bundles -------------------------------------------------------------------------------------------------------------
+
+
+def bundle_files(bench: Bench) -> float:
+    repository, tool = bench.work / "bundle-repository", bench.tool
+    if not isinstance(tool, BundleTool):
+        raise TypeError(tool.name)
+    if not repository.exists():
+        bundles.write_repository(repository)
+    directory = bench.work / "bundle-dist"
+    shutil.rmtree(directory, ignore_errors=True)
+    return tool.bundle(repository, directory).seconds
+
+
+def own_store(bench: Bench) -> Path:
+    if not isinstance(bench.tool, Boxwright):
+        raise TypeError(bench.tool.name)
+    return bench.tool.home
+
+
 PACKAGE_PEERS = ("BuildStream",)
 
 CASES = (
@@ -284,6 +305,28 @@ CASES = (
         lambda bench: fetch_packages(bench.work / "sharing"),
         peers=(),
         runs=1,
+    ),
+    Case(
+        "bundle-10000",
+        "a bundle of 10,000 committed files (80 MB of text)",
+        None,
+        bundle_files,
+        peers=("git archive",),
+        times=1.5,
+    ),
+    Case(
+        "bundle-start",
+        "a container starts with a bundle of 20 MB from loopback, until it answers",
+        1.0,
+        lambda bench: bundles.start(own_store(bench), bench.work / "bundle-start"),
+        peers=(),
+    ),
+    Case(
+        "bundle-watch",
+        "run --bundle --watch, from saving a file to answering with it",
+        2.0,
+        lambda bench: bundles.watch(own_store(bench), bench.work / "bundle-watch"),
+        peers=(),
     ),
     Case(
         "push-changed",

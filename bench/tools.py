@@ -83,6 +83,13 @@ class PackageTool(Protocol):
     def build_packages(self, directory: Path) -> Sample: ...
 
 
+@runtime_checkable
+class BundleTool(Protocol):
+    """What makes a ZIP of a repository's commit, under measurement."""
+
+    def bundle(self, repository: Path, directory: Path) -> Sample: ...
+
+
 def succeeds(*command: str) -> bool:
     try:
         run(command)
@@ -135,6 +142,10 @@ class Boxwright:
 
     def build_packages(self, directory: Path) -> Sample:
         return self._run("build", directory / "packages" / "bench" / "all", "-q")
+
+    def bundle(self, repository: Path, directory: Path) -> Sample:
+        """Write the ZIP with what belongs to it."""
+        return self._run("bundle", repository, "-o", directory)
 
     def push(self, context: Path, name: str) -> Sample:
         self.build(context, "-t", "boxwright-bench")
@@ -290,3 +301,31 @@ class BuildStream:
             "all.bst",
         ]
         return run(command, places)
+
+
+@dataclass
+class GitArchive:
+    """`git archive --format=zip`, which makes ZIPs of commits and builds nothing."""
+
+    name: str = "git archive"
+    base: str = ""
+
+    def answers(self) -> bool:
+        return succeeds("git", "--version")
+
+    def prepare(self, base_tar: Path) -> None:
+        """Nothing is needed."""
+
+    def build(self, context: Path, *options: str) -> Sample:
+        raise NotImplementedError
+
+    def export(self, context: Path, archive: Path) -> Sample:
+        raise NotImplementedError
+
+    def push(self, context: Path, name: str) -> Sample:
+        raise NotImplementedError
+
+    def bundle(self, repository: Path, directory: Path) -> Sample:
+        """Write the ZIP."""
+        directory.mkdir(exist_ok=True)
+        return run(["git", "-C", repository, "archive", "--format=zip", "-o", directory / "archive.zip", "HEAD"])

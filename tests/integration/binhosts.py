@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -20,6 +19,7 @@ from tests.conftest import PROGRAM, Program, remove_tree
 from tests.integration import registries
 from tests.integration.conftest import free_port, until
 from tests.integration.hosttoolchain import make_toolchain
+from tests.integration.servers import listens
 
 LIB = """\
 name: lib
@@ -207,14 +207,6 @@ def ssh(world: World) -> Iterator[None]:
         web.terminate()
         web.wait(10)
         world.stop()
-
-
-def listens(port: int) -> bool:
-    try:
-        socket.create_connection(("127.0.0.1", port)).close()
-    except OSError:
-        return False
-    return True
 
 
 @pytest.fixture

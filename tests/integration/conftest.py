@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import Program, Result, remove_tree
+from tests.conftest import ROOT, Program, Result, remove_tree
 
 TOOL_RECIPE = """\
 FROM tar:{base}
@@ -26,6 +26,8 @@ PORT {port}:80
 
 Run = Callable[..., Result]
 Tree = Callable[..., Path]
+Base = Callable[..., Program]
+SYSTEM = ("--build-arg", "BASE=debian:bookworm/system")
 
 
 def free_port(kind: socket.SocketKind = socket.SOCK_STREAM) -> int:
@@ -88,6 +90,21 @@ def run(boxes: Program) -> Run:
         return boxes("run", "--rm", "--network", "none", *words, status=status, stdin=stdin)
 
     return call
+
+
+# Bundles -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def base(boxwright: Program) -> Base:
+    """Build a base image (once): `base("static")`; `base("php", system=True)` is ``base/php-system``."""
+
+    def make(target: str, *, system: bool = False) -> Program:
+        name, more = (f"base/{target}-system", SYSTEM) if system else (f"base/{target}", ())
+        boxwright("build", ROOT / "images/base", "-q", "--target", target, "-t", name, *more, timeout=600)
+        return boxwright
+
+    return make
 
 
 # Packages ------------------------------------------------------------------------------------------------------------

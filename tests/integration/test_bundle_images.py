@@ -6,98 +6,30 @@ import hashlib
 import io
 import json
 import os
-import ssl
 import struct
 import subprocess
 import threading
 import time
-import urllib.error
-import urllib.request
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT, Program, remove_tree
-from tests.integration.conftest import free_port, until
+from tests.conftest import Program
+from tests.integration.bundles import NOW, Running, running
+from tests.integration.conftest import Base, free_port, until
+from tests.integration.servers import s3_account, s3_client
 from tests.integration.web import Page, Web, serving
 
 pytestmark = pytest.mark.integration
-
-NOW = {"PACKAGE_ZIP_PAUSE": "0.1", "PACKAGE_ZIP_RETRIES": "2"}
-
-
-@pytest.fixture(scope="session")
-def base_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    home = tmp_path_factory.mktemp("base-images")
-    yield home
-    remove_tree(home)
-
-
-@pytest.fixture
-def base(base_home: Path) -> Callable[[str], Program]:
-    """Build a base image (once): `base("static")`."""
-
-    def make(target: str) -> Program:
-        program = Program(base_home)
-        program("build", ROOT / "images/base", "-q", "--target", target, "-t", f"base/{target}", timeout=600)
-        return program
-
-    return make
 
 
 @pytest.fixture
 def web(tmp_path: Path) -> Iterator[Web]:
     with serving(tmp_path) as server:
         yield server
-
-
-class Running:
-    """A container of a base image in the machine's network."""
-
-    def __init__(self, program: Program, name: str, port: int, health: int) -> None:
-        self.program, self.name, self.port, self.health = program, name, port, health
-
-    def get(self, path: str = "/", port: int = 0) -> str:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port or self.port}{path}", timeout=5) as answer:
-            return str(answer.read().decode())
-
-    def answers(self, text: str) -> bool:
-        try:
-            return self.get().strip() == text
-        except OSError:
-            return False
-
-    def is_healthy(self) -> bool:
-        try:
-            return bool(json.loads(self.get("/healthz", self.health))["status"] == "ok")
-        except OSError:
-            return False
-
-    def log(self) -> list[dict[str, str]]:
-        lines = self.program("logs", self.name).out.splitlines() + self.program("logs", self.name).err.splitlines()
-        return [json.loads(line) for line in lines if line.startswith('{"time"')]
-
-    def events(self, kind: str) -> list[str]:
-        return [line["message"] for line in self.log() if line["event"] == kind]
-
-    def look_again(self) -> None:
-        """What `latest` names is to be fetched."""
-        self.program("exec", self.name, "sh", "-c", "kill -HUP 1")
-
-
-@contextmanager
-def running(program: Program, image: str, *options: str | Path, **env: str) -> Iterator[Running]:
-    port, health = free_port(), free_port()
-    given = {"PORT": str(port), "HEALTH_PORT": str(health), **NOW, **env}
-    words = [word for name, value in given.items() for word in ("-e", f"{name}={value}")]
-    name = program("run", "-d", "--network", "host", *words, *options, image).out.strip()
-    try:
-        yield Running(program, name, port, health)
-    finally:
-        program("rm", "-f", name)
 
 
 def zipped(files: dict[str, str | bytes], **changes: int) -> bytes:
@@ -128,13 +60,38 @@ def patched(data: bytes, field: int, value: int, size: str = "<H") -> bytes:
     return bytes(changed)
 
 
+def zeros() -> bytes:
+    """Ten gigabytes of zeros as ZIP64 has them, a thousandth of that compressed."""
+    packer = zlib.compressobj(9, zlib.DEFLATED, -15)
+    block, count = 1 << 24, 600
+    # After a full flush a block does not depend on those before it: one is made, and repeated.
+    piece = packer.compress(bytes(block)) + packer.flush(zlib.Z_FULL_FLUSH)
+    packed, size = piece * count + packer.flush(), block * count
+    data = io.BytesIO()
+    with zipfile.ZipFile(data, "w") as archive:
+        info = zipfile.ZipInfo("zeros")
+        info.external_attr = 0o100644 << 16
+        with archive.open(info, "w", force_zip64=True) as member:
+            member.write(packed)
+        info.compress_type, info.file_size = zipfile.ZIP_DEFLATED, size
+    whole = bytearray(data.getvalue())
+    struct.pack_into("<H", whole, 8, zipfile.ZIP_DEFLATED)
+    struct.pack_into("<QQ", whole, 30 + len("zeros") + 4, size, len(packed))
+    return bytes(whole)
+
+
 def bomb() -> bytes:
-    """Two gigabytes of zeros that say they were ten bytes."""
+    """Two hundred megabytes of zeros that say they were ten bytes."""
     data = io.BytesIO()
     with zipfile.ZipFile(data, "w", zipfile.ZIP_DEFLATED) as archive, archive.open("zeros", "w") as member:
-        for _ in range(64):
-            member.write(bytes(1 << 20))
+        for _ in range(12):
+            member.write(bytes(1 << 24))
     return patched(data.getvalue(), 24, 10, "<I")
+
+
+def two_names() -> bytes:
+    """The directory at the end says another name than what lies before the member, which is what readers take."""
+    return zipped({"aa/out": "x"}).replace(b"aa/out", b"../out", 1)
 
 
 def twice() -> bytes:
@@ -149,6 +106,9 @@ ATTACKS: dict[str, Callable[[], bytes]] = {
     "an absolute link": lambda: zipped({"l": "/etc/passwd"}, l=0o120777),
     "a link that leads out": lambda: zipped({"l": "../../../../etc/passwd"}, l=0o120777),
     "a file through a link": lambda: zipped({"l": "/tmp", "l/out": "x"}, l=0o120777),
+    "a name that leads out, at the member alone": two_names,
+    "a disk": lambda: zipped({"sda": ""}, sda=0o060666),
+    "a socket": lambda: zipped({"s": ""}, s=0o140666),
     "a device": lambda: zipped({"null": ""}, null=0o020666),
     "a name twice": twice,
     "an encrypted member": lambda: patched(GOOD, 8, 1),
@@ -157,14 +117,21 @@ ATTACKS: dict[str, Callable[[], bytes]] = {
     "no ZIP": lambda: b"<html>not found</html>",
     "nothing": lambda: b"",
     "an empty ZIP": lambda: zipped({}),
+    "ten gigabytes of zeros": zeros,
     "ten bytes that are many": bomb,
 }
 
 
-def test_what_is_refused_while_the_last_revision_keeps_serving(base: Callable[[str], Program], web: Web) -> None:
+def test_what_is_refused_while_the_last_revision_keeps_serving(base: Base, web: Web) -> None:
     program = base("static")
     offer(web, GOOD, "good.zip")
-    limits = {"PACKAGE_ZIP_MAX_UNPACKED": "10000000", "PACKAGE_ZIP_MAX_SIZE": "1000000", "PACKAGE_ZIP_MAX_FILES": "10"}
+    limits = {
+        "PACKAGE_ZIP_MAX_UNPACKED": "100000000",
+        "PACKAGE_ZIP_MAX_SIZE": "12000000",
+        "PACKAGE_ZIP_MAX_FILES": "10",
+        "PACKAGE_ZIP_RETRIES": "1",
+        "PACKAGE_ZIP_TIMEOUT": "2",
+    }
     with running(program, "base/static", PACKAGE_ZIP_URL=f"{web.url}/latest", **limits) as box:
         until(lambda: box.answers("one"))
         until(box.is_healthy)
@@ -174,8 +141,10 @@ def test_what_is_refused_while_the_last_revision_keeps_serving(base: Callable[[s
             count = _refused(box, count, name)
         for name, page in {
             "404": Page(b"", 404),
-            "too large": Page(os.urandom(1_200_000)),
+            "too large": Page(os.urandom(13_000_000)),
             "said to be too large": Page(b"x", announced=10**10),
+            "endless": Page(b"PK", endless=0),
+            "slow and endless": Page(b"PK", endless=0.5),
             "500 again and again": Page(b"", 500),
             "cut short again and again": Page(GOOD[:20], announced=len(GOOD)),
             "redirected to a file": Page(b"", 302, {"Location": "file:///etc/passwd"}),
@@ -194,6 +163,7 @@ def test_what_is_refused_while_the_last_revision_keeps_serving(base: Callable[[s
         assert "tmp" not in listed
         assert "out" not in listed
         assert len([it for it in listed if len(it) == 64]) == 1, "nothing half unpacked"
+        assert not program("exec", box.name, "sh", "-c", "command -v python3", status=None).out, "nor is it needed"
         offer(web, zipped({"index.html": "two\n"}))
         box.look_again()
         until(lambda: box.answers("two"))
@@ -210,7 +180,7 @@ def _refused(box: Running, before: int, name: str) -> int:
     return before + 1
 
 
-def test_digest_signature_and_token(base: Callable[[str], Program], web: Web, tmp_path: Path) -> None:
+def test_digest_signature_and_token(base: Base, web: Web, tmp_path: Path) -> None:
     program = base("static")
     key, other = tmp_path / "key.pem", tmp_path / "other.pem"
     for path in (key, other):
@@ -253,6 +223,114 @@ def test_digest_signature_and_token(base: Callable[[str], Program], web: Web, tm
     assert "manifest" in first_refusal(program, {**env, "PACKAGE_ZIP_URL": f"{web.url}/renamed.zip"}), "an older one"
 
 
+def test_a_wrong_digest_or_signature_leaves_the_last_revision(base: Base, web: Web, tmp_path: Path) -> None:
+    program = base("static")
+    key, other = tmp_path / "key.pem", tmp_path / "other.pem"
+    for path in (key, other):
+        subprocess.run(["openssl", "genpkey", "-algorithm", "ed25519", "-out", path], check=True)
+    words = ["openssl", "pkey", "-in", str(key), "-pubout"]
+    public = subprocess.run(words, capture_output=True, text=True, check=True).stdout
+    site, dist = tmp_path / "site", tmp_path / "dist"
+    site.mkdir()
+
+    def publish(text: str, sign: Path) -> None:
+        (site / "index.html").write_text(f"{text}\n")
+        program("bundle", site, "-o", dist, "--sign", sign)
+        for file in dist.iterdir():
+            web.pages[f"/{file.name}"] = Page(file.read_bytes())
+
+    publish("one", key)
+    kept = ["-v", "kept:/srv/bundle"]
+    env = {"PACKAGE_ZIP_URL": f"{web.url}/latest", "PACKAGE_ZIP_PUBKEY": public}
+    with running(program, "base/static", *kept, **env) as box:
+        until(lambda: box.answers("one"))
+        publish("two", other)
+        assert "signature" in refused_next(box)
+        web.pages["/latest"] = Page(b"unsigned.zip\n")
+        web.pages["/unsigned.zip"] = Page(zipped({"index.html": "three\n"}))
+        assert "404" in refused_next(box), "it has no manifest at all"
+        publish("four", key)
+        box.look_again()
+        until(lambda: box.answers("four"))
+    # A container of the same volume that is to run something else: what it fetches is not what was asked for.
+    with running(program, "base/static", *kept, PACKAGE_ZIP_SHA256="0" * 64, **env) as box:
+        until(lambda: box.answers("four"))
+        assert "SHA-256" in box.events("refused")[0]
+        assert box.events("kept")
+
+
+def refused_next(box: Running) -> str:
+    """Look again, and be refused."""
+    before = len(box.events("refused"))
+    serves = box.get()
+    box.look_again()
+    until(lambda: len(box.events("refused")) > before)
+    assert box.get() == serves
+    return box.events("refused")[-1]
+
+
+ROLES = "/latest/meta-data/iam/security-credentials/"
+
+
+def offer_credentials(web: Web, key: str, secret: str) -> None:
+    """As a container's endpoint, the instance metadata service and the security token service give them."""
+    found = {"AccessKeyId": key, "SecretAccessKey": secret}
+    web.pages["/container"] = Page(json.dumps({**found, "Expiration": "2099-01-01T00:00:00Z"}).encode())
+    web.pages["/latest/api/token"] = Page(b"session")
+    web.pages[ROLES] = Page(b"role\n")
+    web.pages[f"{ROLES}role"] = Page(json.dumps({"Code": "Success", **found}, indent=2).encode())
+    web.pages["/latest/meta-data/placement/region"] = Page(b"us-east-1")
+    tags = "".join(f"<{name}>{value}</{name}>" for name, value in found.items())
+    web.pages["/"] = Page(f"<R><Credentials>{tags}<SessionToken></SessionToken></Credentials></R>".encode())
+
+
+def test_a_bucket_with_the_credentials_of_the_instance(base: Base, web: Web, tmp_path: Path) -> None:
+    """From a container's endpoint, for a role's token, from the instance metadata service (IMDSv2); also new ones."""
+    program = base("static")
+    site, token = tmp_path / "site", tmp_path / "token"
+    site.mkdir()
+    token.write_text("a+token")
+    with s3_account() as account:
+        publisher = program.with_environment(**account.environment)
+
+        def publish(text: str) -> None:
+            (site / "index.html").write_text(f"{text}\n")
+            publisher("bundle", site, "--to", "s3://bucket/deep/dist")
+
+        publish("one")
+        key, secret = account.environment["AWS_ACCESS_KEY_ID"], account.environment["AWS_SECRET_ACCESS_KEY"]
+        offer_credentials(web, key, secret)
+        common = {"PACKAGE_ZIP_URL": "s3://bucket/deep/dist/latest", "AWS_ENDPOINT_URL": account.address}
+        container = {
+            "AWS_CONTAINER_CREDENTIALS_FULL_URI": f"{web.url}/container",
+            "AWS_CONTAINER_AUTHORIZATION_TOKEN": "Basic abc",
+        }
+        role = {"AWS_WEB_IDENTITY_TOKEN_FILE": "/token", "AWS_ROLE_ARN": "arn:x", "AWS_ENDPOINT_URL_STS": web.url}
+        instance = {"AWS_EC2_METADATA_SERVICE_ENDPOINT": web.url}
+        for credentials in (container, role):
+            with running(program, "base/static", "-v", f"{token}:/token:ro", **common, **credentials) as box:
+                until(lambda: box.answers("one"))
+                assert secret not in program("exec", box.name, "sh", "-c", "cat /proc/[0-9]*/cmdline").out
+        with running(program, "base/static", **common, **instance) as box:
+            until(lambda: box.answers("one"))
+            iam = s3_client(account.environment, "iam")
+            made = iam.create_access_key(UserName="user")["AccessKey"]
+            publish("two")
+            iam.delete_access_key(UserName="user", AccessKeyId=key)
+            assert "403" in refused_next(box)
+            offer_credentials(web, made["AccessKeyId"], made["SecretAccessKey"])
+            box.look_again()
+            until(lambda: box.answers("two"))
+        said = {request.path: request for request in web.requests}
+        assert said["/container"].headers["Authorization"] == "Basic abc"
+        assert said[f"{ROLES}role"].headers["X-aws-ec2-metadata-token"] == "session"
+        assert b"WebIdentityToken=a%2Btoken" in said["/"].body
+        missing = {**common, "PACKAGE_ZIP_URL": "s3://bucket/deep/nothing.zip", **instance}
+        assert "404" in first_refusal(program, missing)
+        web.pages["/container"] = Page(b"", 404)
+        assert "credentials" in first_refusal(program, {**common, **container})
+
+
 def first_refusal(program: Program, env: dict[str, str]) -> str:
     """Start one that can't start; returns why."""
     words = [word for name, value in {**env, **NOW}.items() for word in ("-e", f"{name}={value}")]
@@ -262,7 +340,7 @@ def first_refusal(program: Program, env: dict[str, str]) -> str:
     return str(next(line["message"] for line in lines if line["event"] == "refused"))
 
 
-def test_a_download_is_carried_on_and_times_are_bounded(base: Callable[[str], Program], web: Web) -> None:
+def test_a_download_is_carried_on_and_times_are_bounded(base: Base, web: Web) -> None:
     program = base("static")
     body = zipped({"index.html": "resumed\n", "random": os.urandom(300_000)})
 
@@ -290,7 +368,7 @@ def test_a_download_is_carried_on_and_times_are_bounded(base: Callable[[str], Pr
     assert time.monotonic() - started < 20
 
 
-def test_hooks_and_a_program_that_fails(base: Callable[[str], Program], web: Web) -> None:
+def test_hooks_and_a_program_that_fails(base: Base, web: Web) -> None:
     program = base("generic")
 
     def made(start: str, install: str = "exit 0") -> bytes:
@@ -321,7 +399,7 @@ def test_hooks_and_a_program_that_fails(base: Callable[[str], Program], web: Web
         assert [line["message"] for line in box.log() if line["event"] == "ended"] == ["exit status 143"]
 
 
-def test_signals_reach_the_program_and_its_status_comes_back(base: Callable[[str], Program], web: Web) -> None:
+def test_signals_reach_the_program_and_its_status_comes_back(base: Base, web: Web) -> None:
     program = base("static")
     offer(web, GOOD)
     words = ["-e", f"PACKAGE_ZIP_URL={web.url}/latest", "-e", f"HEALTH_PORT={free_port()}", "-e", f"PORT={free_port()}"]
@@ -331,102 +409,22 @@ def test_signals_reach_the_program_and_its_status_comes_back(base: Callable[[str
         until(lambda: "waiting" in program("logs", name).out)
         program("stop", name)
         assert "exited 42" in program("ps", "-a").out
+        program("rm", name)
+        # Stopped right after a new revision: that is no failure of it.
+        name = program("run", "-d", "--network", "host", *words, "base/static", "sh", "-c", "sleep 100").out.strip()
+        box = Running(program, name, 0, 0)
+        until(lambda: box.events("started"))
+        offer(web, zipped({"index.html": "two\n"}))
+        box.look_again()
+        until(lambda: len(box.events("started")) == 2)
+        program("stop", name)
+        assert "exited 143" in program("ps", "-a").out
+        assert not box.events("taken-back")
     finally:
         program("rm", "-f", name)
 
 
-@contextmanager
-def https(directory: Path, work: Path) -> Iterator[str]:
-    """Python's own web server with TLS and a certificate of its own."""
-    import functools
-    import http.server
-
-    words = ["-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"]
-    names = ["-subj", "/CN=test", "-addext", "subjectAltName=IP:127.0.0.1"]
-    files = ["-keyout", str(work / "tls.key"), "-out", str(work / "tls.crt")]
-    subprocess.run(["openssl", "req", *words, *names, *files], check=True, capture_output=True)
-
-    class Quiet(http.server.SimpleHTTPRequestHandler):
-        def log_message(self, format: str, *arguments: object) -> None:  # noqa: A002
-            pass
-
-    handler = functools.partial(Quiet, directory=str(directory))
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    settings = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    settings.load_cert_chain(work / "tls.crt", work / "tls.key")
-    server.socket = settings.wrap_socket(server.socket, server_side=True)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
-        yield f"https://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        server.server_close()
-
-
-PYTHON = """import http.server, os
-class Handler(http.server.BaseHTTPRequestHandler):
-    def do_GET(self):
-        self.send_response(200)
-        self.end_headers()
-        self.wfile.write(b"python REVISION")
-    def log_message(self, *words):
-        pass
-http.server.HTTPServer(("", int(os.environ["PORT"])), Handler).serve_forever()
-"""
-PHP = '<?php echo "php REVISION";\n'
-APPLICATIONS = {"python": ("app.py", PYTHON), "php": ("index.php", PHP)}
-
-
-@pytest.mark.parametrize("kind", APPLICATIONS)
-@pytest.mark.engine("podman")
-def test_two_revisions_over_https(kind: str, base: Callable[[str], Program], tmp_path: Path) -> None:
-    """Natively, and the same image unchanged in podman."""
-    program = base(kind)
-    file, text = APPLICATIONS[kind]
-    site, dist = tmp_path / "shop", tmp_path / "dist"
-    site.mkdir()
-
-    def publish(revision: str) -> None:
-        (site / file).write_text(text.replace("REVISION", revision))
-        program("bundle", site, "-o", dist)
-
-    publish("one")
-    with https(dist, tmp_path) as url:
-        certificate = tmp_path / "tls.crt"
-        env = {"PACKAGE_ZIP_URL": f"{url}/latest", "PACKAGE_ZIP_CA": "/tls.crt"}
-        with running(program, f"base/{kind}", "-v", f"{certificate}:/tls.crt:ro", **env) as box:
-            until(lambda: box.answers(f"{kind} one"), 20)
-            publish("two")
-            box.look_again()
-            until(lambda: box.answers(f"{kind} two"), 20)
-        program("export", f"base/{kind}", "--load", "podman", timeout=300)
-        port, health = free_port(), free_port()
-        given = {**env, "PORT": str(port), "HEALTH_PORT": str(health)}
-        words = [word for name, value in given.items() for word in ("-e", f"{name}={value}")]
-        limits = ["--ulimit", "nofile=1000:1000", "--ulimit", "nproc=1000:1000"]
-        image = f"localhost/base/{kind}:latest"
-        command = [
-            "podman",
-            "run",
-            "-d",
-            *limits,
-            "--network",
-            "host",
-            "-v",
-            f"{certificate}:/tls.crt:ro",
-            *words,
-            image,
-        ]
-        container = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-        try:
-            until(lambda: Running(program, "", port, health).answers(f"{kind} two"), 60)
-        finally:
-            subprocess.run(["podman", "rm", "-f", "-t", "0", container], check=True, capture_output=True)
-            subprocess.run(["podman", "rmi", image], check=True, capture_output=True)
-
-
-def test_a_signal_to_end_ends_what_is_still_fetching(base: Callable[[str], Program], web: Web) -> None:
+def test_a_signal_to_end_ends_what_is_still_fetching(base: Base, web: Web) -> None:
     program = base("static")
     held = threading.Event()
     words = ["--network", "host", "--rm", "--name", "ending", "-e", f"PORT={free_port()}", "-e", "HEALTH_PORT=0"]
@@ -445,14 +443,14 @@ def test_a_signal_to_end_ends_what_is_still_fetching(base: Callable[[str], Progr
         held.set()
 
 
-def test_developing_with_a_bundle(base: Callable[[str], Program], tmp_path: Path) -> None:
+def test_developing_with_a_bundle(base: Base, tmp_path: Path) -> None:
     program = base("static")
     site = tmp_path / "site"
     site.mkdir()
     (site / "index.html").write_text("one\n")
     port, health = free_port(), free_port()
     words = ["-e", f"PORT={port}", "-e", f"HEALTH_PORT={health}", "--network", "host", "--rm", "--name", "develop"]
-    with program.start("run", *words, "--bundle", site, "--watch", "base/static") as process:
+    with program.start("run", "base/static", *words, "--bundle", site, "--watch") as process:
         box = Running(program, "develop", port, health)
         until(lambda: box.answers("one"), 20)
         (site / "index.html").write_text("two\n")
@@ -463,6 +461,6 @@ def test_developing_with_a_bundle(base: Callable[[str], Program], tmp_path: Path
         assert box.answers("two")
         program("stop", "develop")
         assert process.wait(20) == 143
-    assert program("ps", "-aq").out == ""
+    assert "develop" not in program("ps", "-aq").out.split()
     assert "usage.watch" in program("run", "--watch", "base/static", status=2).err
     assert "run.bundle" in program("run", "--bundle", tmp_path / "no", "base/static", status=2).err

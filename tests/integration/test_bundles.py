@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import Program
-from tests.integration.web import commit, git
+from tests.integration.web import commit, git, serving
 
 pytestmark = pytest.mark.integration
 
@@ -84,6 +84,19 @@ def test_two_clones_at_other_paths_and_times_give_the_same_bytes(
     assert [line.split()[0] for line in listed if line.endswith(" start.html")] == ["lrwxrwxrwx"]
 
 
+def test_a_repository_elsewhere(repository: Path, tmp_path: Path, boxwright: Program) -> None:
+    """By a tag, a commit's first digits, and without a revision; private parts of the address are not shown."""
+    local = bundle(boxwright, repository, "-o", tmp_path / "a")
+    with serving(tmp_path) as web:
+        url = f"{web.url}/git/shop/.git"
+        head = git(repository, "rev-parse", "HEAD").strip()
+        for number, words in enumerate(([], ["--rev", "v1"], ["--rev", head[:9]], ["--rev", head])):
+            assert bundle(boxwright, url, *words, "-o", tmp_path / f"b{number}").read_bytes() == local.read_bytes()
+        assert error_code(boxwright, url, "--rev", "nowhere", "-o", tmp_path / "c", status=5) == "git.ref"
+        secret = url.replace("//", "//me:s3cret@").replace("shop", "missing")
+        assert "s3cret" not in boxwright("bundle", secret, "-o", tmp_path / "d", status=5).err
+
+
 def test_what_lies_beside_the_zip(repository: Path, tmp_path: Path, boxwright: Program) -> None:
     dist, key, public = tmp_path / "dist", tmp_path / "key.pem", tmp_path / "public.pem"
     subprocess.run(["openssl", "genpkey", "-algorithm", "ed25519", "-out", key], check=True)
@@ -130,6 +143,17 @@ def test_a_directory_and_its_commit_are_the_same_but_for_their_name(
     again = bundle(boxwright, repository, "--working-tree", "-o", tmp_path / "c")
     assert again.name == bundle(boxwright, repository, "--working-tree", "-o", tmp_path / "b").name
     assert error_code(boxwright, tmp_path / "c", "--rev", "v1", status=2) == "bundle.no-repository"
+
+
+def test_bundles_made_before_are_no_part_of_the_next(repository: Path, tmp_path: Path, boxwright: Program) -> None:
+    dist = repository / "dist"
+    first = boxwright("bundle", repository, "-o", dist)
+    assert boxwright("bundle", repository, "-o", dist).err == first.err, "no word of changes"
+    working = content(bundle(boxwright, repository, "--working-tree", "-o", tmp_path / "elsewhere"))
+    assert not [name for name in working if name.startswith("dist/")]
+    (repository / "dist/index.json").write_text("{}")  # the application's own
+    working = content(bundle(boxwright, repository, "--working-tree", "-o", tmp_path / "elsewhere"))
+    assert "dist/latest" in working
 
 
 def test_submodules_and_large_file_pointers(repository: Path, tmp_path: Path, boxwright: Program) -> None:

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import ORDINARY_USER, ROOT, Program
+from tests.integration.conftest import until
 
 pytestmark = pytest.mark.integration
 
@@ -226,6 +227,23 @@ def test_foreground(boxwright: Program, context: Context, client: str) -> None:
         boxwright("run", "--rm", "--name", "first", "--network", "none", "foreground", status=3).out.split()[1]
         == said[0]
     )
+
+
+@pytest.mark.parametrize("cleaner", ["run", "rm"])
+def test_killed_while_the_server_starts(boxwright: Program, context: Context, client: str, cleaner: str) -> None:
+    """Who starts server and program is killed before the program's record is there: the next one clears up."""
+    boxwright("build", context(f"{client}{TABLE}\nCMD true\n"), "-q", "-t", "killed")
+    boxwright("run", "--name", "other", "--network", "none", "--entrypoint", "true", CLIENT)
+    with boxwright.start("run", "--rm", "--name", "shop", "killed") as process:
+        until(lambda: "shop-db" in boxwright("ps", "-aq").out.split(), 20)
+        process.kill()
+        process.wait()
+    assert set(boxwright("ps", "-aq").out.split()) == {"shop-db", "other"}
+    if cleaner == "run":
+        boxwright("run", "--rm", "--name", "shop", "killed")
+    boxwright("rm", "other")
+    assert boxwright("ps", "-aq").out == ""
+    boxwright("volume", "rm", "shop-db")
 
 
 @pytest.mark.usefixtures("client")

@@ -14,8 +14,9 @@ import pytest
 
 from tests.conftest import IN_CI
 from tests.integration import registries
-from tests.integration.binhosts import World, listens
+from tests.integration.binhosts import World
 from tests.integration.conftest import free_port, until
+from tests.integration.servers import listens
 from tests.integration.web import commit, serving
 
 NGINX = """\

@@ -73,12 +73,18 @@ def test_large_output_is_whole(run: Run) -> None:
     assert run("-i", "tool", "cat", stdin=text * 20_000).out == text * 20_000
 
 
-def test_environment(boxes: Program) -> None:
+def test_environment(boxes: Program, tmp_path: Path) -> None:
     given = boxes.with_environment(TAKEN="from here")
     out = given("run", "--rm", "--network=none", "-e", "A=1=2", "-e", "TAKEN", "-e", "GONE", "tool", "env").out
     lines = out.splitlines()
     assert {"A=1=2", "TAKEN=from here", "COLOUR=blue"} <= set(lines)
     assert not [line for line in lines if line.startswith("GONE")]
+    file = tmp_path / "file.env"
+    file.write_text("# comment\n\nA=file\nB= 'as it is'\nTAKEN\n")
+    words: list[str | Path] = ["--env-file", file, "-e", "A=option"]
+    lines = given("run", "--rm", "--network=none", *words, "tool", "env").out.splitlines()
+    assert {"A=option", "B= 'as it is'", "TAKEN=from here"} <= set(lines)
+    assert "usage.env-file" in given("run", "--env-file", tmp_path / "no", "tool", status=2).err
 
 
 def test_entrypoint_workdir_user_hostname(run: Run) -> None:
@@ -269,6 +275,22 @@ def test_a_named_volume_is_filled_and_stays(run: Run) -> None:
     assert run("-v", "data:/srv/data", "tool", "ls", "/srv/data").out == "a\nb\n"
     run("-v", "data:/srv/data", "tool", "sh", "-c", "echo more > /srv/data/c")
     assert run("-v", "data:/elsewhere", "tool", "ls", "/elsewhere").out == "a\nb\nc\n"
+
+
+def test_volumes_are_listed_and_removed(either: Program) -> None:
+    either("run", "-d", "--name", "user", "--network=none", "-v", "used:/srv/data", "tool", "sleep", "100")
+    either("run", "--rm", "--network=none", "-u", "1000", "-v", "unused:/empty", "tool", "id")
+    listed = {it["name"]: it for it in json.loads(either("volume", "ls", "--json").out)}
+    assert listed["used"]["users"] == ["user"]
+    assert listed["unused"]["users"] == []
+    assert {"used", "unused"} <= set(either("volume", "ls", "-q").out.split())
+    assert "[volume.in-use]" in either("volume", "rm", "used", status=1).err
+    assert either("volume", "rm", "unused").out == "unused\n"
+    assert "[volume.unknown]" in either("volume", "rm", "unused", status=1).err
+    assert "[usage.volume]" in either("volume", "rm", "../containers", status=2).err
+    either("rm", "-f", "user")
+    either("volume", "rm", "used")
+    assert not {"used", "unused"} & set(either("volume", "ls", "-q").out.split())
 
 
 def test_volumes_of_another_container(boxes: Program, tmp_path: Path) -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import subprocess
 import threading
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -21,6 +22,8 @@ class Page:
     headers: dict[str, str] = field(default_factory=dict)
     announced: int | None = None
     wait: threading.Event | None = None
+    endless: float | None = None
+    """How many seconds lie between further kilobytes, of which there is no end."""
 
 
 @dataclass
@@ -30,6 +33,7 @@ class Request:
     path: str
     status: int
     headers: dict[str, str]
+    body: bytes = b""
 
 
 @dataclass
@@ -53,7 +57,10 @@ class _Handler(BaseHTTPRequestHandler):
         pass
 
     def do_POST(self) -> None:
-        self._git()
+        self.do_GET()
+
+    def do_PUT(self) -> None:
+        self.do_GET()
 
     def do_GET(self) -> None:
         if self.path.startswith("/git/"):
@@ -65,19 +72,30 @@ class _Handler(BaseHTTPRequestHandler):
         modified = page.headers.get("Last-Modified")
         fresh = fresh or (modified is not None and self.headers.get("If-Modified-Since") == modified)
         status = 304 if fresh else page.status
-        self.web.requests.append(Request(self.path, status, dict(self.headers)))
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        self.web.requests.append(Request(self.path, status, dict(self.headers), body))
         self.send_response(status)
         for name, value in page.headers.items():
             self.send_header(name, value)
-        if not fresh:
+        if not fresh and page.endless is None:
             self.send_header("Content-Length", str(len(page.body) if page.announced is None else page.announced))
         self.end_headers()
         if fresh:
             return
         self.wfile.write(page.body)
+        if page.endless is not None:
+            self._go_on(page.endless)
         if page.wait is not None:
             self.wfile.flush()
             page.wait.wait(30)
+
+    def _go_on(self, seconds: float) -> None:
+        """Until the other side has enough."""
+        self.close_connection = True
+        with suppress(OSError):
+            while True:
+                self.wfile.write(bytes(1 << 10 if seconds else 1 << 16))
+                time.sleep(seconds)
 
     def _git(self) -> None:
         path, _, query = self.path.partition("?")

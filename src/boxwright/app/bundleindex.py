@@ -23,10 +23,7 @@ def publish(bundle: Bundle, part: str, key: str) -> None:
     directory = os.path.dirname(bundle.path)
     with locked(directory):
         entries = read_index(directory)
-        others = {str(it["project"]) for it in entries} - {bundle.project}
-        if others:
-            message = f"{directory} holds bundles of {min(others)}, not of {bundle.project}"
-            raise BoxwrightError("bundle.project", message, hint="a directory is for one project: choose another -o")
+        require_project(entries, bundle.project, directory)
         os.chmod(part, 0o644)
         os.rename(part, bundle.path)
         name = os.path.basename(bundle.path)
@@ -41,6 +38,14 @@ def publish(bundle: Bundle, part: str, key: str) -> None:
             os.unlink(f"{bundle.path}.json.sig")
         write_index(directory, [*(it for it in entries if it["file"] != name), manifest])
         replace(f"{directory}/{LATEST}", f"{name}\n")
+
+
+def require_project(entries: list[dict[str, Any]], project: str, where: str) -> None:
+    """Raise BoxwrightError `bundle.project` where there are bundles of another project."""
+    others = {str(it["project"]) for it in entries} - {project}
+    if others:
+        hint = "a directory or prefix is for one project: choose another"
+        raise BoxwrightError("bundle.project", f"{where} holds bundles of {min(others)}, not of {project}", hint=hint)
 
 
 def described(bundle: Bundle) -> dict[str, Any]:

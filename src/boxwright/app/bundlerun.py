@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 MOUNTED = "/run/bundle-source"
 KINDS = ("static", "php", "python", "node", "java", "generic")
 LOOK_SECONDS = 0.2
+LOOKING_SHARE = 4
+"""Between two looks at a large tree lies so many times what one takes."""
 Say = Callable[[str], None]
 
 
@@ -91,9 +93,12 @@ def watch(
     """Bundle again whenever something in `directory` changed, and tell the container; until the parent process ends."""
     parent = os.getppid()
     before = look(directory)
+    pause = LOOK_SECONDS
     while os.getppid() == parent:
-        time.sleep(LOOK_SECONDS)
+        time.sleep(pause)
+        began = time.monotonic()
         now = look(directory)
+        pause = max(LOOK_SECONDS, LOOKING_SHARE * (time.monotonic() - began))
         if now == before:
             continue
         before = now

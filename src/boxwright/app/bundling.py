@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import NamedTuple
 
-from boxwright.app.bundleindex import publish
+from boxwright.app.bundleindex import INDEX, parse_index, publish
 from boxwright.errors import BoxwrightError, UsageError
 from boxwright.files import hash_file
 from boxwright.frontends.bundle.definition import BuildSteps, BundleDefinition, parse_bundle, script
@@ -46,6 +46,8 @@ class BundleRequest(NamedTuple):
     project: str = ""
     sign: str = ""
     store: bool = False
+    elsewhere: tuple[str, ...] = ()
+    """Other directories that get the bundle: like `output`, what lies in them is no part of it."""
 
 
 class Bundle(NamedTuple):
@@ -78,7 +80,7 @@ def make_bundle(request: BundleRequest, environment: Mapping[str, str], warn: Ca
     output = os.path.abspath(request.output)
     with tempfile.TemporaryDirectory(prefix=".bundle", dir=output) as scratch:
         with _opened(request, environment, scratch, warn) as source:
-            files = list(source.files)
+            files = _without_bundles(source.files, request)
         definition = _definition(files)
         files = _selected(files, definition)
         if definition.build is not None:
@@ -94,6 +96,28 @@ def make_bundle(request: BundleRequest, environment: Mapping[str, str], warn: Ca
         bundle = Bundle(path, project, revision, sha256, size, len(written), source.revision.time)
         publish(bundle, part, request.sign)
     return bundle
+
+
+def _without_bundles(files: Iterable[BundleFile], request: BundleRequest) -> list[BundleFile]:
+    """What is bundled without the bundles made before: where they go to now, and wherever an index lists some."""
+    found = list(files)
+    places = {f"{it}/" for it in _outputs(request)}
+    places |= {f"{os.path.dirname(it.path)}/" for it in found if it.path.endswith(f"/{INDEX}") and _lists_bundles(it)}
+    return [file for file in found if not f"{file.path}/".startswith(tuple(places))]
+
+
+def _outputs(request: BundleRequest) -> list[str]:
+    """The directories that get the bundle, relative to what is bundled; only those that lie in it."""
+    top = os.path.realpath(request.location)
+    paths = (os.path.relpath(os.path.realpath(it), top) for it in (request.output, *request.elsewhere))
+    return [path for path in paths if path.partition("/")[0] != ".."]
+
+
+def _lists_bundles(file: BundleFile) -> bool:
+    try:
+        return bool(parse_index(read_small(file), file.path))
+    except BoxwrightError:
+        return False
 
 
 @contextmanager
@@ -114,7 +138,7 @@ def _opened(
         yield _Source(Revision(project, "", int(moment) if moment.isdigit() else EARLIEST), read_directory(directory))
         return
     repository, below = found
-    if not request.revision and has_changes(directory):
+    if not request.revision and has_changes(directory, _outputs(request)):
         warn("there are changes that are not committed; they are not in the bundle (--working-tree takes them)")
     yield _committed(repository, find_commit(repository, request.revision or "HEAD"), below, directory, scratch)
 

@@ -57,7 +57,7 @@ def start(
             provide(environment, image.config.databases)
         ensure_privileges()
         engine = engine_of(store.home)
-        _sweep(engine)
+        engine.sweep()
         launcher = Launcher.start(Path(store.home.cache))
         try:
             with engine.records.reserve(options.name) as name:
@@ -100,12 +100,6 @@ def _require_layers(store: Store, image: Image, name: str) -> None:
         if not os.path.isdir(f"{store.home.layers}/{layer}"):
             hint = "run 'boxwright fsck --repair', then build it again"
             raise StoreError("store.layer-missing", f"the layer {layer} of the image {name} is gone", hint=hint)
-
-
-def _sweep(engine: NativeEngine) -> None:
-    engine.records.sweep()
-    for container in engine.records.stale():
-        engine.records.discard(container.name)
 
 
 def _configure(

@@ -32,6 +32,7 @@ def remove(environment: Mapping[str, str], name: str, *, force: bool = False) ->
         engine.remove(container)  # says why not
     ensure_privileges()
     engine.remove(container)
+    engine.sweep()
     return f"container {container.name}"
 
 

@@ -133,6 +133,7 @@ def _configured(
         created=int(time.time()),
         stop_signal=image.config.stop_signal,
         auto_remove=config.auto_remove,
+        beside=config.name,
     )
     return server, _password(mounts[0].source)
 

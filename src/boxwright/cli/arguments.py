@@ -31,3 +31,12 @@ def named(given: Sequence[str]) -> dict[str, str]:
 
     pairs = (pair(item, "--build-context") for item in given)
     return {context_name(name): value for name, value in pairs}
+
+
+def duration(text: str, option: str) -> int:
+    """A time such as ``30m``, ``24h`` or ``7d`` in seconds."""
+    units = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+    number, unit = text[:-1], text[-1:]
+    if not (number.isascii() and number.isdigit()) or unit not in units:
+        raise UsageError("usage.time", f"{option} {text}: a time is written like 30m, 24h or 7d")
+    return int(number) * units[unit]

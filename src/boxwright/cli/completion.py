@@ -47,7 +47,7 @@ def subcommands() -> list[Subcommand]:
     return [
         describe(name, text, parser_for(name))
         for name, text in COMMANDS.items()
-        if find_spec(f"boxwright.cli.{name}") is not None
+        if " " not in name and find_spec(f"boxwright.cli.{name}") is not None
     ]
 
 

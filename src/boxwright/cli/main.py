@@ -31,6 +31,7 @@ GROUPS = {
         "shell": "open a shell in a state, such as the one before a failed step",
         "cache": "list, export, seed and clear cache mounts",
         "bundle": "make a ZIP of a revision, which base containers fetch when they start",
+        "bundle serve": "serve bundles to them",
     },
     "containers": {
         "run": "run an image, or a command in it",
@@ -39,6 +40,7 @@ GROUPS = {
         "exec": "run a command in a running container",
         "stop": "stop containers",
         "commit": "keep a container's layer as a new image",
+        "volume": "list and remove named volumes",
     },
     "images": {
         "images": "list images",
@@ -77,7 +79,7 @@ INTERRUPTED = 130
 
 def module_of(name: str) -> str:
     """The module of a subcommand."""
-    return f"boxwright.cli.{name.replace('-', '_')}"
+    return f"boxwright.cli.{name.replace('-', '_').replace(' ', '_')}"
 
 
 def parser_for(name: str) -> argparse.ArgumentParser:
@@ -113,6 +115,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if given[0] == "--version":
         print(f"boxwright {__version__}")
         return 0
+    second = " ".join(given[:2])
+    if len(given) > 1 and second in COMMANDS:
+        return _run(second, given[2:])
     name = given[0]
     if name not in COMMANDS:
         complain(_unknown(name))

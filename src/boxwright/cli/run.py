@@ -24,6 +24,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("-t", "--tty", action="store_true", help="give it a terminal where standard input is one")
     add("--name", default="", help="its name; made up where none is given")
     add("-e", "--env", action="append", default=[], metavar="NAME[=VALUE]")
+    add("--env-file", action="append", default=[], metavar="FILE", help="a line for each, as -e takes them; -e wins")
     add("-p", "--publish", action="append", default=[], metavar="[[ADDRESS:]HOST:]CONTAINER[/udp]")
     add("-P", "--publish-all", action="store_true", help="publish every port that the image exposes")
     add("-v", "--volume", action="append", default=[], metavar="[HOST|NAME:]TARGET[:ro]")
@@ -40,6 +41,20 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--watch", action="store_true", help="with --bundle: again at each change")
     add("image", metavar="IMAGE")
     add("command", nargs=argparse.REMAINDER, metavar="COMMAND")
+
+
+def own_words(given: list[str], parser: argparse.ArgumentParser) -> list[str]:
+    """After a base image's name options are still ours: its programs come from bundles, and none begins with a dash."""
+    found = parser.parse_args(given)
+    after: list[str] = found.command
+    if not found.image.startswith("base/") or not after or not after[0].startswith("-") or "--" in given:
+        return given
+    place = len(given) - len(after) - 1
+    end = "\0"
+    again = parser.parse_args([*given[:place], *after, end])
+    command = [it for it in (again.image, *again.command) if it != end]
+    options = after[: len(after) - len(command)]
+    return [*given[:place], *options, found.image, *command]
 
 
 def run(options: argparse.Namespace) -> int:
@@ -119,7 +134,7 @@ def _options(options: argparse.Namespace) -> RunOptions:
         image=options.image,
         command=tuple(options.command[1:] if options.command[:1] == ["--"] else options.command),
         name=check_name(options.name) if options.name else "",
-        env=environment(options.env),
+        env=environment([*(line for file in options.env_file for line in env_lines(file)), *options.env]),
         ports=tuple(parse_forward(text) for text in options.publish),
         publish_all=options.publish_all,
         volumes=tuple(parse_volume(text) for text in options.volume),
@@ -146,6 +161,18 @@ def environment(given: list[str]) -> tuple[tuple[str, str], ...]:
         elif item in os.environ:
             values.append((item, os.environ[item]))
     return tuple(values)
+
+
+def env_lines(path: str) -> list[str]:
+    """The lines of a file of variables, without comments; values are taken as they stand. Raises `usage.env-file`."""
+    from boxwright.errors import UsageError
+
+    try:
+        with open(path, encoding="utf-8") as file:
+            lines = file.read().splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError("usage.env-file", f"--env-file {path}: {error}") from error
+    return [line for line in lines if line.strip() and not line.lstrip().startswith("#")]
 
 
 def _guard(engine: NativeEngine, container: Container, lifeline: int) -> int:

@@ -156,6 +156,15 @@ class NativeEngine:
         if container.status is not None:
             _kill(container.name, container.status.process)
 
+    def sweep(self) -> None:
+        """Remove what processes that were killed left: half removed containers, `--rm` ones, servers of none."""
+        self.records.sweep()
+        for container in self.records.stale():
+            self.records.discard(container.name)
+        for container in self.records.orphans():
+            self.kill(container)
+            self.records.discard(container.name)
+
     def kill_damaged(self, name: str) -> None:
         """The same for a container whose record can't be read. Raises StoreError `container.damaged`."""
         if process := self.records.process_of(name):

@@ -44,7 +44,7 @@ class ContainerConfig(NamedTuple):
     """What a container is; never changes. `image` is the image's identity, `image_name` what the user called it.
 
     `network` may be ``container:NAME``, the one of another container. `linked` names containers that serve this one
-    alone: they are stopped and removed with it.
+    alone: they are stopped and removed with it. In their own configurations `beside` is its name.
     """
 
     id: str
@@ -67,6 +67,7 @@ class ContainerConfig(NamedTuple):
     init: bool = False
     terminal: bool = False
     linked: tuple[str, ...] = ()
+    beside: str = ""
 
 
 class ContainerStatus(NamedTuple):
@@ -223,6 +224,15 @@ class Records:
             for container in self.all()
             if container.config.auto_remove and not container.is_running() and container.ended() < now - _STALE_SECONDS
         ]
+
+    def orphans(self) -> list[Container]:
+        """Containers that were started to serve one that never came to be: who started both was killed in between."""
+        return [it for it in self.all() if it.config.beside and self._is_free(it.config.beside)]
+
+    def _is_free(self, name: str) -> bool:
+        """Whether there is no container of this name, and nobody is making one."""
+        place = self.place(name)
+        return not os.path.isdir(place) or self._is_abandoned(place)
 
     def find(self, name: str) -> Container | None:
         """Like `get`, None where there is none."""

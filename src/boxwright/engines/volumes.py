@@ -65,6 +65,13 @@ def parse_volume(text: str) -> VolumeOption:
     return VolumeOption(source, _normal(target), "ro" in modes)
 
 
+def check_name(name: str) -> str:
+    """`name`, which can be a volume's. Raises UsageError `usage.volume`."""
+    if not _NAME.fullmatch(name):
+        raise UsageError("usage.volume", f"{name!r} is no name for a volume")
+    return name
+
+
 def _normal(target: str) -> str:
     path = "/" + posixpath.normpath(target).lstrip("/")
     if path == "/":

@@ -44,3 +44,29 @@ def plain_mode(mode: int) -> int:
     if stat.S_ISDIR(mode):
         return DIRECTORY
     return PROGRAM if mode & 0o100 else FILE
+
+
+def container_variables(
+    url: str,
+    sha256: str = "",
+    token: str = "",
+    *,
+    public_key: str = "",
+    manifest_url: str = "",
+    signature_url: str = "",
+) -> dict[str, str]:
+    """The environment by which a container of a base image fetches the bundle at `url`; what is empty is left out.
+
+    `sha256` is the ZIP's digest (64 hexadecimal digits, ``sha256:`` before them or not), `token` a bearer token,
+    `public_key` an Ed25519 key (PEM) that must have signed the manifest. A container that is started with another `url`
+    or `sha256` runs another revision.
+    """
+    variables = {
+        "PACKAGE_ZIP_URL": url,
+        "PACKAGE_ZIP_SHA256": sha256.removeprefix("sha256:"),
+        "PACKAGE_ZIP_TOKEN": token,
+        "PACKAGE_ZIP_PUBKEY": public_key,
+        "PACKAGE_ZIP_MANIFEST_URL": manifest_url,
+        "PACKAGE_ZIP_SIGNATURE_URL": signature_url,
+    }
+    return {name: value for name, value in variables.items() if value}

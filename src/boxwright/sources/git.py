@@ -1,8 +1,7 @@
 """Trees of git repositories, by the git program.
 
-A repository may be made by a stranger: no hook runs, no transport but http, https, ssh and git is used (not by its
-submodules either), no configuration of the user's changes what is checked out, and what is asked for can't be taken
-for an option (gitremote-helpers(7), git(1) GIT_ALLOW_PROTOCOL).
+A repository may be made by a stranger: no transport but http, https, ssh and git is used (not by its submodules
+either), and what is asked for can't be taken for an option.
 """
 
 from __future__ import annotations
@@ -17,26 +16,20 @@ from typing import NamedTuple
 
 from boxwright.errors import FetchError
 from boxwright.model.giturl import redacted, without_password
-from boxwright.sources.process import Finished, never, run_program
+from boxwright.sources.gitprogram import fetch_one, has_commit, run_git
+from boxwright.sources.process import Finished, never
 
 _WHOLE = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 _PART = re.compile(r"[0-9a-f]{7,63}")
 _REF = re.compile(r"[^\s\x00-\x1f\x7f~^:?*\[\\-][^\s\x00-\x1f\x7f~^:?*\[\\]*")
 _SETTINGS = (
-    "core.hooksPath=/dev/null",
-    "core.attributesFile=/dev/null",
-    "core.autocrlf=false",
-    "core.eol=lf",
     "core.fileMode=true",
     "core.symlinks=true",
-    "core.fsmonitor=false",
     "core.logAllRefUpdates=false",
     "filter.lfs.process=",
     "filter.lfs.smudge=",
     "filter.lfs.required=false",
-    "gc.auto=0",
     "init.defaultBranch=main",
-    "advice.detachedHead=false",
     "transfer.credentialsInUrl=allow",
 )
 _EVERYTHING = ("+refs/heads/*:refs/remotes/origin/*", "+refs/tags/*:refs/tags/*")
@@ -107,7 +100,7 @@ def checkout(
     here = ["-C", directory]
     _must(["init", "--quiet", "--template=", directory], remote, cancelled)
     _must([*here, "remote", "add", "--", "origin", _checked(remote)], remote, cancelled)
-    _bring(here, remote, commit, cancelled)
+    _bring(directory, remote, commit, cancelled)
     _must([*here, "checkout", "--quiet", "--force", "--detach", commit, "--"], remote, cancelled)
     if os.path.lexists(f"{directory}/.gitmodules"):
         update = [*here, "submodule", "--quiet", "update", "--init", "--recursive"]
@@ -123,14 +116,12 @@ def checkout(
     _tidy(directory, max(0, seconds), keep_git_dir=keep_git_dir)
 
 
-def _bring(here: Sequence[str], remote: str, commit: str, cancelled: Callable[[], bool]) -> None:
-    """One commit where the server gives it; some give only what their refs name, with what is below."""
-    one = _git([*here, "fetch", "--quiet", "--depth=1", "--no-tags", "origin", commit], cancelled=cancelled)
-    if one.status:
-        finished = _git([*here, "fetch", "--quiet", "origin", *_EVERYTHING], cancelled=cancelled)
-        if finished.status:
-            raise _failed(remote, finished)
-    if _git([*here, "cat-file", "-e", f"{commit}^{{commit}}"], cancelled=cancelled).status:
+def _bring(directory: str, remote: str, commit: str, cancelled: Callable[[], bool]) -> None:
+    """Fetch one commit into the repository with the remote `origin`."""
+    finished = fetch_one(directory, "origin", commit, all_refs=_EVERYTHING, cancelled=cancelled)
+    if finished.status:
+        raise _failed(remote, finished)
+    if not has_commit(directory, commit):
         raise _no_ref(remote, commit)
 
 
@@ -154,37 +145,7 @@ def _tidy(directory: str, seconds: int, *, keep_git_dir: bool) -> None:
 
 
 def _git(arguments: Sequence[str], *, cancelled: Callable[[], bool]) -> Finished:
-    settings = [word for setting in _SETTINGS for word in ("-c", setting)]
-    return run_program(["git", *settings, *arguments], package="git", cancelled=cancelled, env=_environment())
-
-
-def _environment() -> dict[str, str]:
-    """No question is asked; the user's keys, agent and known hosts are used, also where ids are mapped."""
-    names = ("SSH_AUTH_SOCK", "GIT_SSH_COMMAND", "GIT_SSL_CAINFO")
-    kept = {name: value for name in names if (value := os.environ.get(name))}
-    if os.environ.get("SSL_CERT_FILE"):  # as for all else that is fetched
-        kept.setdefault("GIT_SSL_CAINFO", os.environ["SSL_CERT_FILE"])
-    return {
-        "GIT_ALLOW_PROTOCOL": "http:https:ssh:git",
-        "GIT_TERMINAL_PROMPT": "0",
-        "GIT_ASKPASS": "true",
-        "GIT_CONFIG_NOSYSTEM": "1",
-        "GIT_SSH_COMMAND": _ssh(),
-        **kept,
-    }
-
-
-def _ssh() -> str:
-    import shlex
-
-    command = ["ssh", "-o", "BatchMode=yes"]
-    home = os.environ.get("HOME", "")
-    if os.path.isfile(f"{home}/.ssh/known_hosts"):
-        command += ["-o", f"UserKnownHostsFile={home}/.ssh/known_hosts"]
-    for name in ("id_ed25519", "id_ecdsa", "id_rsa"):
-        if os.path.isfile(f"{home}/.ssh/{name}"):
-            command += ["-i", f"{home}/.ssh/{name}"]
-    return shlex.join(command)
+    return run_git(arguments, settings=_SETTINGS, cancelled=cancelled)
 
 
 def _must(arguments: Sequence[str], remote: str, cancelled: Callable[[], bool]) -> Finished:

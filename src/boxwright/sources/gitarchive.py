@@ -7,9 +7,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 
 from boxwright.errors import FetchError
-from boxwright.sources.process import run_program
-
-QUIET = ("-c", "advice.detachedHead=false", "-c", "safe.directory=*", "-c", "protocol.ext.allow=never")
+from boxwright.sources.gitprogram import LOCAL, fetch_one, has_commit, make_bare, run_git
 
 
 def archive_commit(urls: Sequence[str], commit: str, destination: str, output: Callable[[bytes], None]) -> None:
@@ -20,11 +18,8 @@ def archive_commit(urls: Sequence[str], commit: str, destination: str, output: C
         with tempfile.TemporaryDirectory(prefix="boxwright-git") as directory:
             failure = _fetch(url, commit, directory)
             if not failure:
-                done = run_program(
-                    ["git", *QUIET, "-C", directory, "archive", "--format=tar", f"--output={destination}", commit],
-                    package="git",
-                    env={"GIT_CONFIG_NOSYSTEM": "1", "GIT_ATTR_NOSYSTEM": "1"},
-                )
+                archive = ["-C", directory, "archive", "--format=tar", f"--output={destination}", commit]
+                done = run_git(archive)
                 if not done.status:
                     return
                 failure = done.tail
@@ -34,29 +29,10 @@ def archive_commit(urls: Sequence[str], commit: str, destination: str, output: C
 
 
 def _fetch(url: str, commit: str, directory: str) -> str:
-    """Fetch the one commit, else, where the server doesn't give single ones, everything. Returns what went wrong."""
-    environment = {"GIT_TERMINAL_PROMPT": "0", "GIT_CONFIG_NOSYSTEM": "1"}
-
-    def git(*words: str) -> str:
-        done = run_program(["git", *QUIET, "-C", directory, *words], package="git", env=environment)
-        return (done.tail or f"git ended with {done.status}") if done.status else ""
-
-    failure = git("init", "--quiet", "--bare")
-    if failure or not git("fetch", "--quiet", "--depth=1", "--", os.fspath(url), commit):
-        return failure
-    failure = git("fetch", "--quiet", "--", url, "+refs/*:refs/all/*")
-    return failure or git("cat-file", "-e", f"{commit}^{{commit}}")
-
-
-def resolve_reference(url: str, reference: str) -> str:
-    """The commit that a branch or tag is now. Raises FetchError."""
-    done = run_program(
-        ["git", *QUIET, "ls-remote", "--", url, reference, f"{reference}^{{}}"],
-        package="git",
-        env={"GIT_TERMINAL_PROMPT": "0"},
-    )
-    lines = done.stdout.decode("utf-8", "replace").split("\n")
-    found = [line.split("\t")[0] for line in lines if line.count("\t") == 1]
-    if done.status or not found:
-        raise FetchError("source.fetch", f"{url} has no {reference}: {done.tail or 'nothing of that name'}")
-    return found[-1]
+    """Fetch the commit; returns what went wrong."""
+    done = make_bare(directory, commit)
+    if not done.status:
+        done = fetch_one(directory, os.fspath(url), commit, protocols=LOCAL)
+    if done.status:
+        return done.tail or f"git ended with {done.status}"
+    return "" if has_commit(directory, commit) else f"it has no commit {commit}"

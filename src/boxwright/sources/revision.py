@@ -8,30 +8,20 @@ export-subst). Submodules are read likewise, at the commits that the revision na
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
 
 from boxwright.errors import BoxwrightError, FetchError
 from boxwright.model.bundle import BundleFile, plain_mode
 from boxwright.model.giturl import redacted
-from boxwright.sources.process import Finished, run_program
+from boxwright.sources.gitprogram import LOCAL, NETWORK, fetch_one, has_commit, make_bare, run_git
+from boxwright.sources.process import Finished
 from boxwright.sources.tarmembers import DIRECTORY, FILE, SYMLINK, members, skip
 
 GITLINK = "160000"
 BLOCK = 512
-SETTINGS = (
-    "core.attributesFile=/dev/null",
-    "core.autocrlf=false",
-    "core.eol=lf",
-    "core.abbrev=12",
-    "core.hooksPath=/dev/null",
-    "core.fsmonitor=false",
-    "gc.auto=0",
-    "safe.directory=*",
-    "protocol.ext.allow=never",
-)
-REMOTE = "http:https:ssh:git"
+SETTINGS = ("core.abbrev=12",)
 
 
 class Repository(NamedTuple):
@@ -57,7 +47,7 @@ def local_repository(directory: str) -> tuple[Repository, str] | None:
         return None
     git_dir, prefix = found.stdout.decode("utf-8", "surrogateescape").split("\n")[:2]
     origin = _git(directory, "config", "--get", "remote.origin.url").stdout.decode("utf-8", "replace").strip()
-    return Repository(git_dir, origin or directory, f"{REMOTE}:file"), prefix.rstrip("/")
+    return Repository(git_dir, origin or directory, LOCAL), prefix.rstrip("/")
 
 
 def find_commit(repository: Repository, revision: str) -> str:
@@ -74,9 +64,10 @@ def commit_time(repository: Repository, commit: str) -> int:
     return int(_must(repository.git_dir, "log", "-1", "--format=%ct", "--end-of-options", commit).stdout)
 
 
-def has_changes(directory: str) -> bool:
-    """Whether the working tree differs from its commit."""
-    return bool(_git(directory, "status", "--porcelain", "--untracked-files=normal", "--", ".").stdout)
+def has_changes(directory: str, but: Sequence[str]) -> bool:
+    """Whether the working tree differs from its commit in something else than what is below the paths `but`."""
+    others = [f":(exclude,literal){path}" for path in but]
+    return bool(_git(directory, "status", "--porcelain", "--untracked-files=normal", "--", ".", *others).stdout)
 
 
 @contextmanager
@@ -163,25 +154,23 @@ def _submodule(
     url = _absolute(module.url, repository.origin)
     here = f"{repository.git_dir}/modules/{module.name}"
     inside = ".." not in module.name.split("/")
-    if inside and os.path.isdir(here) and not _git(here, "cat-file", "-e", f"{commit}^{{commit}}").status:
+    if inside and os.path.isdir(here) and has_commit(here, commit):
         return Repository(here, url, repository.protocols)
     return fetch_commit(url, commit, f"{scratch}/module-{commit}", repository.protocols, what=f"the submodule {path}")
 
 
-def fetch_commit(url: str, commit: str, directory: str, protocols: str = REMOTE, *, what: str = "") -> Repository:
+def fetch_commit(url: str, commit: str, directory: str, protocols: str = NETWORK, *, what: str = "") -> Repository:
     """A bare repository with one commit of another. Raises FetchError `git.fetch`."""
     repository = Repository(directory, url, protocols)
     if os.path.isdir(directory):
         return repository
-    object_format = "sha1" if len(commit) == 40 else "sha256"
-    parent = os.path.dirname(directory)
-    _must(parent, "init", "--quiet", "--bare", "--template=", f"--object-format={object_format}", directory)
-    one = _git(directory, "fetch", "--quiet", "--depth=1", "--", url, commit, protocols=protocols)
-    if one.status:
-        one = _git(directory, "fetch", "--quiet", "--", url, "+refs/*:refs/all/*", protocols=protocols)
-    if one.status or _git(directory, "cat-file", "-e", f"{commit}^{{commit}}").status:
+    made = make_bare(directory, commit)
+    if made.status:
+        raise BoxwrightError("git.failed", f"git init failed in {directory}: {made.tail}")
+    done = fetch_one(directory, url, commit, protocols=protocols)
+    if done.status or not has_commit(directory, commit):
         subject = what or redacted(url)
-        reason = redacted(one.tail) or f"it has no commit {commit}"
+        reason = redacted(done.tail) or f"it has no commit {commit}"
         raise FetchError("git.fetch", f"{subject} can't be fetched from {redacted(url)}: {reason}")
     return repository
 
@@ -198,18 +187,8 @@ def _absolute(url: str, origin: str) -> str:
     return f"{base}/{url}"
 
 
-def _git(directory: str, *words: str, protocols: str = REMOTE) -> Finished:
-    settings = [word for setting in SETTINGS for word in ("-c", setting)]
-    environment = {
-        "GIT_ALLOW_PROTOCOL": protocols,
-        "GIT_ATTR_NOSYSTEM": "1",
-        "GIT_CONFIG_NOSYSTEM": "1",
-        "GIT_NO_REPLACE_OBJECTS": "1",
-        "GIT_TERMINAL_PROMPT": "0",
-        "GIT_OPTIONAL_LOCKS": "0",
-    }
-    kept = {name: os.environ[name] for name in ("SSH_AUTH_SOCK", "GIT_SSH_COMMAND") if name in os.environ}
-    return run_program(["git", *settings, "-C", directory, *words], package="git", env={**environment, **kept})
+def _git(directory: str, *words: str) -> Finished:
+    return run_git(["-C", directory, *words], settings=SETTINGS)
 
 
 def _must(directory: str, *words: str) -> Finished:

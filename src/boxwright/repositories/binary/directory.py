@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import suppress
 
 from boxwright.errors import FetchError
@@ -58,23 +58,34 @@ class DirectoryPlace:
         return [upload.name for upload, new in zip(uploads, made, strict=True) if not new]
 
     def _put(self, upload: Upload) -> bool:
-        target = f"{self._path}/{checked(upload.name)}"
-        if os.path.exists(target):
+        if os.path.exists(f"{self._path}/{checked(upload.name)}"):
             return False
+        try:
+            self._written(upload, os.link)
+        except FileExistsError:
+            return False
+        except OSError as error:
+            raise self._failed(error) from error
+        return True
+
+    def replace(self, upload: Upload) -> None:
+        """Put an object, in one rename over what is there."""
+        try:
+            self._written(upload, os.rename)
+        except OSError as error:
+            raise self._failed(error) from error
+
+    def _written(self, upload: Upload, give_name: Callable[[str, str], None]) -> None:
+        target = f"{self._path}/{checked(upload.name)}"
         directory = os.path.dirname(target)
         part = f"{directory}/{HIDDEN}{os.getpid()}-{os.urandom(6).hex()}"
         try:
             os.makedirs(directory, exist_ok=True)
             _write(upload, part)
-            os.link(part, target)
-        except FileExistsError:
-            return False
-        except OSError as error:
-            raise self._failed(error) from error
+            give_name(part, target)
         finally:
             with suppress(OSError):
                 os.unlink(part)
-        return True
 
     def names(self, prefix: str) -> Iterator[Listed]:
         """Every object below `prefix`."""

@@ -1,6 +1,7 @@
 """The one thing that a binary repository asks of where it lies: a space of immutable objects with names.
 
-What a repository means by its objects is the same in every place; a place knows nothing of it.
+What a repository means by its objects is the same in every place; a place knows nothing of it. Bundles lie in places
+too: what says which there are is the only thing that is replaced.
 """
 
 from __future__ import annotations
@@ -81,6 +82,10 @@ class Place(Source, Protocol):
         Each appears whole or not at all, whenever either side is killed, and of several writers one wins. In which
         order they appear is not said: what must come last is put last, with a call of its own.
         """
+        ...
+
+    def replace(self, upload: Upload) -> None:
+        """Put an object whether or not one of its name is there; a reader sees all of the old or of the new one."""
         ...
 
     def names(self, prefix: str) -> Iterator[Listed]:

@@ -126,6 +126,29 @@ class BucketPlace:
             raise self._failed(upload.name, error) from error
         return True
 
+    def replace(self, upload: Upload) -> None:
+        """Put an object over what is there, which S3 does at once."""
+        import obstore
+
+        try:
+            obstore.put(self._opened(), checked(upload.name), upload.data, use_multipart=False)
+        except obstore.exceptions.BaseError as error:
+            raise self._failed(upload.name, error) from error
+
+    def presigned(self, names: Sequence[str], seconds: int) -> list[str]:
+        """Addresses by which anybody can read these objects for so long (SigV4 in the query)."""
+        import obstore
+
+        if self._options.get("skip_signature"):
+            hint = "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or a profile of ~/.aws/credentials"
+            raise FetchError(
+                "repository.credentials", f"{self.where}: without credentials nothing is signed", hint=hint
+            )
+        try:
+            return list(obstore.sign(self._opened(), "GET", [checked(it) for it in names], timedelta(seconds=seconds)))
+        except obstore.exceptions.BaseError as error:
+            raise self._failed("objects", error) from error
+
     def names(self, prefix: str) -> Iterator[Listed]:
         """Every object below `prefix`, a thousand with each request."""
         import obstore

@@ -14,7 +14,7 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 
 from boxwright.errors import FetchError, MachineError
@@ -135,8 +135,15 @@ class SftpPlace:
 
     def put(self, uploads: Sequence[Upload]) -> list[str]:
         """Put objects that are not there yet: all are uploaded, then those that arrived whole are renamed."""
-        if not uploads:
-            return []
+        return self._upload(uploads, self._rename) if uploads else []
+
+    def replace(self, upload: Upload) -> None:
+        """Put an object by the new kind of rename, over what is there (OpenSSH's posix-rename)."""
+        self._upload([upload], self._rename_over)
+
+    def _upload(
+        self, uploads: Sequence[Upload], give_names: Callable[[Sequence[Upload], Sequence[str]], list[str]]
+    ) -> list[str]:
         with self._guard:
             self._started()
             self._make_directories({INCOMING, *(os.path.dirname(checked(it.name)) for it in uploads)})
@@ -148,7 +155,7 @@ class SftpPlace:
                 said = self._run(commands)
             try:
                 self._check(said, "can't be uploaded")
-                return self._rename(uploads, parts)
+                return give_names(uploads, parts)
             finally:
                 with suppress(FetchError):
                     self._run([f"rm {self._at(part)}" for part in parts])
@@ -176,6 +183,11 @@ class SftpPlace:
         lost = [answer for it, answer in zip(uploads, said, strict=True) if answer and it.name not in there]
         self._check(lost, "can't be given its name")
         return failed
+
+    def _rename_over(self, uploads: Sequence[Upload], parts: Sequence[str]) -> list[str]:
+        moves = [f"rename {self._at(part)} {self._at(it.name)}" for part, it in zip(parts, uploads, strict=True)]
+        self._check(self._run(moves), "can't be replaced")
+        return []
 
     def _check(self, said: Sequence[Sequence[str]], what: str) -> None:
         for answer in said:
