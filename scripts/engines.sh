@@ -16,7 +16,7 @@ ssh_port=2222
 bridge_address="10.177.0.1/24" # LXD finds no free subnet by itself where everything has a route
 test_user="boxwright-test"
 wait_seconds=60
-all=(docker podman buildah lxd lxc registry ssh buildgrid etcd graphviz user)
+all=(docker podman buildah lxd lxc registry ssh web buildgrid etcd graphviz user)
 
 say() { printf 'engines: %s\n' "$*"; }
 fail() {
@@ -176,6 +176,12 @@ ssh_engine() {
             -o "ListenAddress=127.0.0.1:$ssh_port" -o PasswordAuthentication=no -o PermitRootLogin=prohibit-password
     fi
     wait_for ssh ssh-keyscan -p "$ssh_port" 127.0.0.1
+}
+
+# A web server and a proxy that tests start themselves, with configurations of their own: none runs for the machine.
+web_engine() {
+    RUNLEVEL=1 need nginx tinyproxy
+    /usr/sbin/nginx -v 2>/dev/null && say "nginx and tinyproxy are there"
 }
 
 # No engines either: a server of key/value data that tests start themselves, and what draws graphs.

@@ -16,6 +16,8 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+pytest_plugins = ["tests.integration.binhosts"]
+
 ROOT = Path(__file__).parents[1]
 PROGRAM = ROOT / "boxwright"
 ENGINES = Path(os.environ.get("BOXWRIGHT_ENGINES", "/run/boxwright-engines"))

@@ -12,7 +12,7 @@ import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -29,6 +29,7 @@ class Registry:
 
     host: str
     root: Path
+    process: subprocess.Popen[bytes] | None = None
 
     def blobs(self) -> dict[str, int]:
         """The size of each blob it has, by hex digest."""
@@ -51,7 +52,7 @@ def free_port() -> int:
 
 @contextmanager
 def serving(
-    directory: Path, name: str = "127.0.0.1", *, root: Path | None = None, **http_options: object
+    directory: Path, name: str = "127.0.0.1", *, root: Path | None = None, port: int = 0, **http_options: object
 ) -> Iterator[Registry]:
     """A registry whose files are in `directory`. `http_options` join its `http` section; `auth` is one of its own."""
     if shutil.which("docker-registry") is None:
@@ -60,7 +61,7 @@ def serving(
         pytest.skip("docker-registry is missing; `make engines` installs it")
     storage = root or directory / "storage"
     storage.mkdir(parents=True, exist_ok=True)
-    port = free_port()
+    port = port or free_port()
     auth = http_options.pop("auth", None)
     configuration = {
         "version": 0.1,
@@ -81,7 +82,7 @@ def serving(
             assert process.poll() is None, (directory / "log").read_text()
             assert time.monotonic() < deadline
             time.sleep(0.05)
-        yield Registry(f"{name}:{port}", storage)
+        yield Registry(f"{name}:{port}", storage, process)
     finally:
         process.kill()
         process.wait()
@@ -104,7 +105,8 @@ class FaultProxy:
     """Before a registry; what it does to a request is what `harm` says.
 
     "" (pass on), a status ("500", "429"), "reset" (after some of the request was read), "stall", "cut" (half of the
-    answer), "flip" (another byte in it), "lie" (a length that is too large), "endless".
+    answer), "flip" (another byte in it), "lie" (a length that is too large), "endless", a path (what is there instead),
+    "unseen" (a manifest's blob is unknown).
     """
 
     registry: Registry
@@ -140,11 +142,14 @@ class _Handler(BaseHTTPRequestHandler):
         elif harm.isdecimal():
             self.rfile.read(size)
             self.refuse(int(harm))
+        elif harm == "unseen":
+            self.rfile.read(size)
+            self.refuse(404, "MANIFEST_BLOB_UNKNOWN")
         else:
             self.pass_on(self.rfile.read(size), harm)
 
-    def refuse(self, status: int) -> None:
-        text = b'{"errors":[{"code":"UNKNOWN","message":"trouble"}]}'
+    def refuse(self, status: int, code: str = "UNKNOWN") -> None:
+        text = b'{"errors":[{"code":"%s","message":"trouble"}]}' % code.encode()
         self.send_response(status)
         if status == 429:
             self.send_header("Retry-After", "0")
@@ -153,7 +158,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(text)
 
     def pass_on(self, body: bytes, harm: str) -> None:
-        answer, data = self.asked(body)
+        answer, data = self.asked(body, harm if harm.startswith("/") else "")
         self.close_connection = harm in ("lie", "endless", "cut")
         self.send_response(answer.status)
         for name, value in answer.getheaders():
@@ -172,15 +177,13 @@ class _Handler(BaseHTTPRequestHandler):
         for _ in range(64 if harm == "endless" else 0):
             self.wfile.write(bytes(1 << 16))
 
-    def asked(self, body: bytes) -> tuple[http.client.HTTPResponse, bytes]:
+    def asked(self, body: bytes, other: str = "") -> tuple[http.client.HTTPResponse, bytes]:
         """What the registry answers."""
-        connection = http.client.HTTPConnection(self.server.proxy.registry.host, timeout=30)
         headers = {name: value for name, value in self.headers.items() if name.lower() != "connection"}
-        connection.request(self.command, self.path, body or None, headers)
-        answer = connection.getresponse()
-        data = answer.read()
-        connection.close()
-        return answer, data
+        with closing(http.client.HTTPConnection(self.server.proxy.registry.host, timeout=30)) as connection:
+            connection.request(self.command, other or self.path, body or None, headers)
+            answer = connection.getresponse()
+            return answer, answer.read()
 
     do_GET = do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = serve  # noqa: N815 - the library's names
 

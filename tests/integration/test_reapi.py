@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import signal
@@ -205,22 +206,139 @@ def test_a_second_machine_compiles_nothing(
     build(first, packages / "user")
     farm(proxy.url)
     text = build(second, packages / "user")
-    assert f" {THERE}\n" in text  # what the build wrote is kept with it
-    assert text.count("    Found on 'farm'...") == 2
+    assert text.count("Found HASH in 'farm'") == 1
+    assert built(second).items() <= built(first).items()
+    build(second, packages / "lib")
     assert built(second) == built(first)
-    assert proxy.calls["Execute"] == proxy.calls["BatchUpdateBlobs"] == proxy.calls["FindMissingBlobs"] == 0
+    assert proxy.calls["Execute"] == proxy.calls["BatchUpdateBlobs"] == 0
     again = build(second, packages / "user")
     assert "Found HASH in the local store" in again
 
 
+def test_the_same_action_of_another_definition_is_found(
+    tree: Tree, farm: Farm, casd: Casd, proxy: FaultProxy, store: Any, nothing_here: Any
+) -> None:
+    script, using = salted(LIBRARY), salted(USER)
+    packages = tree(lib=script, user=(using, "depends: [demo/lib]"))
+    farm(casd.url)
+    build(store("first"), packages / "user")
+    packages = tree(lib=(script, "summary: other"), user=(using, "depends: [demo/lib]\nsummary: other"))
+    farm(proxy.url)
+    second = nothing_here(store("second"))
+    text = build(second, packages / "user")
+    assert f" {THERE}\n" in text  # what the build wrote is kept with it
+    assert text.count("    Found on 'farm'...") == 2
+    assert proxy.calls["Execute"] == 0
+
+
+def test_what_is_known_by_its_identity_needs_neither_toolchain_nor_sources(
+    tree: Tree,
+    farm: Farm,
+    casd: Casd,
+    proxy: FaultProxy,
+    store: Any,
+    small_toolchain: Path,
+    host_toolchain: Path,
+    tmp_path: Path,
+) -> None:
+    """A lock says what the toolchain is, the definition what the sources are; both stay where they are."""
+    text = os.urandom(100)
+    (tmp_path / "page").mkdir()
+    (tmp_path / "page/source").write_bytes(text)
+    port = free_port()
+    web = subprocess.Popen(["busybox", "httpd", "-f", "-p", f"127.0.0.1:{port}", "-h", tmp_path / "page"])
+    try:
+        wait_for(lambda: connects(port))
+        url = f"http://127.0.0.1:{port}/source"
+        source = f"sources: [{{url: '{url}', sha256: {hashlib.sha256(text).hexdigest()}, unpack: false}}]"
+        names = [f"p{number}" for number in range(8)]
+        given = {name: (salted(f"mkdir -p $DESTDIR/usr; cp source $DESTDIR/usr/{name}"), source) for name in names}
+        needs = f"depends: [{', '.join(f'demo/{it}' for it in names)}]"
+        program = salted("mkdir -p $DESTDIR/usr/bin; cp /bin/busybox $DESTDIR/usr/bin/")
+        packages = tree(**given, whole=(program, f"{needs}\ntest: [[busybox, ls, /usr/p0]]"))
+        for path in packages.glob("*/pkg.yaml"):
+            path.write_text(path.read_text().replace(str(small_toolchain), str(host_toolchain)))
+        farm(casd.url)
+        first = store("first")
+        first("lock", packages / "whole")
+        build(first, packages / "whole")
+    finally:
+        web.terminate()
+        web.wait(10)
+    farm(proxy.url)
+    second = store("second")
+    said = build(second, packages / "whole")
+    assert said.count("Found HASH in 'farm'") == 9
+    assert built(second) == built(first)
+    assert proxy.calls["FindMissingBlobs"] <= 3
+    assert proxy.calls["Execute"] == 0
+    assert "Preparing toolchain" not in said
+    assert "Running its tests" not in said
+
+
+@pytest.mark.parametrize("what", ["no-json", "another", "no-archive", "gone"])
+def test_a_record_that_is_none_is_not_believed(tree: Tree, farm: Farm, casd: Casd, store: Any, what: str) -> None:
+    from boxwright.repositories.reapi import messages
+    from boxwright.repositories.reapi.cas import SERVICE
+    from boxwright.repositories.reapi.packages import ACTION_CACHE, ARCHIVE, METADATA, named
+    from boxwright.repositories.reapi.trees import blob_of, digest_message
+
+    packages = tree(lib=salted(LIBRARY), other=salted("true"))
+    farm(casd.url)
+    first = store("first")
+    build(first, packages / "lib")
+    build(first, packages / "other")
+    known = {name.partition("-")[0]: it for name, it in built(first).items()}
+    with grpc.insecure_channel(casd.url.removeprefix("grpc://")) as channel:
+
+        def call(method: str, request: Any, answer: Any) -> Any:
+            made: Any = channel.unary_unary(method, lambda it: it.SerializeToString(), answer.FromString)
+            return made(request, timeout=10)
+
+        def result(kind: str, identity: str) -> Any:
+            asked = messages.GetActionResultRequest(action_digest=digest_message(named(kind, identity).action))
+            return call(f"{ACTION_CACHE}/GetActionResult", asked, messages.ActionResult)
+
+        lib, other = (result("definition", known[f"demo/{name}"][1]) for name in ("lib", "other"))
+        if what == "no-json":
+            data = b"no JSON"
+            put = messages.BatchUpdateBlobsRequest()
+            put.requests.add(digest=digest_message(blob_of(data)), data=data)
+            call(f"{SERVICE}/BatchUpdateBlobs", put, messages.BatchUpdateBlobsResponse)
+            for file in lib.output_files:
+                if file.path == METADATA:
+                    file.digest.CopyFrom(digest_message(blob_of(data)))
+                    file.contents = b""
+        elif what == "another":
+            lib = other
+        elif what == "no-archive":
+            del lib.output_files[:]
+        else:
+            for file in lib.output_files:
+                if file.path == ARCHIVE:
+                    file.digest.hash = "0" * 64
+        for kind, identity in (("definition", known["demo/lib"][1]), ("key", known["demo/lib"][0])):
+            asked = messages.UpdateActionResultRequest(
+                action_digest=digest_message(named(kind, identity).action), action_result=lib
+            )
+            call(f"{ACTION_CACHE}/UpdateActionResult", asked, messages.ActionResult)
+    second = store("second")
+    text = build(second, packages / "lib")
+    assert "Found HASH in 'farm'" not in text
+    assert built(second)["demo/lib-1.0"] == built(first)["demo/lib-1.0"]
+
+
 def test_a_cache_without_execution(tree: Tree, farm: Farm, casd: Casd, store: Any, nothing_here: Any) -> None:
-    packages = tree(lib=salted(LIBRARY), user=(salted(USER), "depends: [demo/lib]"))
+    script, using = salted(LIBRARY), salted(USER)
+    packages = tree(lib=script, user=(using, "depends: [demo/lib]"))
     farm(casd.url, execution="", action_cache=casd.url)
     first, second = store("first"), nothing_here(store("second"))
     assert f" {HERE}\n" in build(first, packages / "user")
-    assert f" {HERE}\n" in build(second, packages / "user")
+    for name in ("lib", "user"):
+        assert "Found HASH in 'farm'" in build(second, packages / name)
     assert built(second) == built(first)
     farm(casd.url)
+    packages = tree(lib=(script, "summary: other"), user=(using, "depends: [demo/lib]\nsummary: other"))
     executing = nothing_here(store("third"))
     assert f" {HERE}\n" in build(executing, packages / "user")  # one action, whoever ran it
 
@@ -240,8 +358,8 @@ def test_who_may_not_write_may_read(tree: Tree, farm: Farm, casd: Casd, proxy: F
     farm(proxy.url, execution="")
     proxy.faults["UpdateActionResult"] = failing(grpc.StatusCode.PERMISSION_DENIED)
     reader = store("reader")
+    assert "Found HASH in 'farm'" in build(reader, packages / "lib")
     text = build(reader, packages / "own")
-    assert "Found on 'farm'" in text
     assert text.count("nothing more is stored there") == 1
 
 
@@ -349,7 +467,8 @@ def test_buildgrid_as_a_cache(tree: Tree, farm: Farm, buildgrid: str, store: Any
     farm(buildgrid, execution="", instance="main")
     first, second = store("first"), nothing_here(store("second"))
     build(first, packages / "user")
-    build(second, packages / "user")
+    for name in ("lib", "user"):
+        build(second, packages / name)
     assert built(second) == built(first)
 
 

@@ -70,6 +70,41 @@ def test_what_is_pulled_is_what_was_pushed(boxwright: Program, other: Program, r
     other("pull", "-q", f"{name.partition(':v1')[0]}@{boxwright('push', name, '-q', '--layers', 'auto:6').out.strip()}")
 
 
+SETTINGS = """\
+FROM tar:{base}
+LABEL zebra=1 apple=2 middle="a b"
+EXPOSE 9000 80/udp 443
+PORT 8080:80
+PORT 53:53/udp
+PORT 443
+VOLUME /z /a
+ENV Z=1 A=2
+USER 10:20
+WORKDIR /w
+STOPSIGNAL SIGINT
+SHELL ["/bin/sh", "-e", "-c"]
+ONBUILD RUN true
+HEALTHCHECK --interval=5s --retries=2 CMD true
+ENTRYPOINT ["/bin/sh"]
+CMD []
+COPY --chown=5:6 . /app
+"""
+
+
+def test_an_image_that_is_pushed_and_pulled_is_the_same_image(
+    boxwright: Program, other: Program, registry: Registry, context: Context, busybox_base: Path
+) -> None:
+    name = f"{registry.host}/pull/settings:v1"
+    place = context(SETTINGS.format(base=busybox_base), {"note": "text"})
+    identity = built(boxwright, place, name)
+    for layers in ("auto", "flat"):
+        boxwright("push", name, "--layers", layers)
+        said = other("pull", name)
+        assert identity in said.out, layers
+        one, same = (json.loads(program("inspect", name).out)[0] for program in (boxwright, other))
+        assert one == same
+
+
 def test_a_second_pull_fetches_what_is_missing(
     boxwright: Program, other: Program, registry: Registry, place: Path
 ) -> None:

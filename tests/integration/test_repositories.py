@@ -11,157 +11,20 @@ import sqlite3
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import ORDINARY_USER, Program, remove_tree
-from tests.integration.conftest import free_port, until
-from tests.integration.hosttoolchain import make_toolchain
-from tests.integration.servers import listens, s3_server, ssh_server
-
-LIB = """\
-name: lib
-version: 1.0
-sources: [{local: src}]
-phases:
-  install: |
-    mkdir -p $DESTDIR/usr/share/lib
-    cat data >$DESTDIR/usr/share/lib/data
-    head -c 64 /dev/urandom >$DESTDIR/usr/share/lib/random   # no two builds are the same
-"""
-APP = """\
-name: app
-version: 2.0
-depends: [./../lib]
-phases:
-  install: mkdir -p $DESTDIR/usr/bin; cp /bin/busybox $DESTDIR/usr/bin/busybox
-test: [[busybox, "true"]]
-"""
-CONTAINER = """\
-- vars: {author: Sysadmin42, name: app-production, version: 2.0-p1, os: linux, arch: amd64}
-- package: {type: embedded, path: ./pkgs/app}
-- image: {type: aci, content: '{"acKind": "ImageManifest", "acVersion": "0.6.1", "name": "{{ name }}-{{ version }}"}'}
-"""
-
-
-@pytest.fixture(scope="session")
-def host_toolchain(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    place = tmp_path_factory.mktemp("host-toolchain")
-    return make_toolchain(place / "toolchain.tar", place)
-
-
-class World:
-    """A tree of definitions, a repository, and machines: programs with a store and a home directory of their own."""
-
-    def __init__(self, path: Path, toolchain: Path) -> None:
-        self.path = path
-        self.tree = path / "tree"
-        (self.tree / ".git").mkdir(parents=True)
-        (self.tree / "container.yaml").write_text(CONTAINER)
-        for name, text in (("lib", LIB), ("app", APP)):
-            (self.tree / "pkgs" / name).mkdir(parents=True)
-            (self.tree / "pkgs" / name / "pkg.yaml").write_text(f"{text}toolchain: tar:{toolchain}\n")
-        (self.tree / "pkgs/lib/src").mkdir()
-        (self.tree / "pkgs/lib/src/data").write_text("data\n")
-        self.repository = path / "repository"
-        self.configuration = f"{{name: here, type: directory, path: {self.repository}}}"
-        self.environment: dict[str, str] = {}
-        self.keys = ""
-
-    def machine(self, name: str) -> Program:
-        """A machine: its first push makes it a key; `trust` lets all machines take what another signed."""
-        (self.path / name).mkdir(exist_ok=True)
-        self.configure()
-        environment = {"HOME": str(self.path / name), "XDG_CONFIG_HOME": "", **self.environment}
-        return Program(self.path / name / "store", environment)
-
-    def configure(self) -> None:
-        text = self.configuration.rstrip("}") + (f", keys: ['{self.keys}']}}" if self.keys else "}")
-        (self.tree / ".boxwright-config.yaml").write_text(f"repository: {text}\n")
-
-    def trust(self, machine: Program) -> None:
-        self.keys = machine("repo", "key").out.strip()
-        self.configure()
-
-    def verify(self) -> None:
-        found = self.machine("verifier")("repo", "verify", "here", cwd=self.tree)
-        assert " no findings" in found.out
-
-
-@pytest.fixture
-def world(tmp_path: Path, host_toolchain: Path) -> Iterator[World]:
-    found = World(tmp_path, host_toolchain)
-    yield found
-    for store in tmp_path.glob("*/store"):
-        remove_tree(store)
-
-
-def archives(machine: Program) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in (machine.home / "blobs").glob("*.zst")}
-
-
-# Places ---------------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def directory(world: World) -> None:
-    pass
-
-
-@pytest.fixture
-def serve(world: World) -> Iterator[None]:
-    """The directory is written as such, and read over HTTP from `boxwright serve`."""
-    world.machine("admin")("repo", "init", world.repository)
-    with Program(world.path / "serve/store").start("serve", world.repository, "--port", "0") as server:
-        assert server.stdout is not None
-        server.stdout.readline()
-        address = server.stdout.readline().split()[-1]
-        world.configuration = (
-            f"{{name: here, upload-type: directory, upload-path: {world.repository},"
-            f" download-type: http, download-path: '{address}', time-limit: 5}}"
-        )
-        yield
-        server.send_signal(signal.SIGINT)
-        server.communicate(timeout=10)
-
-
-@pytest.fixture
-def ssh(world: World) -> Iterator[None]:
-    """Written over a real sshd of this test's own, by a user's own configuration, read from busybox's web server."""
-    world.repository.mkdir()
-    page = free_port()
-    with ssh_server(world.path / "ssh", "mysuperbinhost") as environment:
-        world.environment |= environment
-        web = subprocess.Popen(["busybox", "httpd", "-f", "-p", f"127.0.0.1:{page}", "-h", world.repository])
-        try:
-            until(lambda: listens(page))
-            world.configuration = (
-                f"{{name: mysuperbinhost, upload-type: ssh, upload-path: mysuperbinhost{world.repository},"
-                f" download-type: http, download-path: '127.0.0.1:{page}', time-limit: 5}}"
-            )
-            yield
-        finally:
-            web.terminate()
-            web.wait(10)
-
-
-@pytest.fixture
-def s3(world: World) -> Iterator[None]:
-    """A bucket of moto's server."""
-    with s3_server() as address:
-        world.environment |= {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret"}
-        world.configuration = f"{{name: here, type: s3, path: bucket/deep/prefix, endpoint: '{address}'}}"
-        yield
-
+from tests.conftest import ORDINARY_USER, Program
+from tests.integration import registries
+from tests.integration.binhosts import SSH, World, archives, same, sent
+from tests.integration.test_registry import BCRYPT
 
 # What one machine built, every other fetches -------------------------------------------------------------------------
 
 
-SSH = pytest.param("ssh", marks=pytest.mark.engine("ssh"))
-
-
-@pytest.mark.parametrize("place", ["directory", "serve", SSH, "s3"])
+@pytest.mark.parametrize("place", ["directory", "serve", SSH, "s3", "oci"])
 def test_a_second_machine_compiles_nothing(world: World, place: str, request: pytest.FixtureRequest) -> None:
     request.getfixturevalue(place)
     first, second = world.machine("first"), world.machine("second")
@@ -177,11 +40,8 @@ def test_a_second_machine_compiles_nothing(world: World, place: str, request: py
     world.keys = ""
     stranger = world.machine("stranger")
     assert stranger("build", world.tree / "pkgs/app").err.count("Can't find HASH") == 2
-    name = "mysuperbinhost" if place == "ssh" else "here"
     world.trust(first)
-    world.configure()
-    found = world.machine("verifier")("repo", "verify", name, cwd=world.tree)
-    assert " no findings" in found.out
+    world.verify()
 
 
 def test_a_lock_brings_the_toolchain_too(world: World) -> None:
@@ -220,6 +80,29 @@ def test_a_source_that_is_gone_elsewhere_comes_from_the_repository(world: World)
     definition.write_text(definition.read_text().replace("version: 1.0", "version: 1.1"))  # must be built
     built = second("build", world.tree / "pkgs/lib")
     assert "Can't find HASH" in built.err
+
+
+def test_the_packages_of_a_manifest_too(world: World, busybox_base: Path, tmp_path: Path) -> None:
+    (world.tree / "container.yaml").unlink()
+    text = "packages: [{type: embedded, path: ./pkgs/lib}]\nscript: [cat /usr/share/lib/data]\n"
+    (world.tree / "manifest.yaml").write_text(f"image: tar:{busybox_base}\n{text}artifact: demo/shop:1\n")
+    first, second, third = (world.machine(name) for name in ("first", "second", "third"))
+    built = first("build", world.tree, "--push")
+    assert "Uploading packages to 'here'" in built.err
+    assert "Uploading image to 'here'" in built.err
+    world.trust(first)
+    second("build", world.tree, "--progress", "plain")
+    assert archives(second) == archives(first)  # no two builds are the same
+    second("pull", "demo/shop:1", cwd=world.tree)
+    world.verify()
+    # Where no repository is configured `--push` means registries.
+    with registries.serving(tmp_path / "registry") as registry:
+        (world.tree / ".boxwright-config.yaml").unlink()
+        name = f"{registry.host}/demo/shop:2"
+        pushed = first("build", world.tree, "--push", "-t", name)
+        assert f"{name}@sha256:" in pushed.out
+        third("pull", name)
+        assert "[registry." in first("build", world.tree, "--push", "-t", "127.0.0.1:1/x:1", status=5).err
 
 
 @pytest.mark.engine("ssh")
@@ -290,7 +173,7 @@ def test_offline_asks_no_server(world: World) -> None:
     assert "repository." not in built.err
 
 
-@pytest.mark.parametrize("place", ["directory", SSH])
+@pytest.mark.parametrize("place", ["directory", SSH, "s3", "oci"])
 def test_an_upload_that_is_killed_leaves_the_repository_whole(
     world: World, place: str, request: pytest.FixtureRequest
 ) -> None:
@@ -299,69 +182,199 @@ def test_an_upload_that_is_killed_leaves_the_repository_whole(
     first("build", world.tree / "pkgs/app")
     first("repo", "key")
     world.trust(first)
-    name = "mysuperbinhost" if place == "ssh" else "here"
     luck = random.Random(42)
     started = time.monotonic()
-    first("push", "app-2.0", name, cwd=world.tree)
+    first("push", "app-2.0", world.name, cwd=world.tree)
     whole = time.monotonic() - started
-    for path in world.repository.iterdir():
-        shutil.rmtree(path) if path.is_dir() else path.unlink()
-    for _ in range(5):
-        with first.start("push", "app-2.0", name, cwd=world.tree) as process:
+    world.move()
+    for _ in range(5 if place == "directory" else 3):
+        with first.start("push", "app-2.0", world.name, cwd=world.tree) as process:
             time.sleep(luck.uniform(0.2, 1.0) * whole)
             process.send_signal(signal.SIGKILL)
             process.communicate()
-        if (world.repository / "boxwright-repository.json").exists():
-            found = first("repo", "verify", name, cwd=world.tree)
-            assert " no findings" in found.out
+        found = first("repo", "verify", world.name, status=None, cwd=world.tree)
+        assert "no findings" in found.out or "holds no repository" in found.out
     for package in ("app-2.0", "lib-1.0"):
-        first("push", package, name, cwd=world.tree)
-    assert " no findings" in first("repo", "verify", name, cwd=world.tree).out
-    first("repo", "gc", name, "--grace", "0", cwd=world.tree)
-    assert " no findings" in first("repo", "verify", name, cwd=world.tree).out
+        first("push", package, world.name, cwd=world.tree)
+    assert " no findings" in first("repo", "verify", world.name, cwd=world.tree).out
+    first("repo", "gc", world.name, "--grace", "0", cwd=world.tree)
+    assert " no findings" in first("repo", "verify", world.name, cwd=world.tree).out
     assert world.machine("second")("build", world.tree / "pkgs/app").err.count("Found HASH in ") == 2
 
 
-def test_two_machines_push_the_same_at_once(world: World) -> None:
+@pytest.mark.parametrize("place", ["directory", SSH, "s3", "oci"])
+def test_two_machines_push_the_same_at_once(world: World, place: str, request: pytest.FixtureRequest) -> None:
+    request.getfixturevalue(place)
     first, second = world.machine("first"), world.machine("second")
     first("build", world.tree / "pkgs/app")
     shutil.copytree(world.path / "first", world.path / "second", symlinks=True, dirs_exist_ok=True)
-    processes = [it.start("push", "app-2.0", "here", cwd=world.tree) for it in (first, second) * 2]
+    processes = [it.start("push", "app-2.0", world.name, cwd=world.tree) for it in (first, second) * 2]
     said = [process.communicate(timeout=60)[1] for process in processes]
     assert [process.returncode for process in processes] == [0] * 4, said
-    assert len(list(world.repository.glob("records/*/*/*"))) == 2  # by definition and by content
     world.trust(first)
+    counted = json.loads(first("repo", "stats", world.name, "--json", cwd=world.tree).out)
+    assert counted["records"] == {"package": 2}  # one, by definition and by content
     world.verify()
+    assert "Found HASH in " in world.machine("third")("build", world.tree / "pkgs/app", "--no-test").err
 
 
-def test_no_space_at_the_other_side_is_a_clear_error(world: World) -> None:
-    first = world.machine("first")
-    first("build", world.tree / "pkgs/app")
-    world.repository.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=200k", "none", world.repository], check=True)
-    try:
-        failed = first("push", "app-2.0", "here", status=5, cwd=world.tree)
-        assert "[repository.directory]" in failed.err
+def test_a_registry_that_wants_a_password(world: World) -> None:
+    """Credentials are the registry's own: what `login` keeps, or a file that is named."""
+    place = world.path / "guarded"
+    place.mkdir()
+    (place / "htpasswd").write_text(f"anna:{BCRYPT}\n")
+    with registries.serving(place, auth={"htpasswd": {"realm": "r", "path": str(place / "htpasswd")}}) as registry:
+        world.configuration = f"{{name: here, type: oci, path: '{registry.host}/boxes/main', time-limit: 5}}"
+        first, second = world.machine("first"), world.machine("second")
+        refused = first("build", world.tree / "pkgs/lib", "--push", status=5)
+        assert "[registry.unauthorized]" in refused.err
+        first("login", registry.host, "-u", "anna", "--password-stdin", stdin="pass:word\n")
+        first("build", world.tree / "pkgs/lib", "--push")
         world.trust(first)
-        world.verify()
-    finally:
-        subprocess.run(["umount", world.repository], check=True)
+        built = second("build", world.tree / "pkgs/lib")
+        assert "[registry.unauthorized]" in built.err
+        assert "Can't find HASH" in built.err
+        (kept,) = (world.path / "first").glob("**/auth.json")
+        third = world.machine("third").with_environment(REGISTRY_AUTH_FILE=str(kept))
+        found = third("build", world.tree / "pkgs/lib")
+        assert "Found HASH in 'here'" in found.err
+        assert "pass:word" not in refused.err + built.err + found.err
+
+
+def test_two_machines_that_built_the_same_differently_agree_on_one(
+    world: World, request: pytest.FixtureRequest
+) -> None:
+    """No two builds of `lib` are the same: whoever fetches gets one of them, whole."""
+    request.getfixturevalue("oci")
+    first, second = world.machine("first"), world.machine("second")
+    for machine in (first, second):
+        machine("build", world.tree / "pkgs/lib")
+    world.trust(first)
+    keys = [machine("repo", "key").out.strip() for machine in (first, second)]
+    world.keys = "', '".join(keys)
+    world.configure()
+    processes = [it.start("push", "lib-1.0", world.name, cwd=world.tree) for it in (first, second)]
+    said = [process.communicate(timeout=60)[1] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], said
+    world.verify()
+    third = world.machine("third")
+    assert "Found HASH in " in third("build", world.tree / "pkgs/lib").err
+    assert set(archives(third).items()) <= {*archives(first).items(), *archives(second).items()}
+
+
+def small(place: Path, size: str) -> AbstractContextManager[None]:
+    """A directory on a disk of its own, which is soon full."""
+
+    @contextmanager
+    def mounted() -> Iterator[None]:
+        place.mkdir(parents=True, exist_ok=True)
+        subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "none", place], check=True)
+        try:
+            yield
+        finally:
+            subprocess.run(["umount", "--lazy", place], check=True)
+
+    return mounted()
+
+
+@pytest.mark.parametrize(
+    ("place", "code"),
+    [
+        ("directory", "repository.directory"),
+        pytest.param("ssh", "repository.upload", marks=pytest.mark.engine("ssh")),
+        ("s3", "repository.s3"),
+        ("oci", "registry."),
+    ],
+)
+def test_no_space_at_the_other_side_is_a_clear_error(
+    world: World, place: str, code: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.machine("first")("build", world.tree / "pkgs/app")
+    disk = {"oci": world.path / "registry/storage", "s3": world.path / "moto"}.get(place, world.repository)
+    with small(disk, "200k"):
+        monkeypatch.setenv("MOTO_S3_DEFAULT_KEY_BUFFER_SIZE", "1000")
+        monkeypatch.setenv("TMPDIR", str(disk) if place == "s3" else "/tmp")
+        request.getfixturevalue(place)
+        monkeypatch.undo()
+        first = world.machine("first")
+        failed = first("push", "app-2.0", world.name, status=5, cwd=world.tree)
+        assert f"[{code}" in failed.err
+        assert "Traceback" not in failed.err
+        world.trust(first)
+        found = first("repo", "verify", world.name, status=None, cwd=world.tree)
+        assert "no findings" in found.out or "holds no repository" in found.out
+        world.stop()
+
+
+@pytest.mark.parametrize("place", [SSH, "s3", "oci"])
+def test_a_server_that_dies_in_an_upload_leaves_the_repository_whole(
+    world: World, place: str, request: pytest.FixtureRequest, busybox_base: Path, context: Callable[..., Path]
+) -> None:
+    request.getfixturevalue(place)
+    first = noisy(world, busybox_base, context)
+    started = time.monotonic()
+    first("push", "data:1", world.name, cwd=world.tree)
+    whole = time.monotonic() - started
+    world.move()
+    luck = random.Random(3)
+    for _ in range(2):
+        with first.start("push", "data:1", world.name, cwd=world.tree) as process:
+            time.sleep(luck.uniform(0.3, 0.95) * whole)
+            world.kill()
+            said = process.communicate(timeout=60)[1]
+        assert process.returncode in (0, 5), said
+        assert process.returncode == 0 or "[re" in said  # repository., registry.
+        world.restart()
+        found = first("repo", "verify", world.name, status=None, cwd=world.tree)
+        assert "no findings" in found.out or "holds no repository" in found.out
+    first("push", "data:1", world.name, cwd=world.tree)
+    world.verify()
+    second = world.machine("second")
+    second("pull", "data:1", cwd=world.tree)
+    same(first, second)
+
+
+@pytest.mark.parametrize("place", ["serve", "s3", "oci"])
+def test_a_server_that_dies_in_a_download_leaves_the_store_whole(
+    world: World, place: str, request: pytest.FixtureRequest, busybox_base: Path, context: Callable[..., Path]
+) -> None:
+    request.getfixturevalue(place)
+    first = noisy(world, busybox_base, context)
+    first("push", "data:1", world.name, cwd=world.tree)
+    whole = world.machine("third")("pull", "data:1", cwd=world.tree).seconds
+    second = world.machine("second")
+    luck = random.Random(4)
+    for _ in range(2):
+        with second.start("pull", "data:1", cwd=world.tree) as process:
+            time.sleep(luck.uniform(0.4, 0.95) * whole)
+            world.kill()
+            said = process.communicate(timeout=60)[1]
+        assert process.returncode in (0, 5), said
+        second("fsck")
+        world.restart()
+        first("push", "data:1", world.name, cwd=world.tree)  # moto keeps nothing
+    second("pull", "data:1", cwd=world.tree)
+    same(first, second)
+    second("fsck")
 
 
 # Images ---------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.usefixtures("serve")
-def test_a_changed_file_costs_its_change(world: World, busybox_base: Path, context: Callable[..., Path]) -> None:
+@pytest.mark.parametrize("place", ["serve", "oci"])
+def test_a_changed_file_costs_its_change(
+    world: World, place: str, request: pytest.FixtureRequest, busybox_base: Path, context: Callable[..., Path]
+) -> None:
+    request.getfixturevalue(place)
     first, second = world.machine("first"), world.machine("second")
     noise = random.Random(1)
     files: dict[str, str | bytes] = {f"files/{number}": noise.randbytes(3000) for number in range(2000)}
     files |= {"files/large": noise.randbytes(24_000_000), "files/deep/link": "x"}
     links = "ln /srv/1 /srv/hard && ln -s 2 /srv/soft && chmod 4755 /srv/2"
-    place = context(f"FROM tar:{busybox_base}\nCOPY files /srv\nRUN {links}\n", files)
+    source = context(f"FROM tar:{busybox_base}\nCOPY files /srv\nRUN {links}\n", files)
 
     def push() -> int:
-        first("build", place, "-t", "data:1", "-q", "--network", "none")
+        first("build", source, "-t", "data:1", "-q", "--network", "none")
         return sent(first("push", "data:1", cwd=world.tree).out)
 
     whole = push()
@@ -369,14 +382,14 @@ def test_a_changed_file_costs_its_change(world: World, busybox_base: Path, conte
     world.trust(first)
     assert sent(second("pull", "data:1", cwd=world.tree).out) > 29_000_000
     same(first, second)
-    (place / "files/77").write_text("changed")
+    (source / "files/77").write_text("changed")
     assert push() < 100_000
     got = second("pull", "data:1", cwd=world.tree)
     assert sent(got.out) < 100_000
     same(first, second)
     # A few bytes in the middle of a large file cost the chunks around them.
-    large = (place / "files/large").read_bytes()
-    (place / "files/large").write_bytes(large[:9_000_000] + b"inserted" + large[9_000_000:])
+    large = (source / "files/large").read_bytes()
+    (source / "files/large").write_bytes(large[:9_000_000] + b"inserted" + large[9_000_000:])
     assert push() < 3_000_000
     assert sent(second("pull", "data:1", cwd=world.tree).out) < 3_000_000
     same(first, second)
@@ -387,17 +400,6 @@ def test_a_changed_file_costs_its_change(world: World, busybox_base: Path, conte
     third = world.machine("third")
     third("pull", "data:1", cwd=world.tree)
     same(first, third)
-
-
-def sent(text: str) -> int:
-    """The bytes that a line of push or pull says."""
-    number, unit = text.partition(" sent to" if " sent to" in text else " received")[0].split()[-2:]
-    return int(float(number) * {"B": 1, "kB": 1000, "MB": 10**6}[unit])
-
-
-def same(one: Program, other: Program) -> None:
-    images = [json.loads(it("inspect", "data:1").out)[0] for it in (one, other)]
-    assert images[0] == images[1]
 
 
 def test_an_image_with_a_wrong_chunk_is_not_taken(
@@ -421,17 +423,24 @@ def test_an_image_with_a_wrong_chunk_is_not_taken(
     assert "[repository.unknown]" in refused.err
 
 
-@pytest.fixture
-def noise(world: World, busybox_base: Path, context: Callable[..., Path]) -> Program:
-    """A machine that pushed the image `data:1` of 20 MB that don't compress."""
+def noisy(world: World, base: Path, context: Callable[..., Path]) -> Program:
+    """A machine that has the image `data:1` of 20 MB that don't compress, and is trusted."""
     first = world.machine("first")
     files: dict[str, str | bytes] = {
         f"files/{number}": random.Random(number).randbytes(400_000) for number in range(50)
     }
-    place = context(f"FROM tar:{busybox_base}\nCOPY files /srv\n", files)
+    place = context(f"FROM tar:{base}\nCOPY files /srv\n", files)
     first("build", place, "-t", "data:1", "-q")
-    first("push", "data:1", cwd=world.tree)
+    first("repo", "key")
     world.trust(first)
+    return first
+
+
+@pytest.fixture
+def noise(world: World, busybox_base: Path, context: Callable[..., Path]) -> Program:
+    """The same, pushed."""
+    first = noisy(world, busybox_base, context)
+    first("push", "data:1", cwd=world.tree)
     return first
 
 
@@ -450,8 +459,10 @@ def test_a_download_that_is_killed_leaves_the_store_whole(world: World, noise: P
     second("fsck")
 
 
-@pytest.mark.usefixtures("noise")
-def test_no_space_at_this_side_is_a_clear_error(world: World) -> None:
+@pytest.mark.parametrize("place", ["directory", "serve", "s3", "oci"])
+def test_no_space_at_this_side_is_a_clear_error(world: World, place: str, request: pytest.FixtureRequest) -> None:
+    request.getfixturevalue(place)
+    request.getfixturevalue("noise")
     second = world.machine("second")
     second.home.mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=10m", "none", second.home], check=True)

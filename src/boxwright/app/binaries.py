@@ -40,7 +40,10 @@ class Target(NamedTuple):
 
 
 class Binaries:
-    """What repositories have of one build's packages. `origins` says by node from which one it was taken."""
+    """What repositories have of one build's packages. `origins` says by node from which one it was taken.
+
+    `more` gives further repositories, and is called only where something must be built.
+    """
 
     def __init__(
         self,
@@ -49,8 +52,10 @@ class Binaries:
         emit: Emit,
         origins: dict[int, str] | None = None,
         bring_tree: Callable[[Digest, Store, Emit], None] | None = None,
+        more: Callable[[], Sequence[PackageSource]] = tuple,
     ) -> None:
         self._sources = list(sources)
+        self._more = more
         self._store = store
         self._packages = Packages(store)
         self._emit = emit
@@ -62,8 +67,10 @@ class Binaries:
 
     def plan(self, target: Target, plan: Plan) -> Plan:
         """The plan with what repositories offer."""
-        if not self._sources or not any(_is_wanted(target, plan, place) for place in range(len(target.graph.nodes))):
+        if not any(_is_wanted(target, plan, place) for place in range(len(target.graph.nodes))):
             return plan
+        self._sources += self._more()
+        self._more = tuple
         self._ask(target)
         offered = {place: it[0][0].name for place in range(len(target.graph.nodes)) if (it := self._for(target, place))}
         return make_plan(target.graph, target.keys, refuse=target.refuse, offered=offered) if offered else plan

@@ -13,7 +13,7 @@ from boxwright.app.configuration import configuration_for
 from boxwright.app.containerfiles import DirectoryFiles
 from boxwright.app.contexts import LocalContexts
 from boxwright.app.definitions import read_definition
-from boxwright.app.execution import execute_plan, history_name, step_records
+from boxwright.app.execution import execute_plan, history_name, start_sandbox, step_records
 from boxwright.app.kinds import step_kinds
 from boxwright.app.moment import build_moment
 from boxwright.app.names import image_name
@@ -138,18 +138,20 @@ def compose_kinds(store: Store) -> Kinds:
 
 def bring_packages(planned: ContainerBuild, store: Store, emit: Emit, binaries: Binaries | None) -> ContainerBuild:
     """The build with a plan in which the packages that repositories have are here."""
-    if binaries is None:
-        return planned
+    return planned if binaries is None else planned._replace(build=bring_into(planned.build, store, emit, binaries))
+
+
+def bring_into(build: Build, store: Store, emit: Emit, binaries: Binaries) -> Build:
+    """The same of any build whose graph has packages."""
     from boxwright.app.binaries import Target
     from boxwright.app.packages import make_nodes, unknown_toolchains
 
-    build = planned.build
     toolchains = unknown_toolchains(build.graph, build.plan, build.keys)
     make_nodes(build.graph, build.keys, store, toolchains, emit)
     plan = make_plan(build.graph, build.keys, refuse=build.refuse) if toolchains else build.plan
     ensure_privileges()
-    plan = binaries.bring(Target(build.graph, build.keys, build.refuse), plan)
-    return planned._replace(build=build._replace(plan=plan))
+    start_sandbox(build)  # before a connection to a server has threads of its own
+    return build._replace(plan=binaries.bring(Target(build.graph, build.keys, build.refuse), plan))
 
 
 def execute_container(planned: ContainerBuild, request: BuildRequest, store: Store, emit: Emit) -> Image:

@@ -55,14 +55,16 @@ def execute_plan(build: Build, request: BuildRequest, store: Store, emit: Emit) 
     store.touch([decision.key for decision in build.plan.decisions if decision.action is Action.REUSE and decision.key])
     if any(decision.action is Action.RUN for decision in build.plan.decisions):
         ensure_privileges()
-    _start_sandbox(build)
+    start_sandbox(build)
     jobs = request.jobs or (os.cpu_count() or 1) * JOBS_PER_CPU
     conditions = Conditions(jobs, build.moment.epoch, request.keep_times, build.refuse, keep_going=request.keep_going)
     try:
         if build.workers is not None and _builds_packages(build):
             conditions = conditions._replace(jobs=build.workers.open(jobs, emit), place=build.workers.place)
         snapshot = Scheduler(build.graph, build.plan, build.keys, store, emit, conditions).run()
+        _record_there(build, store)
     except Failed as failure:
+        _record_there(build, store)
         if isinstance(failure.error, OSError) and not isinstance(failure.error, BrokenPipeError):
             failure.error = unusable(store.home.root, failure.error)
         raise
@@ -75,12 +77,20 @@ def execute_plan(build: Build, request: BuildRequest, store: Store, emit: Emit) 
     return snapshot
 
 
+def _record_there(build: Build, store: Store) -> None:
+    """Servers know then by their identities which packages they have."""
+    if build.workers is not None and _builds_packages(build):
+        from boxwright.app.packages import record_there
+
+        record_there(build.workers, build.graph, build.plan, build.keys, store)
+
+
 def _builds_packages(build: Build) -> bool:
     decided = zip(build.graph.nodes, build.plan.decisions, strict=True)
     return any(decision.action is Action.RUN and isinstance(node.step, BuildPackage) for node, decision in decided)
 
 
-def _start_sandbox(build: Build) -> None:
+def start_sandbox(build: Build) -> None:
     """Fork the launcher where there is something to run, as long as this process has one thread."""
     decided = zip(build.graph.nodes, build.plan.decisions, strict=True)
     runs = [node.step for node, decision in decided if decision.action is Action.RUN and isinstance(node.step, Run)]

@@ -285,7 +285,9 @@ def execute_package(
         place = build.workers.place
         conditions = Conditions(jobs, 0, True, build.refuse, keep_going=request.keep_going, place=place)
         Scheduler(build.graph, build.plan, build.keys, store, emit, conditions).run()
+        record_there(build.workers, build.graph, build.plan, build.keys, store)
     except Failed as failure:
+        record_there(build.workers, build.graph, build.plan, build.keys, store)
         if isinstance(failure.error, OSError):
             failure.error = unusable(store.home.root, failure.error)
         raise
@@ -298,6 +300,23 @@ def execute_package(
     if record is None:
         raise BoxwrightError("store.gone", "the package was removed while it was being built", hint="build again")
     return record
+
+
+def record_there(workers: Workers, graph: Graph, plan: Plan, keys: Keys, store: Store) -> None:
+    """Let others find what this build made on the servers that have it, by its identities."""
+    packages = Packages(store)
+    found: list[PackageRecord] = []
+    tests: list[Digest] = []
+    for position, (node, decision) in enumerate(zip(graph.nodes, plan.decisions, strict=True)):
+        snapshot = keys.snapshot(position) if decision.action is Action.RUN else None
+        if snapshot is None:
+            continue
+        if isinstance(node.step, TestPackage):
+            tests.append(snapshot.key)
+        elif isinstance(node.step, BuildPackage):
+            record = packages.by_key(snapshot.key)
+            found += [record] if record is not None else []
+    workers.record(found, packages.definitions, tests)
 
 
 def note_definitions(graph: Graph, plan: Plan, keys: Keys, store: Store) -> None:

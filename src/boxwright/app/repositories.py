@@ -66,7 +66,7 @@ def place_for(way: Way, binary: Binary, environment: Mapping[str, str]) -> Sourc
             from boxwright.repositories.binary.web import WebPlace
 
             address = way.path if "://" in way.path else f"{way.kind}://{way.path}"
-            return WebPlace(address, binary.time_limit)
+            return WebPlace(address, binary.time_limit, binary.authority)
         case "ssh":
             from boxwright.repositories.binary.sftp import SftpPlace
 
@@ -82,9 +82,31 @@ def place_for(way: Way, binary: Binary, environment: Mapping[str, str]) -> Sourc
                 time_limit=binary.time_limit,
                 environment=environment,
             )
+        case "oci":
+            return _registry_place(way.path, binary.time_limit, environment)
         case _:
-            hint = "directory, ssh, https and s3 are"
-            raise UsageError("repository.kind", f"{binary.name}: {way.kind} is not there yet", hint=hint)
+            raise UsageError("repository.kind", f"{binary.name}: there is no type {way.kind}")
+
+
+def _registry_place(path: str, time_limit: float, environment: Mapping[str, str]) -> Source:
+    """A repository of a registry, with the user's own credentials, mirrors left out, and rules of plain HTTP."""
+    from boxwright.app.registries import Reach, Registries
+    from boxwright.repositories.binary.oci import OciPlace
+    from boxwright.repositories.registry.client import Client
+    from boxwright.repositories.registry.retries import Patience
+    from boxwright.sources.reference import parse_registry_name
+
+    address = path.removeprefix("oci://").strip("/")
+    name = parse_registry_name(address)
+    if name.digest or name.tag != "latest" or address.count("/") == 0:
+        raise UsageError("repository.address", f"{path} is no repository of a registry", hint="HOST[:PORT]/REPOSITORY")
+    registries = Registries(environment, Reach(patience=Patience(2, 0.2), timeout=time_limit))
+
+    def connect(below: str, push: bool) -> Client:  # noqa: FBT001 - called by position
+        inner = name._replace(repository=f"{name.repository}/{below}") if below else name
+        return registries.client(registries.route(inner).home, push=push)
+
+    return OciPlace(f"oci://{name.registry}/{name.repository}", connect, time_limit, registries.close)
 
 
 def signing_key(binary: Binary) -> PrivateKey:

@@ -35,6 +35,7 @@ class BinarySpec(msgspec.Struct, forbid_unknown_fields=True, frozen=True, rename
     endpoint: str = ""
     region: str = ""
     insecure: bool = False
+    ca: str = ""
     time_limit: Annotated[float, msgspec.Meta(gt=0)] = 30.0
 
 
@@ -58,6 +59,7 @@ class Binary(NamedTuple):
     region: str
     insecure: bool
     time_limit: float
+    authority: str = ""
 
 
 def own_key_path(environment: Mapping[str, str]) -> str:
@@ -122,6 +124,7 @@ def _binary(node: RepositoryNode, environment: Mapping[str, str]) -> Binary:
         spec.region,
         spec.insecure,
         spec.time_limit,
+        _path(spec.ca, directory) if spec.ca else "",
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from boxwright.app.configuration import configuration_files
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
     from boxwright.app.binaries import Binaries
     from boxwright.app.repositories import Opened
+    from boxwright.app.workers import Workers
     from boxwright.ports import Emit
 
 
@@ -35,13 +37,20 @@ class Sharing(NamedTuple):
     asked: tuple[Opened, ...] = ()
     pushed: tuple[Opened, ...] = ()
 
-    def binaries(self, store: Store, emit: Emit, origins: dict[int, str]) -> Binaries | None:
-        """What a build takes packages from, None where no repository is asked. `origins` will say what was taken."""
-        if not self.asked:
+    def binaries(
+        self, store: Store, emit: Emit, origins: dict[int, str], workers: Workers | None = None
+    ) -> Binaries | None:
+        """What a build takes packages from, None where no repository is asked. `origins` will say what was taken.
+
+        The servers of `workers` are asked last.
+        """
+        servers = workers if workers is not None and workers.is_configured() else None
+        if not self.asked and servers is None:
             return None
         from boxwright.app.binaries import Binaries
 
-        return Binaries([it.packages for it in self.asked], store, emit, origins, self._bring_tree)
+        more = partial(servers.sources, emit) if servers is not None else tuple
+        return Binaries([it.packages for it in self.asked], store, emit, origins, self._bring_tree, more)
 
     def _bring_tree(self, content: Digest, store: Store, emit: Emit) -> None:
         """Bring the tree of this content from the first repository that has it; where none does, nothing is said."""

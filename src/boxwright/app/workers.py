@@ -7,24 +7,31 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from boxwright.app.configuration import configuration_files
 from boxwright.events import Message
+from boxwright.files import hash_file
+from boxwright.model.digest import Digest, hex_of
 from boxwright.model.step import BuildPackage, Step, TestPackage
 from boxwright.ports import ActionSpec, Emit, ExitStatus
 from boxwright.store.store import Store
 
 if TYPE_CHECKING:
     from boxwright.app.slots import Slots
+    from boxwright.model.package import PackageRecord
+    from boxwright.repositories.ports import PackageSource
     from boxwright.repositories.reapi.actions import RemoteAction
     from boxwright.repositories.reapi.client import Remote
     from boxwright.repositories.reapi.settings import RemoteError
 
 Output = Callable[[bytes], None]
 Cancelled = Callable[[], bool]
+Definitions = Callable[[Digest], tuple[Digest, ...]]
+"""Gives all definition keys that turned out to be the package of a content key."""
 KEPT_OUTPUT = 1 << 20
 
 
@@ -54,25 +61,49 @@ class Workers:
         self._slots: Slots | None = None
         self._emit: Emit = lambda _: None
         self._lock = threading.Lock()
+        self._connected = False
+        self._archives: dict[str, int] = {}
 
     def open(self, jobs: int, emit: Emit) -> int:
         """Connect to what is configured; returns how many steps can be under way with `jobs` of them here."""
-        self._emit = emit
-        if self._options.offline:
-            return jobs
-        files = configuration_files(self._directory, self._environment.get("HOME", ""))
-        if not files or not any(_mentions(path) for path in files):
-            return jobs
-        from boxwright.app.remoteconfiguration import remotes_of
-
-        settings = remotes_of(files, self._environment)
-        if not settings:
+        self._connect(emit)
+        if not self._remotes:
             return jobs
         from boxwright.app.slots import Slots
+
+        executing = [remote.settings.jobs for remote in self._remotes if self._executes(remote)]
+        elsewhere = (executing[0] if self._options.jobs is None else self._options.jobs) if executing else 0
+        self._slots = Slots(jobs, elsewhere)
+        return jobs + elsewhere
+
+    def sources(self, emit: Emit) -> list[PackageSource]:
+        """The servers, as they are asked for packages by their identities; none with ``--no-cache``."""
+        if self._options.again:
+            return []
+        self._connect(emit)
+        serving = [remote for remote in self._remotes if self._serves(remote)]
+        return [remote.packages(partial(self._leave, remote)) for remote in serving]
+
+    def is_configured(self) -> bool:
+        """Whether the configuration may name a server."""
+        return not self._options.offline and any(_mentions(path) for path in self._files())
+
+    def _files(self) -> tuple[str, ...]:
+        return configuration_files(self._directory, self._environment.get("HOME", ""))
+
+    def _connect(self, emit: Emit) -> None:
+        self._emit = emit
+        if self._connected or not self.is_configured():
+            return
+        self._connected = True
+        from boxwright.app.remoteconfiguration import remotes_of
+
+        settings = remotes_of(self._files(), self._environment)
+        if not settings:
+            return
         from boxwright.repositories.reapi.client import Remote
         from boxwright.repositories.reapi.settings import RemoteError
 
-        elsewhere = 0
         for one in settings:
             remote = Remote(one, self._store)
             self._remotes.append(remote)
@@ -81,10 +112,25 @@ class Workers:
             except RemoteError as error:
                 error.gone = True
                 self._leave(remote, error)
-            if self._executes(remote) and not elsewhere:
-                elsewhere = one.jobs if self._options.jobs is None else self._options.jobs
-        self._slots = Slots(jobs, elsewhere)
-        return jobs + elsewhere
+
+    def record(self, packages: Iterable[PackageRecord], definitions: Definitions, tests: Sequence[Digest]) -> None:
+        """Let others find by their identities what was built or found here, where its archive is on a server."""
+        if not any(self._serves(remote) for remote in self._remotes):
+            return
+        from boxwright.repositories.reapi.packages import Recorded
+        from boxwright.repositories.reapi.settings import Blob, RemoteError
+
+        made = [
+            Recorded(it.record, Blob(hex_of(it.archive), self._archives[hex_of(it.archive)]), definitions(it.key))
+            for it in packages
+            if hex_of(it.archive) in self._archives
+        ]
+        for remote in self._remotes if made or tests else ():
+            if remote.stores and self._serves(remote) and remote not in self._without_storing:
+                try:
+                    remote.packages(partial(self._leave, remote)).record(made, tests)
+                except RemoteError as error:
+                    self._leave(remote, error, self._without_storing, "nothing more is stored there")
 
     def close(self) -> None:
         """Let go of every connection."""
@@ -106,6 +152,14 @@ class Workers:
         """Run an action to its end, wherever that is."""
         if self._slots is None:
             return run_here(spec, output, cancelled)
+        status = self._run(self._slots, spec, output, cancelled)
+        target = f"{spec.work}/{spec.output}"
+        storing = any(remote.stores for remote in self._remotes)
+        if storing and not status.code and spec.output and os.path.exists(target):
+            self._archives[hash_file(target)] = os.stat(target).st_size
+        return status
+
+    def _run(self, slots: Slots, spec: ActionSpec, output: Output, cancelled: Cancelled) -> ExitStatus:
         from boxwright.app.slots import ELSEWHERE, HERE
 
         actions = self._actions(spec) if spec.output else []
@@ -113,14 +167,14 @@ class Workers:
         if found:
             return ExitStatus(0, server=found, found=True)
         places = (ELSEWHERE, HERE) if any(self._executes(remote) for remote, _ in actions) else (HERE,)
-        with self._slots.taken(places, cancelled) as place:
+        with slots.taken(places, cancelled) as place:
             if place == ELSEWHERE:
                 status = self._run_there(actions, spec, output, cancelled)
                 if status is not None:
                     return status
             else:
                 return self._run_and_store(actions, spec, output, cancelled)
-        with self._slots.taken((HERE,), cancelled):
+        with slots.taken((HERE,), cancelled):
             return self._run_and_store(actions, spec, output, cancelled)
 
     def _actions(self, spec: ActionSpec) -> list[tuple[Remote, RemoteAction]]:

@@ -50,7 +50,8 @@ def build_container(options: argparse.Namespace, file: str) -> int:
             directory = os.path.dirname(os.path.abspath(file))
             display = container_display(options.progress, planned, directory, origins, quiet=options.quiet)
             try:
-                planned = bring_packages(planned, store, display.emit, shared.binaries(store, display.emit, origins))
+                binaries = shared.binaries(store, display.emit, origins, planned.build.workers)
+                planned = bring_packages(planned, store, display.emit, binaries)
                 image = execute_container(planned, request, store, display.emit)
             except Failed as failure:
                 display.close()

@@ -6,6 +6,7 @@ import argparse
 import os
 import sys
 import time
+from collections.abc import Mapping
 
 from boxwright.app.manifest.building import (
     BuiltImage,
@@ -16,12 +17,14 @@ from boxwright.app.manifest.building import (
 )
 from boxwright.app.opening import open_store
 from boxwright.app.request import BuildRequest
+from boxwright.app.sharing import Sharing, SharingRequest, directory_of, sharing
 from boxwright.cli.arguments import pair
 from boxwright.cli.build import keep_limit, print_plan, print_summary, reported, request_of
 from boxwright.cli.console import say
 from boxwright.cli.progress import display_for
 from boxwright.errors import UsageError
 from boxwright.model.plan import Action
+from boxwright.model.step import BuildPackage
 from boxwright.store.store import Store
 
 
@@ -44,16 +47,33 @@ def build_once(options: argparse.Namespace, file: str) -> tuple[int, ManifestBui
     started = time.monotonic()
     request = request_of(options)
     with open_store(os.environ) as store:
-        planned = prepare_manifest(request, manifest_request(options, file), store, os.environ, _write_error)
+        wanted, environment = _discovered(options, store)
+        planned = prepare_manifest(request, manifest_request(options, file), store, environment, _write_error)
         if options.dry_run:
             print_plan(planned.build)
             return 0, planned
-        status, images = _run(options, request, planned, store)
-        _deliver(options, images, store)
+        decided = zip(planned.build.graph.nodes, planned.build.plan.decisions, strict=True)
+        builds = any(it.action is Action.RUN and isinstance(node.step, BuildPackage) for node, it in decided)
+        with sharing(wanted, directory_of(file), store, environment, builds=builds) as shared:
+            origins: dict[int, str] = {}
+            status, images = _run(options, request, planned, store, (shared, origins))
+            _deliver(options, images, store)
+            if not status:
+                _share(options, planned, images, store, (shared, origins))
     if any(decision.action is Action.RUN for decision in planned.build.plan.decisions):
         keep_limit(planned.build, store.home.root)
     _say_results(options, images, time.monotonic() - started)
     return status, planned
+
+
+def _discovered(options: argparse.Namespace, store: Store) -> tuple[SharingRequest, Mapping[str, str]]:
+    """What the command line says about repositories."""
+    push = options.push and not options.to_registry
+    if not options.discover:
+        return SharingRequest((), push, options.offline), os.environ
+    from boxwright.cli.packagebuild import discovered
+
+    return discovered(options, store, push=push)
 
 
 def manifest_request(options: argparse.Namespace, file: str) -> ManifestRequest:
@@ -94,11 +114,21 @@ def _refuse_foreign(options: argparse.Namespace) -> None:
 
 
 def _run(
-    options: argparse.Namespace, request: BuildRequest, planned: ManifestBuild, store: Store
+    options: argparse.Namespace,
+    request: BuildRequest,
+    planned: ManifestBuild,
+    store: Store,
+    repositories: tuple[Sharing, dict[int, str]],
 ) -> tuple[int, tuple[BuiltImage, ...]]:
     display = display_for(options.progress, planned.build.graph, quiet=options.quiet)
     emit, report = reported(options.junit, planned.build, display)
+    shared, origins = repositories
     try:
+        binaries = shared.binaries(store, emit, origins, planned.build.workers)
+        if binaries is not None:
+            from boxwright.app.composition import bring_into
+
+            planned = planned._replace(build=bring_into(planned.build, store, emit, binaries))
         images, failure = execute_manifest(planned, request, store, emit)
     finally:
         display.close()
@@ -119,6 +149,32 @@ def _deliver(options: argparse.Namespace, images: tuple[BuiltImage, ...], store:
         raise UsageError("usage.output", "a matrix gives several images", hint="choose one with --matrix NAME=VALUE")
     name = images[0].names[0] if images[0].names else ""
     deliver(images[0].image, store, name, options.output, options.load)
+
+
+def _share(
+    options: argparse.Namespace,
+    planned: ManifestBuild,
+    images: tuple[BuiltImage, ...],
+    store: Store,
+    repositories: tuple[Sharing, dict[int, str]],
+) -> None:
+    """What ``--push`` asks for: packages and images to repositories, or images to registries under their names."""
+    shared, origins = repositories
+    if options.to_registry:
+        from boxwright.cli.registrypush import push_built
+
+        for it in images:
+            push_built(it.image, store, argparse.Namespace(**{**vars(options), "tag": it.names}), ())
+    if not shared.pushed:
+        return
+    from boxwright.cli.packagebuild import is_shown
+    from boxwright.cli.uploading import upload_container, upload_packages
+
+    shown = is_shown(options)
+    if any(isinstance(node.step, BuildPackage) for node in planned.build.graph.nodes):
+        upload_packages(shared, planned.build.graph, planned.build.keys, store, origins, shown=shown)
+    for it in images:
+        upload_container(shared, it.image, it.names, store, b"", shown=shown)
 
 
 def _say_results(options: argparse.Namespace, images: tuple[BuiltImage, ...], seconds: float) -> None:

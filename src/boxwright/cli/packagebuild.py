@@ -39,7 +39,7 @@ def build_package(options: argparse.Namespace, file: str) -> int:
             origins: dict[int, str] = {}
             display = package_display(options.progress, build, origins, quiet=options.quiet)
             try:
-                binaries = shared.binaries(store, display.emit, origins)
+                binaries = shared.binaries(store, display.emit, origins, build.workers)
                 record = execute_package(build, request, store, display.emit, binaries)
             except Failed as failure:
                 display.close()
@@ -83,12 +83,15 @@ def is_shown(options: argparse.Namespace) -> bool:
 
 def offered(build: PackageBuild, shared: Sharing, store: Store) -> PackageBuild:
     """The build with a plan that says what repositories have."""
-    binaries = shared.binaries(store, note_event, {})
+    binaries = shared.binaries(store, note_event, {}, build.workers)
     if binaries is None:
         return build
     from boxwright.app.binaries import Target
 
-    return build._replace(plan=binaries.plan(Target(build.graph, build.keys, build.refuse), build.plan))
+    try:
+        return build._replace(plan=binaries.plan(Target(build.graph, build.keys, build.refuse), build.plan))
+    finally:
+        build.workers.close()
 
 
 def note_event(event: Event) -> None:

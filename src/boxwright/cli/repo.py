@@ -115,6 +115,8 @@ def _gc(it: Opened, options: argparse.Namespace) -> int:
     oldest = 0 if options.older_than is None else now - int(options.older_than * DAY)
     grace = int(options.grace * 3600)
     gone = collect(it.place(), now=now, oldest=oldest, grace=grace, dry_run=options.dry_run)
+    if not options.dry_run:
+        it.catalog.prune(it.place(), now - grace)
     verb = "would go" if options.dry_run else "removed"
     say(f"{gone.records} records and {gone.objects} objects of content ({human_size(gone.size)}) {verb}")
     return 0

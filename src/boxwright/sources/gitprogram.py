@@ -48,8 +48,10 @@ def run_git(
         "GIT_OPTIONAL_LOCKS": "0",
         "GIT_SSH_COMMAND": _ssh(),
         "GIT_TERMINAL_PROMPT": "0",
-        **{name: os.environ[name] for name in _KEPT if name in os.environ},
+        **{name: value for name in _KEPT if (value := os.environ.get(name))},
     }
+    if os.environ.get("SSL_CERT_FILE"):  # as for all else that is fetched
+        environment.setdefault("GIT_SSL_CAINFO", os.environ["SSL_CERT_FILE"])
     return run_program(["git", *given, *words], package="git", cancelled=cancelled, env=environment)
 
 

@@ -49,6 +49,17 @@ def config_from_text(text: str) -> ImageConfig:
     return ImageConfig(**values)
 
 
+def settled(config: ImageConfig) -> ImageConfig:
+    """The same configuration with what has no order in one: an image that went through a registry is the same image."""
+    published = {(port.container, port.protocol) for port in config.published}
+    exposed = {port for port in config.exposed if (port.container, port.protocol) not in published}
+    return config._replace(
+        labels=tuple(sorted(dict(config.labels).items())),
+        exposed=tuple(sorted(exposed)),
+        volumes=tuple(sorted(set(config.volumes))),
+    )
+
+
 class Images:
     """The images of a store."""
 
@@ -57,6 +68,7 @@ class Images:
 
     def keep(self, config: ImageConfig, snapshot: Snapshot, tags: tuple[str, ...]) -> Image:
         """Record an image and give it names. Its identity is of the configuration and the full manifest."""
+        config = settled(config)
         text = config_text(config)
         identity = digest_of(f"boxwright-image-1\0{text}\0{snapshot.manifest.full}".encode())
         known = self._store.index.one("SELECT size, key FROM images WHERE identity=?", (identity,))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.server
 import os
+import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -18,7 +19,7 @@ from boxwright.repositories.binary.directory import DirectoryPlace
 from boxwright.repositories.binary.keys import PrivateKey, PublicKey, Trust, make_private_key
 from boxwright.repositories.binary.packages import BinaryPackages, Published
 from boxwright.repositories.binary.packing import packed
-from boxwright.repositories.binary.place import Source
+from boxwright.repositories.binary.place import Place, Source
 from boxwright.repositories.binary.web import WebPlace
 
 Fault = Callable[["Handler", bytes], bool]
@@ -114,10 +115,39 @@ class Host:
 
     def __init__(self, place: Path, work: Path, address: str) -> None:
         self.directory = place
-        self.place = DirectoryPlace(str(place))
+        self.place: Place = DirectoryPlace(str(place))
         self.work = work
         self.address = address
         self.key = make_private_key(str(work / "key.pem"))
+
+    # What somebody does who can write there, past all rules.
+
+    def bytes_of(self, name: str) -> bytes:
+        """What lies under a name."""
+        return (self.directory / name).read_bytes()
+
+    def overwrite(self, name: str, data: bytes) -> None:
+        """Put other bytes in the place of an object."""
+        assert (self.directory / name).exists()
+        (self.directory / name).write_bytes(data)
+
+    def copy(self, name: str, target: str) -> None:
+        """Put an object under another name too."""
+        shutil.copy(self.directory / name, self.directory / target)
+
+    def remove(self, prefix: str) -> None:
+        """Remove all objects below a prefix, or the one of this name."""
+        for name in [name for name in self.objects() if name.startswith(prefix)]:
+            (self.directory / name).unlink()
+
+    def objects(self) -> dict[str, bytes]:
+        """Everything that is there."""
+        files = [path for path in self.directory.rglob("*") if path.is_file()]
+        return {str(path.relative_to(self.directory)): path.read_bytes() for path in files}
+
+    def source(self, time_limit: float) -> Source:
+        """The repository as a client reads it."""
+        return WebPlace(self.address, time_limit)
 
     def client(
         self,
@@ -129,7 +159,7 @@ class Host:
         time_limit: float = 1.0,
     ) -> Catalog:
         trusted = [self.key.public] if keys is None else keys
-        source: Source = self.place if near else WebPlace(self.address, time_limit)
+        source: Source = self.place if near else self.source(time_limit)
         cache = str(self.work / f"cache-{os.urandom(4).hex()}")
         return Catalog("host", source, Trust(trusted, revoked or ()), memory or Memory(), cache)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 import threading
 from pathlib import Path
@@ -15,6 +14,7 @@ from boxwright.repositories.binary.keys import make_private_key, parse_key, read
 from boxwright.repositories.binary.place import whole
 from boxwright.repositories.binary.records import (
     NameEntry,
+    PackageEntry,
     blob_name,
     decode,
     name_record,
@@ -65,13 +65,14 @@ def test_a_new_client_reads_merged_journals_and_a_known_one_only_what_is_new(hos
 
 def test_what_the_journal_lacks_is_found_under_its_name(host: Host) -> None:
     host.publish("p")
-    shutil.rmtree(host.directory / "journal")
+    host.remove("journal/")
     assert found(host, "p") == {"demo/p-1"}
 
 
 def test_a_damaged_journal_is_no_authority(host: Host) -> None:
     host.publish(*(f"p{number}" for number in range(20)))
-    (host.directory / "journal/0/0").write_bytes(b"no journal")
+    for name in [name for name in host.objects() if name.startswith("journal/")]:
+        host.overwrite(name, b"no journal")
     assert len(found(host, *(f"p{number}" for number in range(20)))) == 20
 
 
@@ -106,15 +107,10 @@ def test_signatures_are_those_that_openssl_checks(host: Host, tmp_path: Path) ->
 # Attacks --------------------------------------------------------------------------------------------------------------
 
 
-def overwrite(path: Path, data: bytes) -> None:
-    assert path.exists()
-    path.write_bytes(data)
-
-
 def test_an_altered_record_is_not_taken(host: Host) -> None:
     host.publish("p")
-    path = host.directory / record_name("definition", definition("p"))
-    overwrite(path, path.read_bytes().replace(b'"name":"demo/p-1"', b'"name":"demo/q-1"'))
+    name = record_name("definition", definition("p"))
+    host.overwrite(name, host.bytes_of(name).replace(b'"name":"demo/p-1"', b'"name":"demo/q-1"'))
     assert not found(host, "p")
     assert well(host)
 
@@ -124,17 +120,17 @@ def test_an_altered_record_in_the_journal_is_not_taken(host: Host) -> None:
 
     names = [f"p{number}" for number in range(20)]
     host.publish(*names)
-    path = host.directory / "journal/0/0"
-    text = unpacked(path.read_bytes(), 1 << 20, "")
-    overwrite(path, packed(text.replace(b"demo/p7-1", b"demo/q7-1")))
+    (name,) = [name for name in host.objects() if name.startswith("journal/0/")]
+    text = unpacked(host.bytes_of(name), 1 << 20, "")
+    host.overwrite(name, packed(text.replace(b"demo/p7-1", b"demo/q7-1")))
     assert "demo/p6-1" in found(host, *names)
     assert not {"demo/p7-1", "demo/q7-1"} & found(host, *names)
 
 
 def test_another_packages_record_with_its_signature_is_not_taken(host: Host) -> None:
     host.publish("p", "evil")
-    evil = host.directory / record_name("definition", definition("evil"))
-    overwrite(host.directory / record_name("definition", definition("p")), evil.read_bytes())
+    evil = host.bytes_of(record_name("definition", definition("evil")))
+    host.overwrite(record_name("definition", definition("p")), evil)
     client = host.packages()
     assert not client.find(wanted("p"))
     assert client.catalog.refused
@@ -144,13 +140,10 @@ def test_another_packages_record_with_its_signature_is_not_taken(host: Host) -> 
 def test_another_packages_signature_is_none(host: Host) -> None:
     host.publish("p", "q")
     one, other = (
-        host.directory
-        / signature_name(
-            (host.directory / record_name("definition", definition(name))).read_bytes(), host.key.public.id
-        )
+        signature_name(host.bytes_of(record_name("definition", definition(name))), host.key.public.id)
         for name in ("p", "q")
     )
-    overwrite(one, other.read_bytes())
+    host.overwrite(one, host.bytes_of(other))
     assert not found(host, "p")
     assert found(host, "q")
 
@@ -177,10 +170,11 @@ def fetch(host: Host, tmp_path: Path, name: str = "p") -> str:
     return ""
 
 
-def payload_of(host: Host, name: str) -> tuple[Path, Path]:
+def payload_of(host: Host, name: str) -> tuple[str, str]:
     """Where a package's archive and its metadata lie."""
-    entry = decode((host.directory / record_name("definition", definition(name))).read_bytes(), "")
-    return host.directory / blob_name(entry.blob.digest), host.directory / blob_name(entry.metadata.digest)  # type: ignore[union-attr]
+    entry = decode(host.bytes_of(record_name("definition", definition(name))), "")
+    assert isinstance(entry, PackageEntry)
+    return blob_name(entry.blob.digest), blob_name(entry.metadata.digest)
 
 
 @pytest.mark.parametrize("which", [0, 1])
@@ -198,15 +192,15 @@ def payload_of(host: Host, name: str) -> tuple[Path, Path]:
 def test_altered_content_is_not_taken(host: Host, tmp_path: Path, which: int, change: object, code: str) -> None:
     host.publish("p")
     assert not fetch(host, tmp_path)
-    path = payload_of(host, "p")[which]
-    overwrite(path, change(path.read_bytes()))  # type: ignore[operator]
+    name = payload_of(host, "p")[which]
+    host.overwrite(name, change(host.bytes_of(name)))  # type: ignore[operator]
     assert fetch(host, tmp_path) == code
     assert well(host)
 
 
 def test_anothers_metadata_is_not_taken(host: Host, tmp_path: Path) -> None:
     host.publish("p", "q")
-    overwrite(payload_of(host, "p")[1], payload_of(host, "q")[1].read_bytes())
+    host.overwrite(payload_of(host, "p")[1], host.bytes_of(payload_of(host, "q")[1]))
     assert fetch(host, tmp_path).startswith("repository.")
 
 
@@ -235,15 +229,14 @@ def test_an_older_name_is_not_offered_as_newer(host: Host) -> None:
     memory = Memory()
     assert host.client(memory=memory).named("app:latest")
     # Copied to a higher number the old record says that it is the first.
-    old = host.directory / name_record("app:latest", 1)
-    shutil.copy(old, host.directory / name_record("app:latest", 4))
+    host.copy(name_record("app:latest", 1), name_record("app:latest", 4))
     newest = host.client(memory=memory).named("app:latest")
     assert newest is not None
     assert newest.number == 3
     assert any("names" in finding for finding in well(host))
     # Withheld, whoever saw the newer one notices.
-    (host.directory / name_record("app:latest", 4)).unlink()
-    (host.directory / name_record("app:latest", 3)).unlink()
+    host.remove(name_record("app:latest", 4))
+    host.remove(name_record("app:latest", 3))
     with pytest.raises(BoxwrightError) as caught:
         host.client(memory=memory).named("app:latest")
     assert caught.value.code == "repository.rollback"
@@ -254,12 +247,13 @@ def test_an_older_name_is_not_offered_as_newer(host: Host) -> None:
 
 def test_keys_are_rotated_without_changing_a_byte(host: Host, tmp_path: Path) -> None:
     host.publish("p", "q")
-    before = {path: path.read_bytes() for path in host.directory.rglob("*") if path.is_file()}
+    before = host.objects()
     new = make_private_key(str(tmp_path / "new.pem"))
     assert not found(host, "p", keys=[new.public])
     assert sign_all(host.client(near=True), host.place, new) == 4
     assert found(host, "p", "q", keys=[new.public]) == {"demo/p-1", "demo/q-1"}
-    assert all(path.read_bytes() == data for path, data in before.items())
+    after = host.objects()
+    assert all(after[name] == data for name, data in before.items())
     assert sign_all(host.client(near=True, keys=[host.key.public, new.public]), host.place, new) == 0
 
 
@@ -274,7 +268,7 @@ def test_a_revoked_key_no_longer_counts(host: Host, tmp_path: Path) -> None:
     memory = Memory()
     assert found(host, "p", "q", keys=both, memory=memory) == {"demo/p-1"}
     # Whoever saw it once remembers it, also when the server withholds it.
-    shutil.rmtree(host.directory / "revoked")
+    host.remove("revoked/")
     assert found(host, "p", "q", keys=both, memory=memory) == {"demo/p-1"}
 
 
@@ -345,7 +339,7 @@ def test_two_machines_that_publish_the_same_are_no_error(host: Host) -> None:
     assert len(found(host, *names)) == 12
     assert well(host) == []
     assert count(host.place).records["package"] == 24  # under two keys each, once
-    assert len([it for it in (host.directory / "blobs").rglob("*") if it.is_file()]) == 24
+    assert len([name for name in host.objects() if name.startswith("blobs/")]) == 24
 
 
 def test_another_build_of_the_same_stays_out(host: Host) -> None:
@@ -411,7 +405,7 @@ def test_a_package_that_was_collected_is_gone_for_whoever_fetches_it(host: Host,
 
 def test_a_repository_of_another_format_is_refused(host: Host) -> None:
     host.publish("p")
-    (host.directory / ROOT).write_text('{"format": 99}')
+    host.overwrite(ROOT, b'{"format": 99}')
     with pytest.raises(BoxwrightError) as caught:
         host.client().open()
     assert caught.value.code == "repository.format"

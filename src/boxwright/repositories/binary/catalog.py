@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import secrets
 import threading
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Protocol
@@ -12,6 +13,7 @@ from typing import Protocol
 from boxwright.errors import BoxwrightError, FetchError
 from boxwright.repositories.binary.journal import Journal, Signed
 from boxwright.repositories.binary.keys import SIGNATURE_SIZE, PrivateKey, PublicKey, Trust
+from boxwright.repositories.binary.loosejournal import LooseJournal, is_listing
 from boxwright.repositories.binary.place import MissingError, Place, Source, Upload, at_once, whole
 from boxwright.repositories.binary.records import (
     FORMAT,
@@ -20,6 +22,7 @@ from boxwright.repositories.binary.records import (
     NameEntry,
     RevokedEntry,
     as_json,
+    blobs_of,
     decode,
     encode,
     identities,
@@ -32,6 +35,8 @@ from boxwright.repositories.binary.records import (
 ROOT = "boxwright-repository.json"
 DIRECT = 8
 """So many identities of a distant place are asked for one by one, more by the journal."""
+PAUSES = (0.0, 0.3, 1.0, 2.0)
+"""Seconds that a cache on the way down may take to forget that there was no repository."""
 Identity = tuple[str, str]
 """A record's kind of identity (definition, key, tree, image, test) and its digest."""
 
@@ -61,7 +66,7 @@ class Catalog:
         self.refused: list[str] = []
         self._memory = memory
         self._cache = cache
-        self._journal: Journal | None = None
+        self._journal: Journal | LooseJournal | None = None
         self._opened = False
         self._guard = threading.Lock()
         self._known: dict[Identity, list[Signed]] = {}
@@ -87,7 +92,8 @@ class Catalog:
                 hint="a newer boxwright made it",
             )
         identity = hashlib.sha256(f"{self.source.where}\0{root.get('id')}".encode()).hexdigest()[:32]
-        self._journal = Journal(self.source, f"{self._cache}/{identity}")
+        cache = f"{self._cache}/{identity}"
+        self._journal = LooseJournal(self.source, cache) if is_listing(self.source) else Journal(self.source, cache)
         self.trust = self.trust.without(self._revoked())
         self._opened = True
         return True
@@ -221,16 +227,20 @@ class Catalog:
 
     def initialise(self, place: Place) -> None:
         """Make the repository, where there is none yet."""
-        if not self.open():
-            text = f'{{"format": {FORMAT}, "id": "{secrets.token_hex(16)}"}}\n'
-            place.put([Upload(ROOT, text.encode())])
+        if self.open():
+            return
+        text = f'{{"format": {FORMAT}, "id": "{secrets.token_hex(16)}"}}\n'
+        place.put([Upload(ROOT, text.encode())])
+        for pause in PAUSES:
+            time.sleep(pause)
             self._opened = False
-            if not self.open():
-                raise FetchError(
-                    "repository.elsewhere",
-                    f"what is uploaded to {place.where} can't be read from {self.source.where}",
-                    hint="do download-path and upload-path name the same directory?",
-                )
+            if self.open():
+                return
+        raise FetchError(
+            "repository.elsewhere",
+            f"what is uploaded to {place.where} can't be read from {self.source.where}",
+            hint="do download-path and upload-path name the same directory? Does a cache remember what is missing?",
+        )
 
     def publish(self, place: Place, key: PrivateKey, entries: Sequence[Entry]) -> list[Entry]:
         """Sign and put records; what they name must be there. Returns those for which another was there first.
@@ -246,7 +256,7 @@ class Catalog:
         targets = {
             name: (entry, data) for entry, data in zip(entries, payloads, strict=True) for name in _object_names(entry)
         }
-        taken = place.put([Upload(name, data) for name, (_, data) in targets.items()])
+        taken = place.put([_record(name, entry, data) for name, (entry, data) in targets.items()])
         kept, signed = self._beside(place, key, [(name, *targets[name]) for name in taken])
         new = {data for name, (_, data) in targets.items() if name not in taken}
         signed += [Signed(data, {key.public.id: key.sign(data)}) for data in payloads if data in new]
@@ -294,16 +304,24 @@ class Catalog:
             data = encode(numbered)
             signature = key.sign(data)
             place.put([Upload(signature_name(data, key.public.id), signature)])
-            if not place.put([Upload(name_record(name, number), data)]):
+            if not place.put([_record(name_record(name, number), numbered, data)]):
                 if self._journal is not None:
                     self._journal.append(place, [Signed(data, {key.public.id: signature})])
                 return numbered
+
+    def prune(self, place: Place, before: int) -> int:
+        """Remove what nobody reads any more of the journal, put before then; returns how many objects."""
+        return self._journal.prune(place, before) if self.open() and isinstance(self._journal, LooseJournal) else 0
 
     def revoke(self, place: Place, key: PrivateKey, identity: str, reason: str, time: int) -> None:
         """Say that a key no longer counts."""
         data = encode(RevokedEntry(key=identity, reason=reason, time=time))
         place.put([Upload(signature_name(data, key.public.id), key.sign(data))])
         place.put([Upload(revoked_name(identity), data)])
+
+
+def _record(name: str, entry: Entry, data: bytes) -> Upload:
+    return Upload(name, data, needs=tuple((blob.digest, blob.size) for blob in blobs_of(entry)))
 
 
 def _object_names(entry: Entry) -> list[str]:

@@ -18,6 +18,7 @@ class DirectoryPlace:
     """Objects are files. One is written beside its place and linked there, which fails where one is."""
 
     distant = False
+    loose = False
 
     def __init__(self, path: str) -> None:
         self.where = path

@@ -40,11 +40,16 @@ class _Line(msgspec.Struct, frozen=True):
     signatures: dict[str, str]
 
 
+class _Page(msgspec.Struct, frozen=True):
+    records: list[_Line]
+    covers: list[str]
+
+
 class Journal:
     """The journal of a repository. What was read is kept in `cache`, since it never changes."""
 
     def __init__(self, source: Source, cache: str) -> None:
-        self._source = source
+        self._source: Source = source
         self._cache = cache
         self._position = 0
         self._read: list[Signed] = []
@@ -86,21 +91,28 @@ class Journal:
         """What an object holds, from the cache where it was read before. Raises MissingError."""
         path = f"{self._cache}/{name}"
         with suppress(OSError, FetchError), open(path, "rb") as file:
-            return _decode(file.read(), path)
+            return decode_page(file.read(), path)[1]
         data = whole(self._source, name, MOST)
-        records = _decode(data, f"{self._source.where}: {name}")
+        records = decode_page(data, f"{self._source.where}: {name}")[1]
         keep(path, data)
         return records
 
     def append(self, place: Place, records: Sequence[Signed]) -> None:
-        """Add those that are not there yet."""
+        """Add those that are not there yet. It is read where it is written: a cache on the way may be late."""
+        source, self._source = self._source, place
+        try:
+            self._append(place, records)
+        finally:
+            self._source = source
+
+    def _append(self, place: Place, records: Sequence[Signed]) -> None:
         while True:
             known = {record.payload: record.signatures for record in self.records()}
             new = [record for record in records if not set(record.signatures) <= set(known.get(record.payload, ()))]
             if not new:
                 return
             number = self._position
-            if not place.put([Upload(_name(0, number), _encode(new))]):
+            if not place.put([Upload(_name(0, number), encode_page(new))]):
                 break
             # Another writer took the number: it is read, and the next one tried.
         self._read.extend(new)
@@ -120,7 +132,7 @@ class Journal:
                     parts.extend(self._objects(name))
                 except MissingError:
                     return
-            place.put([Upload(_name(level, number), _encode(parts))])
+            place.put([Upload(_name(level, number), encode_page(parts))])
 
 
 def _shift(level: int) -> int:
@@ -131,7 +143,8 @@ def _name(level: int, number: int) -> str:
     return f"journal/{level}/{number}"
 
 
-def _encode(records: Sequence[Signed]) -> bytes:
+def encode_page(records: Sequence[Signed], covers: Sequence[str] = ()) -> bytes:
+    """An object of the journal: records, and (in a journal without numbers) the names of what it replaces."""
     lines = [
         _Line(
             record.payload.decode(),
@@ -139,13 +152,15 @@ def _encode(records: Sequence[Signed]) -> bytes:
         )
         for record in records
     ]
-    return packed(msgspec.json.encode(lines))
+    return packed(msgspec.json.encode(_Page(lines, list(covers)) if covers else lines))
 
 
-def _decode(data: bytes, where: str) -> list[Signed]:
+def decode_page(data: bytes, where: str) -> tuple[frozenset[str], list[Signed]]:
+    """What an object replaces, and its records. Raises FetchError `repository.journal`."""
     try:
-        lines = msgspec.json.decode(unpacked(data, MOST, where), type=list[_Line])
-        return [
+        page = msgspec.json.decode(unpacked(data, MOST, where), type=list[_Line] | _Page)
+        covers, lines = (page.covers, page.records) if isinstance(page, _Page) else ([], page)
+        return frozenset(covers), [
             Signed(line.payload.encode(), {name: base64.b64decode(text) for name, text in line.signatures.items()})
             for line in lines
         ]

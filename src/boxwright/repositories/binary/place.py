@@ -19,11 +19,15 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+@~-]*(/[A-Za-z0-9][A-Za-z0-9._+@~-]
 
 
 class Upload(NamedTuple):
-    """An object to put: its bytes, or the file at `path` that holds them."""
+    """An object to put: its bytes, or the file at `path` that holds them.
+
+    `needs` is the content that it names, by digest and size: it is there already, and kept as long as this object is.
+    """
 
     name: str
     data: bytes = b""
     path: str = ""
+    needs: tuple[tuple[str, int], ...] = ()
 
 
 class Listed(NamedTuple):
@@ -44,12 +48,14 @@ class MissingError(FetchError):
 class Source(Protocol):
     """A place that can be read. Safe for threads.
 
-    `where` names it to a person. `distant` says that each request crosses a network, so that few are made.
+    `where` names it to a person. `distant` says that each request crosses a network, so that few are made. `loose`: of
+    two who put the same name at once the last may stay, and both may hold that they were first; elsewhere one wins.
     Whatever goes wrong is a FetchError ``repository.*``.
     """
 
     where: str
     distant: bool
+    loose: bool
 
     def read(self, name: str, start: int = 0, size: int | None = None) -> Iterator[bytes]:
         """The object's bytes from `start` on, at most `size`, in pieces. Raises MissingError before the first one.

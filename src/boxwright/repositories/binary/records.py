@@ -7,6 +7,7 @@ stand for another one; everything else it names by digest and size, so that who 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 from typing import Any
 
 import msgspec
@@ -149,6 +150,22 @@ def identities(entry: Entry) -> tuple[tuple[str, str], ...]:
             return (("name", f"{entry.name} {entry.number}"),)
         case RevokedEntry():
             return (("revoked", entry.key),)
+
+
+def blobs_of(entry: Entry) -> Iterator[Blob]:
+    """The content that a record names."""
+    match entry:
+        case PackageEntry():
+            yield entry.blob
+            yield entry.metadata
+            yield from entry.sources.values()
+        case TreeEntry() | ImageEntry():
+            for pack in entry.packs:
+                yield pack.blob
+                yield pack.index
+        case NameEntry():
+            if entry.spec is not None:
+                yield entry.spec
 
 
 def blob_name(digest: str) -> str:

@@ -26,6 +26,7 @@ class BucketPlace:
     """Objects of a bucket, below a prefix."""
 
     distant = True
+    loose = False
 
     def __init__(
         self,

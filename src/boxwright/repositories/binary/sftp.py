@@ -38,6 +38,7 @@ class SftpPlace:
     """Objects are files below ``[USER@]HOST[:PORT]/PATH``; ``/~/PATH`` counts from the user's home directory there."""
 
     distant = True
+    loose = False
 
     def __init__(
         self, address: str, time_limit: float, environment: Mapping[str, str], options: Sequence[str] = ()

@@ -8,7 +8,7 @@ its end whether its content is still there.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from typing import NamedTuple
 
@@ -22,7 +22,6 @@ from boxwright.repositories.binary.packs import Item
 from boxwright.repositories.binary.place import Listed, MissingError, Place, Upload, at_once, whole
 from boxwright.repositories.binary.records import (
     MOST,
-    Blob,
     Entry,
     ImageEntry,
     NameEntry,
@@ -32,6 +31,7 @@ from boxwright.repositories.binary.records import (
     TestEntry,
     TreeEntry,
     blob_name,
+    blobs_of,
     decode,
     identities,
     name_record,
@@ -88,22 +88,6 @@ def read_records(place: Place, findings: list[str] | None = None) -> list[Record
     if findings is not None:
         findings += [it for it in found if isinstance(it, str)]
     return [it for it in found if isinstance(it, Record)]
-
-
-def blobs_of(entry: Entry) -> Iterator[Blob]:
-    """The content that a record names."""
-    match entry:
-        case PackageEntry():
-            yield entry.blob
-            yield entry.metadata
-            yield from entry.sources.values()
-        case TreeEntry() | ImageEntry():
-            for pack in entry.packs:
-                yield pack.blob
-                yield pack.index
-        case NameEntry():
-            if entry.spec is not None:
-                yield entry.spec
 
 
 # Verification ---------------------------------------------------------------------------------------------------------

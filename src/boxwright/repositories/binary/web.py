@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 import urllib.request
 from collections.abc import Collection, Iterator, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from boxwright import __version__
@@ -30,16 +30,21 @@ OK, PARTIAL = 200, 206
 
 
 class WebPlace:
-    """Objects below an address. `time_limit` (seconds) is how long a server may say nothing."""
+    """Objects below an address. `time_limit` (seconds) is how long a server may say nothing.
+
+    `authority` is a PEM file with the authorities that count, by default those of the system (or ``SSL_CERT_FILE``).
+    """
 
     distant = True
+    loose = False
 
-    def __init__(self, address: str, time_limit: float) -> None:
+    def __init__(self, address: str, time_limit: float, authority: str = "") -> None:
         parts = urlsplit(address)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise FetchError("repository.address", f"{address} is no address of a web server")
         self.where = address.rstrip("/")
         self._time_limit = time_limit
+        self._authority = authority
         self._pool: urllib3.PoolManager | None = None
 
     def _opened(self) -> urllib3.PoolManager:
@@ -63,12 +68,14 @@ class WebPlace:
             )
             timeout = urllib3.Timeout(connect=min(10.0, self._time_limit), read=self._time_limit)
             headers = {"User-Agent": f"boxwright/{__version__}", "Accept-Encoding": "identity"}
-            if proxy:
-                self._pool = urllib3.ProxyManager(
-                    proxy, headers=headers, timeout=timeout, retries=retries, maxsize=AT_ONCE
-                )
-            else:
-                self._pool = urllib3.PoolManager(headers=headers, timeout=timeout, retries=retries, maxsize=AT_ONCE)
+            common: dict[str, Any] = {
+                "headers": headers,
+                "timeout": timeout,
+                "retries": retries,
+                "maxsize": AT_ONCE,
+                "ca_certs": self._authority or None,
+            }
+            self._pool = urllib3.ProxyManager(proxy, **common) if proxy else urllib3.PoolManager(**common)
         return self._pool
 
     def read(self, name: str, start: int = 0, size: int | None = None) -> Iterator[bytes]:
@@ -154,6 +161,9 @@ class WebPlace:
         import urllib3
 
         reason = getattr(error, "reason", None) or error
+        if isinstance(reason, urllib3.exceptions.SSLError | FileNotFoundError):
+            hint = "`ca:` names a file with the authority that vouches for it, as SSL_CERT_FILE does"
+            return FetchError("repository.tls", f"{self.where} can't be trusted: {reason}", hint=hint)
         refused = isinstance(reason, urllib3.exceptions.NewConnectionError)
         if isinstance(reason, urllib3.exceptions.TimeoutError) and not refused:
             text = f"{self.where} says nothing for {self._time_limit:.0f} s"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import tempfile
 import threading
 from collections.abc import Callable, Collection, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -160,6 +161,15 @@ class Cas:
         if hashlib.sha256(data).hexdigest() != blob.hash:
             raise RemoteError("remote.download", f"{self._connection.url} does not have {blob.hash[:12]}", gone=False)
         return data
+
+    def read_any(self, blob: Blob) -> bytes:
+        """A blob's bytes, whatever its size. Raises RemoteError (`gone` false: not there)."""
+        if blob.size + PER_BLOB <= self._batch:
+            return self.read(blob)
+        with tempfile.TemporaryDirectory(prefix="boxwright-") as directory:
+            self.fetch(blob, f"{directory}/blob")
+            with open(f"{directory}/blob", "rb") as file:
+                return file.read()
 
 
 def _read(source: bytes | str) -> bytes:

@@ -17,6 +17,7 @@ from boxwright.repositories.reapi.actions import InputBlobs, RemoteAction, make_
 from boxwright.repositories.reapi.cas import Cas
 from boxwright.repositories.reapi.connection import Connection, pause
 from boxwright.repositories.reapi.execution import CAPABILITIES, MissingInputs, Node
+from boxwright.repositories.reapi.packages import RemotePackages
 from boxwright.repositories.reapi.settings import EMPTY, Blob, RemoteError, Settings
 from boxwright.repositories.reapi.trees import InputTrees, Reader, digest_message
 
@@ -74,6 +75,10 @@ class Remote:
         if self._storage is None:
             raise RemoteError("remote.gone", f"{self.settings.cas} was never reached")
         return self._storage
+
+    def packages(self, failed: Callable[[RemoteError], None]) -> RemotePackages:
+        """The packages that were recorded there by their identities. `failed` is told where it can't be asked."""
+        return RemotePackages(self.settings.name, self._cas, self._cache, self.settings.instance, failed)
 
     def action(self, spec: ActionSpec) -> RemoteAction:
         """The action of a build as this server knows it. Raises RemoteError where it can't be one."""

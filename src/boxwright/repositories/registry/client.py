@@ -24,7 +24,7 @@ from boxwright.model.digest import Digest, digest_of
 from boxwright.repositories.registry.credentials import Login
 from boxwright.repositories.registry.failures import RegistryError, malformed, refusal, unreachable, wrong_content
 from boxwright.repositories.registry.hosts import Place
-from boxwright.repositories.registry.retries import PassingError, Patience, is_passing, patiently, wait_of
+from boxwright.repositories.registry.retries import PassingError, Patience, is_passing, patiently, pause, wait_of
 from boxwright.repositories.registry.tokens import Tokens, parse_challenge
 from boxwright.repositories.registry.transport import (
     BODY_MOST,
@@ -47,7 +47,14 @@ INDEXES = (INDEX_TYPE, DOCKER_LIST)
 MANIFESTS = (MANIFEST_TYPE, DOCKER_MANIFEST, *INDEXES)
 
 _LOCAL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS})
-_OK, _CREATED, _ACCEPTED, _PARTIAL, _NOT_FOUND, _UNAUTHORIZED = 200, 201, 202, 206, 404, 401
+_OK, _CREATED, _ACCEPTED, _NO_CONTENT, _PARTIAL = 200, 201, 202, 204, 206
+_UNAUTHORIZED, _NOT_FOUND, _BEYOND = 401, 404, 416
+_UNKNOWN = frozenset({"MANIFEST_BLOB_UNKNOWN", "BLOB_UNKNOWN"})
+_LOOKS = 4
+_LOOK_SECONDS = 0.1
+_TAGS_AT_ONCE = 1000
+_TAGS_MOST = 64 << 20
+_MOST_PAGES = 1000
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _MOST_REDIRECTS = 5
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
@@ -103,6 +110,12 @@ class Client:
         """Whether the repository has a blob."""
         with closing(self._ask("HEAD", f"blobs/{digest}", f"{self}: its blobs", accept=(_OK, _NOT_FOUND))) as answer:
             return answer.status == _OK
+
+    def blob_size(self, digest: Digest) -> int | None:
+        """The bytes of a blob, None where the repository doesn't have it."""
+        with closing(self._ask("HEAD", f"blobs/{digest}", f"{self}: its blobs", accept=(_OK, _NOT_FOUND))) as answer:
+            said = answer.headers.get("content-length", "")
+            return int(said) if answer.status == _OK and said.isdecimal() else None
 
     def mount(self, digest: Digest, repository: str) -> bool:
         """Take a blob over from another repository of this registry; False where that one doesn't give it."""
@@ -178,6 +191,22 @@ class Client:
         if got < size:
             raise ConnectionError(f"only {got} of {size} bytes came")
 
+    def open_blob(self, digest: Digest, start: int, end: int | None) -> tuple[Answer, int] | None:
+        """An answer with a blob's bytes from `start` to `end`, and where in the blob it begins; None: it isn't there.
+
+        A server that doesn't know ranges begins at 0. What comes is not verified.
+        """
+        what = f"{self}: the blob {digest[:19]} could not be fetched"
+        headers = {} if start == 0 and end is None else {"Range": f"bytes={start}-{'' if end is None else end - 1}"}
+        accept = (_OK, _PARTIAL, _NOT_FOUND, _BEYOND)
+        answer = self._ask("GET", f"blobs/{digest}", what, headers, accept=accept)
+        if answer.status in (_OK, _PARTIAL):
+            return answer, start if answer.status == _PARTIAL else 0
+        answer.whole()
+        if answer.status == _NOT_FOUND:
+            return None
+        raise malformed(what, self.place.host, f"it ends before byte {start}")
+
     def small_blob(self, digest: Digest) -> bytes:
         """A blob of a few megabytes at most, verified."""
         what = f"{self}: the blob {digest[:19]} could not be fetched"
@@ -212,14 +241,62 @@ class Client:
     def put_manifest(self, reference: str, data: bytes, media_type: str) -> bool:
         """Name a manifest, by a tag or by its digest. Gives whether the registry keeps referrers (OCI-Subject)."""
         what = f"{self}: {reference} could not be pushed"
-        answer = self._ask(
-            "PUT", f"manifests/{reference}", what, {"Content-Type": media_type}, data, accept=(_CREATED, _OK, _ACCEPTED)
-        )
+        headers, accept = {"Content-Type": media_type}, (_CREATED, _OK, _ACCEPTED)
+        answer = self._seen(lambda: self._ask("PUT", f"manifests/{reference}", what, headers, data, accept=accept))
         answer.whole()
         said = answer.headers.get("docker-content-digest", "")
         if said and said != digest_of(data):
             raise wrong_content(what, digest_of(data))
         return bool(answer.headers.get("oci-subject"))
+
+    def _seen(self, put: Callable[[], Answer]) -> Answer:
+        """Put a manifest. docker-registry loses sight of a blob for a moment while somebody pushes the same one."""
+        for attempt in range(_LOOKS):
+            try:
+                return put()
+            except RegistryError as error:
+                if _UNKNOWN.isdisjoint(error.codes):
+                    raise
+                pause(_LOOK_SECONDS * 2**attempt, self.cancelled)
+        return put()
+
+    def tags(self) -> list[str]:
+        """Every tag of the repository (distribution-spec, "Listing Tags"); none where there is no such repository."""
+        what = f"{self}: its tags could not be listed"
+        found: list[str] = []
+        target = f"tags/list?n={_TAGS_AT_ONCE}"
+        for _ in range(_MOST_PAGES):
+            answer = self._ask("GET", target, what, accept=(_OK, _NOT_FOUND))
+            data = answer.whole(_TAGS_MOST)
+            if answer.status == _NOT_FOUND:
+                return found
+            listed = _json(data)
+            if listed is None:
+                raise malformed(what, self.place.host, "its list of tags is no JSON object")
+            found += [tag for tag in listed.get("tags") or () if isinstance(tag, str) and _TAG.fullmatch(tag)]
+            query = _next_page(answer)
+            if not query:
+                return found
+            target = f"tags/list?{query}"
+        raise malformed(what, self.place.host, "its list of tags does not end")
+
+    def digest(self, reference: str) -> Digest | None:
+        """What a tag stands for now; None where there is none."""
+        what = f"{self}: {reference} could not be looked up"
+        headers = {"Accept": ", ".join(MANIFESTS)}
+        with closing(self._ask("HEAD", f"manifests/{reference}", what, headers, accept=(_OK, _NOT_FOUND))) as answer:
+            if answer.status == _NOT_FOUND:
+                return None
+            said = answer.headers.get("docker-content-digest", "")
+        if _DIGEST.fullmatch(said):
+            return Digest(said)
+        found = self.manifest(reference)
+        return found.digest if found else None
+
+    def delete_manifest(self, digest: Digest) -> None:
+        """Remove a manifest, and the tags that stand for it; what is not there is no error."""
+        what = f"{self}: {digest[:19]} could not be removed"
+        self._ask("DELETE", f"manifests/{digest}", what, accept=(_ACCEPTED, _OK, _NO_CONTENT, _NOT_FOUND)).whole()
 
     def referrers(self, digest: Digest) -> list[Mapping[str, Any]]:
         """The descriptors of what refers to a manifest: as the registry knows it, else under the tag for it.
@@ -229,7 +306,7 @@ class Client:
         what = f"{self}: what refers to {digest} could not be listed"
         found: list[Mapping[str, Any]] = []
         target = f"referrers/{digest}"
-        for _ in range(100):
+        for _ in range(_MOST_PAGES):
             answer = self._ask("GET", target, what, {"Accept": INDEX_TYPE}, accept=(_OK, _NOT_FOUND, 400, 405))
             data = answer.whole()
             index = _json(data) if answer.status == _OK else None
@@ -237,10 +314,9 @@ class Client:
                 fallback = self.manifest(fallback_tag(digest))
                 return found + descriptors(fallback.value if fallback else {})
             found += descriptors(index)
-            following = re.search(r'<([^>]*)>\s*;\s*rel="?next"?', answer.headers.get("link", ""))
-            if not following:
+            query = _next_page(answer)
+            if not query:
                 return found
-            query = urllib.parse.urlsplit(following[1]).query
             target = f"referrers/{digest}?{query}"
         return found
 
@@ -264,9 +340,9 @@ class Client:
 
     def _patiently(self, work: Callable[[], _T], what: str) -> _T:
         self._settle(what)
-        return patiently(self._patience, work, lambda error: self._failed(error, what), self.cancelled)
+        return patiently(self._patience, work, lambda error: self.failure(error, what), self.cancelled)
 
-    def _failed(self, error: Exception, what: str) -> RegistryError:
+    def failure(self, error: Exception, what: str) -> RegistryError:
         """What to say of the network. Raises what trying again won't mend."""
         self._check_cancelled()
         if isinstance(error, OSError) and error.filename is not None:
@@ -297,7 +373,7 @@ class Client:
                 self._scheme = scheme
                 return
 
-        patiently(self._patience, ask, lambda error: self._failed(error, what), self.cancelled)
+        patiently(self._patience, ask, lambda error: self.failure(error, what), self.cancelled)
         self._settled = True
 
     def _once(
@@ -374,6 +450,12 @@ def blobs_of(manifest: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
     for item in (manifest.get("config"), *(layers if isinstance(layers, list) else ())):
         if isinstance(item, dict) and _DIGEST.fullmatch(str(item.get("digest"))) and not item.get("urls"):
             yield item
+
+
+def _next_page(answer: Answer) -> str:
+    """The query of the page that follows, empty at the last one (RFC 8288)."""
+    following = re.search(r'<([^>]*)>\s*;\s*rel="?next"?', answer.headers.get("link", ""))
+    return urllib.parse.urlsplit(following[1]).query if following else ""
 
 
 def _json(data: bytes) -> Mapping[str, Any] | None:

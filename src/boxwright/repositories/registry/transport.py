@@ -59,11 +59,11 @@ class Answer:
         """Some bytes of the body, none at its end."""
         return self._response.read1(size)
 
-    def whole(self) -> bytes:
-        """The body, cut at `BODY_MOST`."""
-        data = self._response.read(BODY_MOST + 1)
+    def whole(self, most: int = BODY_MOST) -> bytes:
+        """The body, cut at `most` bytes."""
+        data = self._response.read(most + 1)
         self.close()
-        return data[:BODY_MOST]
+        return data[:most]
 
     def close(self) -> None:
         """Let go. A connection with an unread rest is closed, for it can't be used again."""
