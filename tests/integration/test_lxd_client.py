@@ -22,7 +22,7 @@ from boxwright.engines.lxdclient.images import export_image, import_image, publi
 from boxwright.engines.lxdclient.transport import Patience
 
 pytestmark = pytest.mark.engine("lxd")
-METADATA = f"architecture: {os.uname().machine}\ncreation_date: 1700000000\n"
+METADATA = f"architecture: {os.uname().machine}\ncreation_date: 1700000000\nproperties: {{}}\n"
 INIT = "#!/bin/sh\ntrap 'exit 0' TERM PWR INT\nwhile :; do sleep 1; done\n"
 
 
@@ -129,9 +129,9 @@ def test_a_terminal(client: LxdClient, instance: str) -> None:
 def test_files_go_in_and_come_out(client: LxdClient, instance: str) -> None:
     data = os.urandom(1 << 20)
     push_directory(client, instance, "/tmp/d", mode=0o700)
-    push_file(client, instance, "/tmp/d/a b", io.BytesIO(data), mode=0o4711, uid=7, gid=8)
+    push_file(client, instance, "/tmp/d/a b", io.BytesIO(data), mode=0o711, uid=7, gid=8)
     got = bytearray()
-    assert pull_file(client, instance, "/tmp/d/a b", got.extend) == ("file", 7, 8, 0o4711)
+    assert pull_file(client, instance, "/tmp/d/a b", got.extend) == ("file", 7, 8, 0o711)
     assert got == data
     assert list_directory(client, instance, "/tmp/d") == ["a b"]
     remove_file(client, instance, "/tmp/d/a b")

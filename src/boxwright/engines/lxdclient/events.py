@@ -11,7 +11,7 @@ from boxwright.engines.lxdclient.client import LxdClient
 from boxwright.engines.lxdclient.failures import broken
 from boxwright.engines.lxdclient.transport import LOOK_SECONDS, close_websocket
 
-_CLOSE = 8
+_CLOSE, _PING, _PONG = 8, 9, 10
 
 
 def watch_events(
@@ -32,9 +32,11 @@ def watch_events(
                 break
             if not getattr(sock, "pending", int)() and not select.select([sock], [], [], LOOK_SECONDS)[0]:
                 continue
-            kind, data = opened.recv_data()
+            kind, data = opened.recv_data(control_frame=True)
             if kind == _CLOSE:
                 raise broken(what, client.endpoint.name, "the server closed the connection")
+            if kind in (_PING, _PONG):
+                continue
             event = json.loads(data)
             if isinstance(event, dict):
                 yield event

@@ -21,7 +21,7 @@ Output = Callable[[bytes], None]
 END_SECONDS = 10.0
 """How long the operation of a command may last once its output has ended."""
 _KILL = 9
-_TEXT, _BINARY, _CLOSE = 1, 2, 8
+_TEXT, _CLOSE, _PING, _PONG = 1, 8, 9, 10
 
 
 class Command(NamedTuple):
@@ -64,7 +64,7 @@ class Session:
         try:
             for name, secret in _secrets(answer, self._what, client.endpoint.name).items():
                 target = client.url(f"/operations/{self.operation}/websocket", {"secret": secret})
-                self.sockets[name] = client.transport.websocket(self._what, target)
+                self.sockets[name] = client.transport.websocket(self._what, target, pieces=True)
         except BaseException:
             self.close()
             client.cancel(self.operation)
@@ -102,15 +102,20 @@ class Session:
     def _frame(self, opened: websocket.WebSocket) -> bytes | None:
         """The next message: data, or None at the end (a closed websocket, or the empty text that LXD ends with)."""
         try:
-            kind, data = opened.recv_data()
+            # One frame, pings too: who waits for more of one websocket would not hear the others.
+            kind, data = opened.recv_data(control_frame=True)
         except _websocket_errors():
             return None
+        if kind in (_PING, _PONG):
+            return b""
         if kind == _CLOSE or (kind == _TEXT and not data):
             return None
         return data if isinstance(data, bytes) else str(data).encode()
 
     def exit_status(self) -> int:
         """The command's exit status; 128 + signal when one killed it. Raises LxdError."""
+        if self.interactive:
+            self.close()  # LXD ends the operation of a terminal only then
         try:
             state = self._client.wait(self.operation, self._what, Patience(END_SECONDS))
         except LxdError as error:

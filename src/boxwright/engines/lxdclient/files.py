@@ -33,7 +33,7 @@ def push_file(
     gid: int = 0,
     patience: Patience = TRANSFER,
 ) -> None:
-    """Write a file, in place of what stood there. Its directory must be there. Raises LxdError."""
+    """Write a file, in place of what stood there; set-id bits and times are lost. Its directory must be there."""
     _put(client, instance, path, data, FileAttributes("file", uid, gid, mode), patience)
 
 
@@ -55,7 +55,7 @@ def _put(
     headers = {
         "Content-Type": "application/octet-stream",
         "X-LXD-type": attributes.kind,
-        "X-LXD-mode": f"{attributes.mode:04o}",
+        "X-LXD-mode": f"0{attributes.mode:o}",
         "X-LXD-uid": str(attributes.uid),
         "X-LXD-gid": str(attributes.gid),
         "X-LXD-write": "overwrite",

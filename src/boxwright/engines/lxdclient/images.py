@@ -25,7 +25,8 @@ def import_image(
 ) -> str:
     """Bring a unified image (one tar of metadata.yaml and rootfs/); returns its fingerprint.
 
-    Raises LxdError: `lxd.exists` where this very image is there.
+    LXD 5.0 ends itself where metadata.yaml has no `properties:` and some are given. Raises LxdError: `lxd.exists`
+    where this very image is there.
     """
     headers = {"Content-Type": "application/octet-stream", "X-LXD-filename": name}
     headers |= _properties(properties or {})

@@ -144,14 +144,14 @@ class Transport:
         response.close()
         connection.close()
 
-    def websocket(self, what: str, target: str) -> websocket.WebSocket:
-        """A websocket. Raises LxdError."""
+    def websocket(self, what: str, target: str, *, pieces: bool = False) -> websocket.WebSocket:
+        """A websocket, which gives whole messages, or pieces of them as they come. Raises LxdError."""
         import websocket as library
 
         scheme, host = ("ws", "lxd") if self.endpoint.socket else ("wss", self.endpoint.host)
         sock = open_socket(self.endpoint)
         try:
-            opened = library.WebSocket(enable_multithread=True)
+            opened = library.WebSocket(fire_cont_frame=pieces, enable_multithread=True)
             opened.connect(  # type: ignore[no-untyped-call]
                 f"{scheme}://{host}{target}", socket=sock, suppress_origin=True
             )
