@@ -15,7 +15,7 @@ from boxwright.model.image import HistoryEntry, Image, Snapshot
 from boxwright.model.plan import Action
 from boxwright.model.step import BuildPackage, Run
 from boxwright.ports import Emit
-from boxwright.solver.scheduler import Conditions, Failed, Scheduler
+from boxwright.solver.scheduler import Conditions, Failed, Records, Scheduler
 from boxwright.store.history import History, StepRecord, field_records
 from boxwright.store.home import unusable
 from boxwright.store.images import Images
@@ -61,13 +61,20 @@ def execute_plan(build: Build, request: BuildRequest, store: Store, emit: Emit) 
     try:
         if build.workers is not None and _builds_packages(build):
             conditions = conditions._replace(jobs=build.workers.open(jobs, emit), place=build.workers.place)
-        snapshot = Scheduler(build.graph, build.plan, build.keys, store, emit, conditions).run()
+        records: Records = store
+        if build.room is not None and build.find is not None:
+            from boxwright.app.engines import EngineRecords
+
+            records = EngineRecords(store, build.find)
+        snapshot = Scheduler(build.graph, build.plan, build.keys, records, emit, conditions).run()
     except Failed as failure:
         if isinstance(failure.error, OSError) and not isinstance(failure.error, BrokenPipeError):
             failure.error = unusable(store.home.root, failure.error)
         raise
     finally:
         build.sandbox.close()
+        if build.room is not None:
+            build.room.close()
         build.mounts.close()
         if build.workers is not None:
             build.workers.close()

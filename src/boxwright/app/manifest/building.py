@@ -107,8 +107,13 @@ def prepare_manifest(
             taken = _taken(packages, resolver, world)
         elif not fleeting and not request.pull:
             save(kept_path, kept, {**world.looked, **packages.looked()}, world.asked, world.answers())
-    build = plan_graph(request, kept.manifest.graph, asked.file, {"": directory, **kept.contexts}, store, environment)
-    return ManifestBuild(kept.manifest, build, looked, fleeting, taken)
+    manifest = kept.manifest
+    if request.engine != "native":
+        from boxwright.app.engines import moved_manifest
+
+        manifest = moved_manifest(manifest, request.engine)
+    build = plan_graph(request, manifest.graph, asked.file, {"": directory, **kept.contexts}, store, environment)
+    return ManifestBuild(manifest, build, looked, fleeting, taken)
 
 
 def _with_lock(request: BuildRequest, file: str) -> BuildRequest:
@@ -194,7 +199,7 @@ def open_world(
 
     def gather(image: str, where: Span) -> Mapping[str, object]:
         def run(graph: Graph, emit: Emit) -> Snapshot:
-            plain = request._replace(no_cache=False, no_cache_stages=frozenset(), keep_going=False)
+            plain = request._replace(no_cache=False, no_cache_stages=frozenset(), keep_going=False, engine="native")
             build = plan_graph(plain, graph, file, {}, store, environment)
             try:
                 return execute_plan(build, plain, store, emit)
@@ -290,14 +295,23 @@ def plan_graph(
         for position, node in enumerate(graph.nodes)
         if request.pull and isinstance(node.step, Base) and node.step.pinned is None
     )
-    keys = Keys(graph, kinds, finder(store), pull, find_definition)
+    find, room = finder(store), None
+    if request.engine != "native":
+        from boxwright.app.engines import LateRoom, engine_finder, engine_kinds
+
+        room = LateRoom(request.engine, request.endpoint, store, environment)
+        kinds = engine_kinds(kinds, mounts, room, store)
+        find = engine_finder(find, graph, room, moment.epoch)
+    keys = Keys(graph, kinds, find, pull, find_definition)
     again = frozenset(
         position
         for position, node in enumerate(graph.nodes)
         if request.no_cache and not isinstance(node.step, Base | BuildPackage | Fetch)
     )
     plan = make_plan(graph, keys, refuse=pull | again)
-    return Build(file, graph, plan, keys, pull | again, sandbox, moment, contexts, mounts, workers=workers)
+    return Build(
+        file, graph, plan, keys, pull | again, sandbox, moment, contexts, mounts, workers=workers, room=room, find=find
+    )
 
 
 def _with_packages(

@@ -195,8 +195,8 @@ def _secrets(answer: Mapping[str, Any], what: str, server: str) -> dict[str, str
     found = inner.get("fds") if isinstance(inner, dict) else None
     if not isinstance(found, dict) or "0" not in found or "control" not in found:
         raise malformed(what, server, "a command without websockets")
-    # The control websocket is last: the command starts when all others are there.
-    return {name: str(found[name]) for name in sorted(found)}
+    # The control websocket is first: the command starts, and may end, as soon as all others are there.
+    return {name: str(found[name]) for name in sorted(found, reverse=True)}
 
 
 def _status_of_failure(error: LxdError) -> int:

@@ -1,0 +1,104 @@
+"""The engine of a name and an address."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Mapping
+
+from boxwright.errors import MachineError, UsageError
+from boxwright.ports import BuildEngine
+
+NAMES = ("docker", "podman", "lxc", "lxd")
+DOCKER = "unix:///var/run/docker.sock"
+START_SECONDS = 20.0
+IDLE_SECONDS = 60
+"""After which podman's service ends where nobody asks it anything: also after this process was killed."""
+
+
+def open_engine(name: str, address: str, environment: Mapping[str, str], directory: str) -> BuildEngine:
+    """Open it. `address` is empty for the one of this machine; `directory` is for an engine without a daemon.
+
+    Raises UsageError `engine.unknown`, MachineError `engine.unreachable`.
+    """
+    if name == "docker":
+        from boxwright.engines.building.docker import DockerEngine
+
+        where = address or environment.get("DOCKER_HOST") or DOCKER
+        verified = environment.get("DOCKER_TLS_VERIFY") and where.startswith("tcp:")
+        home = f"{environment.get('HOME', '')}/.docker"
+        return DockerEngine(name, where, environment.get("DOCKER_CERT_PATH", home) if verified else "")
+    if name == "podman":
+        return _podman(address or environment.get("CONTAINER_HOST", ""), environment)
+    if name == "lxd":
+        from boxwright.engines.building.lxd import LxdEngine
+        from boxwright.engines.lxdclient.address import find_endpoint
+
+        return LxdEngine(find_endpoint(address, environment))
+    if name == "lxc":
+        from boxwright.engines.building.lxc import LxcEngine
+
+        return LxcEngine(f"{directory}/lxc")
+    raise UsageError("engine.unknown", f"there is no engine {name!r}", hint=f"native, {', '.join(NAMES)}")
+
+
+def _podman(address: str, environment: Mapping[str, str]) -> BuildEngine:
+    from boxwright.engines.building.docker import DockerEngine
+
+    if address:
+        return DockerEngine("podman", address)
+    socket, stop = podman_service(environment)
+    engine = DockerEngine("podman", f"unix://{socket}")
+    engine.closing = stop
+    return engine
+
+
+def podman_service(environment: Mapping[str, str]) -> tuple[str, Callable[[], None]]:
+    """Podman has no daemon: a service of our own on a socket of our own, and what stops it."""
+    import tempfile
+
+    if shutil.which("podman") is None:
+        raise MachineError("engine.unreachable", "podman is not installed", hint="apt-get install podman")
+    directory = tempfile.mkdtemp(prefix="boxwright-podman-")
+    socket = f"{directory}/podman.sock"
+    command = ["podman", "system", "service", f"--time={IDLE_SECONDS}", f"unix://{socket}"]
+    process = subprocess.Popen(
+        command,
+        env=dict(environment),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+
+    def stop() -> None:
+        process.terminate()
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        shutil.rmtree(directory, ignore_errors=True)
+
+    until = time.monotonic() + START_SECONDS
+    while not _answers(socket):
+        if process.poll() is not None or time.monotonic() > until:
+            with contextlib.suppress(ProcessLookupError):
+                stop()
+            raise MachineError("engine.unreachable", "podman's service does not start", hint="podman info says more")
+        time.sleep(0.02)
+    return socket, stop
+
+
+def _answers(path: str) -> bool:
+    import socket
+
+    with socket.socket(socket.AF_UNIX) as opened:
+        try:
+            opened.connect(path)
+        except OSError:
+            return False
+    return os.path.exists(path)

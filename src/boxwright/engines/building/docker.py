@@ -1,0 +1,321 @@
+"""Docker, and podman through the same interface: states are images, steps are commands in a container.
+
+Docker Engine API 1.41; podman serves it too ("podman system service").
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import platform
+import tarfile
+import threading
+from collections.abc import Callable, Collection, Iterator
+from typing import TYPE_CHECKING, Any
+
+from boxwright.engines.building.owners import LABEL, is_abandoned, own_mark
+from boxwright.engines.building.pause import PATH, pause_program
+from boxwright.errors import BoxwrightError, MachineError
+from boxwright.ports import Bind, BuildContainer, ContainerShape, EngineCommand, SeenPath, Tmpfs
+
+if TYPE_CHECKING:
+    import requests
+    from docker import APIClient
+
+REPOSITORY = "boxwright.local/build"
+API = "1.41"
+LOOK_SECONDS = 0.1
+SMALL = 16 << 20
+PIECE = 1 << 20
+NOT_FOUND = 404
+_KINDS = {tarfile.DIRTYPE: "directory", tarfile.SYMTYPE: "symlink", tarfile.REGTYPE: "file", tarfile.LNKTYPE: "file"}
+
+
+class DockerEngine:
+    """A docker or podman `address` (``unix://``, ``tcp://`` with DOCKER_CERT_PATH, ``ssh://``)."""
+
+    def __init__(self, name: str, address: str, certificates: str = "") -> None:
+        self.name = name
+        self.is_local = address.startswith("unix:")
+        self._address = address
+        self._certificates = certificates
+        self._clients = threading.local()
+        self._opened: list[APIClient] = []
+        # Podman asks a program in the container, unless it is given names of columns that it knows itself.
+        self.top_format = "pid" if name == "podman" else None
+        self.closing: Callable[[], None] = lambda: None
+
+    def client(self) -> APIClient:
+        """A connection of this thread. Raises MachineError `engine.unreachable`."""
+        found: APIClient | None = getattr(self._clients, "client", None)
+        if found is None:
+            import docker
+
+            tls: Any = False
+            if self._certificates:
+                pair = (f"{self._certificates}/cert.pem", f"{self._certificates}/key.pem")
+                tls = docker.tls.TLSConfig(client_cert=pair, ca_cert=f"{self._certificates}/ca.pem", verify=True)
+            with self.telling(f"{self.name} at {self._address}"):
+                found = docker.APIClient(base_url=self._address, version=API, timeout=600, tls=tls, use_ssh_client=True)
+            self._clients.client = found
+            self._opened.append(found)
+        return found
+
+    @contextlib.contextmanager
+    def telling(self, what: str) -> Iterator[None]:
+        """Errors of the client as ours."""
+        import docker
+        import requests
+
+        try:
+            yield
+        except docker.errors.APIError as error:
+            text = f"{what}: {self.name} says: {error.explanation or error}"
+            if "no space left" in text:
+                raise BoxwrightError(
+                    "engine.no-space", text, hint=f"make room where {self.name} keeps images"
+                ) from error
+            raise BoxwrightError("engine.refused", text) from error
+        except (docker.errors.DockerException, requests.exceptions.RequestException, OSError) as error:
+            hint = "does it run, and may this user speak to it? `boxwright doctor` says more"
+            raise MachineError("engine.unreachable", f"{what}: {error}", hint=hint) from error
+
+    def check(self, answer: requests.Response, what: str) -> None:
+        """Raise BoxwrightError `engine.refused` where the answer is a refusal."""
+        if answer.status_code >= 400:
+            raise BoxwrightError("engine.refused", f"{what}: {self.name} says: {answer.text[:500].strip()}")
+
+    def states(self) -> set[str]:
+        """The tags of our repository."""
+        with self.telling("its images"):
+            images = self.client().images(name=REPOSITORY)
+        return {
+            tag.rpartition(":")[2]
+            for image in images
+            for tag in image.get("RepoTags") or ()
+            if tag.rpartition(":")[0].endswith(REPOSITORY)
+        }
+
+    def load(self, state: str, archive: str) -> None:
+        """Import a tar as an image."""
+        client = self.client()
+        with self.telling("importing a tree"), open(archive, "rb") as file:
+            answer = client.post(
+                f"{client.base_url}/v{API}/images/create",
+                params={"fromSrc": "-"},
+                data=file,
+                headers={"Content-Type": "application/x-tar"},
+                timeout=600,
+            )
+            self.check(answer, "importing a tree")
+            client.tag(_imported(answer.content, self.name), REPOSITORY, state)  # podman heeds no tag at the import
+
+    def start(self, state: str, shape: ContainerShape) -> BuildContainer:
+        """Create and start one, whose first process waits."""
+        client = self.client()
+        with self.telling("a build container"):
+            made = client.create_container(
+                f"{REPOSITORY}:{state}",
+                entrypoint=[f"/{PATH}"],
+                command=[],
+                hostname="boxwright",
+                labels={LABEL: own_mark()},
+                host_config=client.create_host_config(**self._host(shape)),
+            )
+            identifier: str = made["Id"]
+            try:
+                client.start(identifier)
+            except BaseException:
+                client.remove_container(identifier, force=True)
+                raise
+        return DockerContainer(self, identifier)
+
+    def _host(self, shape: ContainerShape) -> dict[str, Any]:
+        binds, tmpfs = [], {}
+        for mount in shape.mounts:
+            if isinstance(mount, Tmpfs):
+                tmpfs[mount.target] = ""
+            elif isinstance(mount, Bind):
+                if self.is_local:
+                    binds.append(f"{mount.source}:{mount.target}:{'ro' if mount.read_only else 'rw'}")
+                elif mount.read_only:
+                    raise BoxwrightError(
+                        "engine.mount", f"{mount.target} can't be mounted on a distant {self.name}", hint="build here"
+                    )
+                else:
+                    tmpfs[mount.target] = ""  # a cache may be empty at any time
+        network = {"default": "bridge"}.get(shape.network, shape.network)
+        hosts = {name: "host-gateway" if address == "host-gateway" else address for name, address in shape.hosts}
+        return {"binds": binds, "tmpfs": tmpfs, "network_mode": network, "extra_hosts": hosts}
+
+    def fetch(self, state: str, archive: str) -> str:
+        """Export a container that was never started."""
+        client = self.client()
+        with self.telling("reading a tree"):
+            made = client.create_container(f"{REPOSITORY}:{state}", entrypoint=[f"/{PATH}"], labels={LABEL: own_mark()})
+            try:
+                with open(archive, "xb") as file:
+                    file.writelines(client.export(made["Id"], chunk_size=PIECE))
+            finally:
+                client.remove_container(made["Id"], force=True)
+        return ""
+
+    def forget(self, states: Collection[str]) -> None:
+        """Remove their images."""
+        for state in set(states) & self.states():
+            with self.telling("removing a state"):
+                self.client().remove_image(f"{REPOSITORY}:{state}", force=True, noprune=False)
+
+    def sweep(self, owner: str = "") -> int:
+        """Remove containers that nobody attends to."""
+        client = self.client()
+        removed = 0
+        with self.telling("its containers"):
+            for found in client.containers(all=True, filters={"label": LABEL}):
+                whose = str((found.get("Labels") or {}).get(LABEL, ""))
+                if whose == owner or (not owner and is_abandoned(whose)):
+                    with contextlib.suppress(BoxwrightError), self.telling("a container"):
+                        client.remove_container(found["Id"], force=True, v=True)
+                        removed += 1
+        return removed
+
+    def close(self) -> None:
+        """Close the connections."""
+        for client in self._opened:
+            client.close()
+        self._opened.clear()
+        self.closing()
+
+
+class DockerContainer:
+    """A build container."""
+
+    def __init__(self, engine: DockerEngine, identifier: str) -> None:
+        self._engine = engine
+        self._id = identifier
+
+    def execute(self, command: EngineCommand, output: Callable[[bytes], None], cancelled: Callable[[], bool]) -> int:
+        """Run it. What it leaves running ends with it: the next step finds nothing that another build lacks."""
+        client = self._engine.client()
+        ended = threading.Event()
+        watcher = threading.Thread(target=self._watch, args=(ended, cancelled), daemon=True)
+        with self._engine.telling(command.argv[0] if command.argv else "a command"):
+            started = client.exec_create(
+                self._id,
+                list(command.argv),
+                environment=[f"{name}={value}" for name, value in command.env],
+                workdir=command.cwd,
+                user=command.user,
+            )
+            watcher.start()
+            try:
+                for piece in client.exec_start(started["Id"], stream=True):
+                    output(piece)
+            finally:
+                ended.set()
+                watcher.join()
+            if cancelled():
+                raise KeyboardInterrupt
+            status = client.exec_inspect(started["Id"])["ExitCode"]
+            if len(client.top(self._id, self._engine.top_format).get("Processes") or ()) > 1:
+                client.restart(self._id, timeout=0)
+        return int(status)
+
+    def _watch(self, ended: threading.Event, cancelled: Callable[[], bool]) -> None:
+        """A connection of its own: the other one waits for output."""
+        while not ended.wait(LOOK_SECONDS):
+            if cancelled():
+                with contextlib.suppress(BoxwrightError), self._engine.telling("a container"):
+                    self._engine.client().kill(self._id)
+                return
+
+    def _open(self, path: str) -> tuple[tarfile.TarInfo, bytes] | None:
+        """The first member of what docker packs at `path`, and the bytes of a small file."""
+        client = self._engine.client()
+        with self._engine.telling(path):
+            answer = client.get(
+                f"{client.base_url}/v{API}/containers/{self._id}/archive", params={"path": path}, stream=True
+            )
+            with contextlib.closing(answer):
+                if answer.status_code == NOT_FOUND:
+                    return None
+                self._engine.check(answer, path)
+                # Docker's client packs a link itself where the path ends without a slash.
+                with tarfile.open(fileobj=_Raw(answer.iter_content(1 << 14)), mode="r|") as archive:
+                    member = archive.next()
+                    if member is None:
+                        return None
+                    opened = archive.extractfile(member) if member.isreg() and member.size < SMALL else None
+                    return member, opened.read() if opened else b""
+
+    def look(self, path: str) -> SeenPath | None:
+        """What is there."""
+        found = self._open(path)
+        if found is None:
+            return None
+        return SeenPath(_KINDS.get(found[0].type, "other"), found[0].linkname)
+
+    def read(self, path: str) -> bytes | None:
+        """A file's bytes."""
+        found = self._open(path)
+        return found[1] if found is not None and found[0].isreg() else None
+
+    def put(self, archive: str) -> None:
+        """Unpack it at the root."""
+        with self._engine.telling("files of a step"), open(archive, "rb") as file:
+            self._engine.client().put_archive(self._id, "/", file)
+
+    def commit(self, state: str) -> None:
+        """As an image."""
+        client = self._engine.client()
+        with self._engine.telling("keeping a state"):
+            answer = client.post(
+                f"{client.base_url}/v{API}/commit",
+                params={"container": self._id, "repo": REPOSITORY, "tag": state, "pause": "false"},
+                json={},
+            )
+            self._engine.check(answer, "keeping a state")
+
+    def remove(self) -> None:
+        """Kill and remove it."""
+        with self._engine.telling("a build container"):
+            self._engine.client().remove_container(self._id, force=True, v=True)
+
+
+def _imported(answer: bytes, name: str) -> str:
+    """The id of an imported image: the last line of what the import says."""
+    lines = answer.decode("utf-8", "replace").strip().splitlines()
+    try:
+        status = json.loads(lines[-1])["status"]
+    except (IndexError, ValueError, KeyError, TypeError):
+        raise BoxwrightError("engine.refused", f"importing a tree: {name} says: {lines[-1:]}") from None
+    return str(status).removeprefix("sha256:")
+
+
+class _Raw(io.RawIOBase):
+    """Pieces as a file."""
+
+    def __init__(self, pieces: Iterator[bytes]) -> None:
+        self._pieces = pieces
+        self._left = b""
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:  # noqa: ANN401 - any buffer
+        if not self._left:
+            self._left = next(self._pieces, b"")
+        size = min(len(buffer), len(self._left))
+        buffer[:size] = self._left[:size]
+        self._left = self._left[size:]
+        return size
+
+
+def pause_member() -> tuple[str, bytes]:
+    """The file that each tree needs for its first process: its path and bytes."""
+    try:
+        return PATH, pause_program(platform.machine())
+    except KeyError:
+        raise MachineError("engine.machine", f"no build containers on {os.uname().machine}") from None
