@@ -11,8 +11,8 @@ from boxwright.solver.elsewhere import on_engine
 WHERE = Span("manifest.yaml", 1, 1)
 
 
-def run(text: str, **more: object) -> Run:
-    return Run(("/bin/sh", "-c", text), ())._replace(**more)
+def run(text: str, services: tuple[Service, ...] = ()) -> Run:
+    return Run(("/bin/sh", "-c", text), (), services=services)
 
 
 def graph(*steps: tuple[Step, tuple[int, ...]], target: int, gates: tuple[int, ...] = ()) -> Graph:
@@ -37,7 +37,12 @@ def test_a_line_with_a_branch() -> None:
 
 def test_a_step_beside_services_is_done_here_on_the_tree_of_the_engine() -> None:
     service = Service("db", 1, ("server",), (), "", "", 0, "")
-    steps = [(BASE, ()), (run("a"), (0,)), (run("with", services=(service,)), (1, 0)), (run("c"), (2,))]
+    steps: list[tuple[Step, tuple[int, ...]]] = [
+        (BASE, ()),
+        (run("a"), (0,)),
+        (run("with", services=(service,)), (1, 0)),
+        (run("c"), (2,)),
+    ]
     after = on_engine(graph(*steps, target=3), "lxd", {3}).graph
     native = next(node for node in after.nodes if isinstance(node.step, Run))
     assert isinstance(after.nodes[native.inputs[0]].step, FromEngine)
@@ -46,7 +51,12 @@ def test_a_step_beside_services_is_done_here_on_the_tree_of_the_engine() -> None
 
 
 def test_what_a_copy_reads_of_a_state_is_fetched_once() -> None:
-    steps = [(BASE, ()), (run("a"), (0,)), (Copy((), "/x"), (0, 1)), (Copy((), "/y"), (2, 1))]
+    steps: list[tuple[Step, tuple[int, ...]]] = [
+        (BASE, ()),
+        (run("a"), (0,)),
+        (Copy((), "/x"), (0, 1)),
+        (Copy((), "/y"), (2, 1)),
+    ]
     after = on_engine(graph(*steps, target=3), "lxc", {3, 1}).graph
     trees = [number for number, node in enumerate(after.nodes) if isinstance(node.step, FromEngine)]
     copies = [node for node in after.nodes if isinstance(node.step, OnEngine) and isinstance(node.step.step, Copy)]

@@ -5,11 +5,13 @@ Docker Engine API 1.41; podman serves it too ("podman system service").
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import io
 import json
 import os
 import platform
+import socket
 import tarfile
 import threading
 from collections.abc import Callable, Collection, Iterator
@@ -30,7 +32,8 @@ LOOK_SECONDS = 0.1
 SMALL = 16 << 20
 PIECE = 1 << 20
 NOT_FOUND = 404
-_KINDS = {tarfile.DIRTYPE: "directory", tarfile.SYMTYPE: "symlink", tarfile.REGTYPE: "file", tarfile.LNKTYPE: "file"}
+_TYPES = ((1 << 27, "symlink"), (1 << 31, "directory"), (0x7280000, "other"))
+"""Bits of Go's os.FileMode."""
 
 
 class DockerEngine:
@@ -58,6 +61,8 @@ class DockerEngine:
                 pair = (f"{self._certificates}/cert.pem", f"{self._certificates}/key.pem")
                 tls = docker.tls.TLSConfig(client_cert=pair, ca_cert=f"{self._certificates}/ca.pem", verify=True)
             with self.telling(f"{self.name} at {self._address}"):
+                if self.is_local:
+                    _try(self._address.removeprefix("unix://"))
                 found = docker.APIClient(base_url=self._address, version=API, timeout=600, tls=tls, use_ssh_client=True)
             self._clients.client = found
             self._opened.append(found)
@@ -211,8 +216,7 @@ class DockerContainer:
             )
             watcher.start()
             try:
-                for piece in client.exec_start(started["Id"], stream=True):
-                    output(piece)
+                self._follow(client.exec_start(started["Id"], socket=True), output)
             finally:
                 ended.set()
                 watcher.join()
@@ -223,6 +227,20 @@ class DockerContainer:
                 client.restart(self._id, timeout=0)
         return int(status)
 
+    @staticmethod
+    def _follow(opened: Any, output: Callable[[bytes], None]) -> None:  # noqa: ANN401 - which kind depends on the address
+        """Hand on both streams until the command ends."""
+        from docker.utils.socket import frames_iter
+
+        try:
+            for _, piece in frames_iter(opened, tty=False):  # type: ignore[no-untyped-call]
+                output(piece)
+        finally:
+            answer = getattr(opened, "_response", None)
+            if answer is not None:
+                answer.close()
+            opened.close()
+
     def _watch(self, ended: threading.Event, cancelled: Callable[[], bool]) -> None:
         """A connection of its own: the other one waits for output."""
         while not ended.wait(LOOK_SECONDS):
@@ -231,8 +249,8 @@ class DockerContainer:
                     self._engine.client().kill(self._id)
                 return
 
-    def _open(self, path: str) -> tuple[tarfile.TarInfo, bytes] | None:
-        """The first member of what docker packs at `path`, and the bytes of a small file."""
+    def read(self, path: str) -> bytes | None:
+        """A file's bytes: the first member of what is packed there."""
         client = self._engine.client()
         with self._engine.telling(path):
             answer = client.get(
@@ -242,25 +260,26 @@ class DockerContainer:
                 if answer.status_code == NOT_FOUND:
                     return None
                 self._engine.check(answer, path)
-                # Docker's client packs a link itself where the path ends without a slash.
                 with tarfile.open(fileobj=_Raw(answer.iter_content(1 << 14)), mode="r|") as archive:
                     member = archive.next()
-                    if member is None:
-                        return None
-                    opened = archive.extractfile(member) if member.isreg() and member.size < SMALL else None
-                    return member, opened.read() if opened else b""
+                    opened = archive.extractfile(member) if member and member.isreg() and member.size < SMALL else None
+                    return opened.read() if opened else None
 
     def look(self, path: str) -> SeenPath | None:
         """What is there."""
-        found = self._open(path)
-        if found is None:
-            return None
-        return SeenPath(_KINDS.get(found[0].type, "other"), found[0].linkname)
-
-    def read(self, path: str) -> bytes | None:
-        """A file's bytes."""
-        found = self._open(path)
-        return found[1] if found is not None and found[0].isreg() else None
+        client = self._engine.client()
+        with self._engine.telling(path):
+            where = f"{client.base_url}/v{API}/containers/{self._id}/archive"
+            answer = client.head(where, params={"path": path}, timeout=600)
+            if answer.status_code == NOT_FOUND:
+                return None
+            self._engine.check(answer, path)
+        try:
+            found = json.loads(base64.b64decode(answer.headers["X-Docker-Container-Path-Stat"]))
+            kind = next((name for bit, name in _TYPES if found["mode"] & bit), "file")
+        except (KeyError, ValueError, TypeError) as error:
+            raise BoxwrightError("engine.refused", f"{path}: {self._engine.name} does not say what it is") from error
+        return SeenPath(kind, str(found.get("linkTarget", "")) if kind == "symlink" else "")
 
     def put(self, archive: str) -> None:
         """Unpack it at the root."""
@@ -292,6 +311,12 @@ def _imported(answer: bytes, name: str) -> str:
     except (IndexError, ValueError, KeyError, TypeError):
         raise BoxwrightError("engine.refused", f"importing a tree: {name} says: {lines[-1:]}") from None
     return str(status).removeprefix("sha256:")
+
+
+def _try(path: str) -> None:
+    """Raise OSError where nobody listens: docker's client would forget its socket."""
+    with socket.socket(socket.AF_UNIX) as tried:
+        tried.connect(path)
 
 
 class _Raw(io.RawIOBase):

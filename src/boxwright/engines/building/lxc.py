@@ -340,8 +340,11 @@ class LxcContainer:
             opened = os.open(self._real(path), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         except OSError:
             return None
+        if not stat.S_ISREG(os.fstat(opened).st_mode):
+            os.close(opened)
+            return None
         with os.fdopen(opened, "rb") as file:
-            return file.read(SMALL) if stat.S_ISREG(os.fstat(opened).st_mode) else None
+            return file.read(SMALL)
 
     def put(self, archive: str) -> None:
         """Unpack it at the container's root."""
@@ -367,9 +370,9 @@ def _default_signals() -> None:
 
 
 def _read(file: IO[bytes], output: Callable[[bytes], None]) -> None:
-    descriptor = file.fileno()
-    while piece := os.read(descriptor, PIECE):
-        output(piece)
+    with file:
+        while piece := os.read(file.fileno(), PIECE):
+            output(piece)
 
 
 def _same_attributes(source: str, target: str) -> None:

@@ -7,6 +7,7 @@ cost what changed.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import io
 import ipaddress
 import os
@@ -40,6 +41,7 @@ from boxwright.ports import Bind, BuildContainer, ContainerShape, EngineCommand,
 OWNER = "user.boxwright.build"
 KEPT = "kept"
 PREFIX = "boxwright-build-"
+CACHE = "boxwright-cache-"
 INITS = ("/sbin/init", "/lib/systemd/systemd")
 BOOT_SECONDS = 60.0
 START_SECONDS = 60.0
@@ -135,18 +137,25 @@ class LxdEngine:
         for number, mount in enumerate(shape.mounts):
             if not isinstance(mount, Bind):
                 continue
-            if not self.is_local:
-                if mount.read_only:
-                    raise BoxwrightError("engine.mount", f"{mount.target} can't be mounted on a distant server")
-                continue
-            devices[f"mount{number}"] = {
-                "type": "disk",
-                "source": mount.source,
-                "path": mount.target,
-                "readonly": "true" if mount.read_only else "false",
-                "shift": "true",
-            }
+            device = {"type": "disk", "path": mount.target}
+            if not mount.read_only:
+                device |= self._cache(mount.source, self._pool or default["root"]["pool"])
+            elif self.is_local:
+                device |= {"source": mount.source, "readonly": "true"}
+            else:
+                raise BoxwrightError("engine.mount", f"{mount.target} can't be mounted on a distant server")
+            devices[f"mount{number}"] = device
         return devices
+
+    def _cache(self, source: str, pool: str) -> dict[str, str]:
+        """A volume of the server's own in place of a directory of ours, whose owners a container could not be."""
+        name = f"{CACHE}{hashlib.sha256(os.fsencode(source)).hexdigest()[:16]}"
+        try:
+            self.client.run("POST", f"/storage-pools/{pool}/volumes/custom", {"name": name, "config": {}})
+        except LxdError as error:
+            if error.code != "lxd.exists":
+                raise
+        return {"pool": pool, "source": name}
 
     def _connect(self, container: LxdContainer, *, booted: bool) -> None:
         """A system asks for its address; another tree has nobody who could, so its namespace is set up from here."""
@@ -214,9 +223,19 @@ class LxdEngine:
             alias = self.client.find(f"/images/aliases/{PREFIX}{state}")
             if alias is not None:
                 remove_image(self.client, alias["target"])
+        self._forget_caches()
         for instance in self.client.get("/instances", recursion="2"):
             if instance["config"].get(OWNER) == KEPT and not instance.get("snapshots"):
                 self.client.run("DELETE", f"/instances/{instance['name']}")
+
+    def _forget_caches(self) -> None:
+        """Caches may go at any time at which nobody uses them."""
+        for pool in self.client.get("/storage-pools"):
+            name = pool.rpartition("/")[2]
+            for volume in self.client.get(f"/storage-pools/{name}/volumes/custom", recursion="1"):
+                if volume["name"].startswith(CACHE) and not volume.get("used_by"):
+                    with contextlib.suppress(LxdError):
+                        self.client.run("DELETE", f"/storage-pools/{name}/volumes/custom/{volume['name']}")
 
     def sweep(self, owner: str = "") -> int:
         """Stop the instances of processes that have ended; their snapshots stay."""

@@ -161,7 +161,7 @@ class OneBuild(RuleBasedStateMachine):
         self.engine = Memory()
         self.room = Room(self.engine)
         self.room.load("base", _file)
-        self.model = {"base": ("base",)}
+        self.model: dict[str, tuple[str, ...]] = {"base": ("base",)}
         self.number = 0
 
     @rule(data=st.data(), ends=st.sampled_from(["kept", "unkept", "fails", "commit fails"]), network=st.booleans())
