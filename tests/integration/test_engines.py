@@ -240,13 +240,14 @@ templates:
   - {src: site.j2, dest: /sbin/site.conf}
 toolbox: {src: tools, dest: /opt/tools}
 install:
+  - {run: [busybox, chmod, "1777", /tmp]}
 {% for colour in colours %}
   - echo {{ colour }} >>/colours
 {% endfor %}
   - {run: "id -u >/tmp/who; pwd >>/tmp/who; /opt/tools/say >>/tmp/who", user: app, directory: /tmp}
   - mkdir: /srv/deep/er
   - {run: "! touch /opt/tools/x 2>/dev/null", network: none}
-  - [busybox, rm, /etc/group]
+  - {run: [busybox, rm, /etc/group]}
 script:
   - {name: there, run: test -s /colours && touch /trace}
   - {name: chain, run: [echo x >/x, test -s /x]}
@@ -271,6 +272,21 @@ def project(tmp_path: Path, busybox_base: Path) -> Path:
         (directory / name).write_text(text)
     (directory / "tools/say").chmod(0o755)
     return directory
+
+
+SMALL = """\
+image: tar:BASE
+install:
+  - echo one >/one
+  - STEP
+script:
+  - echo so sad; test ! -e /one
+artifact: engines/test:small
+"""
+
+
+def small(project: Path, base: Path, step: str) -> None:
+    (project / "manifest.yaml").write_text(SMALL.replace("BASE", str(base)).replace("STEP", step))
 
 
 @pytest.fixture
@@ -321,7 +337,7 @@ def test_a_manifest_gives_the_same_tree(
     if name != "lxc":
         other = fresh_boxwright.at(tmp_path / "other-store")
         again = other("build", project, "--engine", name, "--set", f"engine={name}")
-        assert "red >>/colours (a later step is cached)" in again.err
+        assert "CACHED [image] run echo red >>/colours" in again.err
         assert tree_of(other, tmp_path / "again", f"engines/test:{name}") == native
     # One step more starts from the last state.
     text = (project / "manifest.yaml").read_text()
@@ -332,12 +348,12 @@ def test_a_manifest_gives_the_same_tree(
 
 @each_name
 def test_what_fails_leaves_no_image_and_no_container(
-    fresh_boxwright: Program, name: str, project: Path, forgetting: Callable[[str, Program], None]
-) -> None:
+    fresh_boxwright: Program, name: str, project: Path, busybox_base: Path,
+    forgetting: Callable[[str, Program], None],
+) -> None:  # fmt: skip
     forgetting(name, fresh_boxwright)
-    text = (project / "manifest.yaml").read_text()
-    (project / "manifest.yaml").write_text(text.replace("test -s /colours &&", "echo so sad; exit 3;"))
-    done = fresh_boxwright("build", project, "--engine", name, "--set", f"engine={name}", status=1)
+    small(project, busybox_base, "echo two >/two")
+    done = fresh_boxwright("build", project, "--engine", name, status=1)
     assert "[step.failed]" in done.err
     assert "so sad" in done.err
     assert "engines/test" not in fresh_boxwright("images").out
@@ -346,21 +362,19 @@ def test_what_fails_leaves_no_image_and_no_container(
 @each_name
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT], ids=["kill", "interrupt"])
 def test_who_is_ended_leaves_nothing(
-    fresh_boxwright: Program, name: str, number: signal.Signals, project: Path,
+    fresh_boxwright: Program, name: str, number: signal.Signals, project: Path, busybox_base: Path,
     forgetting: Callable[[str, Program], None],
 ) -> None:  # fmt: skip
     forgetting(name, fresh_boxwright)
-    (project / "manifest.yaml").write_text(
-        (project / "manifest.yaml")
-        .read_text()
-        .replace("  - mkdir:", f"  - echo begun {time.time_ns()}; sleep 90\n  - mkdir:")
-    )
-    words = ["build", str(project), "--engine", name, "--set", f"engine={name}", "--progress", "plain"]
+    small(project, busybox_base, f"echo begun {time.time_ns()}; sleep 90")
+    words = ["build", str(project), "--engine", name, "--progress", "plain"]
     process = fresh_boxwright.start(*words)
     assert process.stderr is not None
     for line in process.stderr:
         if line.split()[1:2] == ["begun"]:
             break
+    else:
+        pytest.fail("the step never began")
     process.send_signal(number)
     process.communicate(timeout=60)
 
@@ -374,6 +388,60 @@ def test_who_is_ended_leaves_nothing(
     # The guard, a process beside the build, removes what a killed one left: nobody has to come again.
     until(lambda: not _containers(name, fresh_boxwright.home / "engines"), 30)
     assert nothing_left()
+
+
+SYSTEM = """\
+image: debian:bookworm/system
+files:
+  - {src: greeter.service, dest: /etc/systemd/system/greeter.service}
+install:
+  - systemctl enable --now greeter
+  - while ! test -s /run/greeting; do sleep 0.1; done; cat /run/greeting >/greeting
+  - systemctl is-active greeter >>/greeting
+artifact: engines/system
+"""
+UNIT = """\
+[Service]
+ExecStart=/bin/sh -c 'echo hello >/run/greeting; exec sleep infinity'
+[Install]
+WantedBy=multi-user.target
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ENGINES[2:])
+def test_steps_use_services_of_a_booted_container(
+    boxwright: Program, name: str, project: Path, tmp_path: Path, forgetting: Callable[[str, Program], None]
+) -> None:
+    forgetting(name, boxwright)
+    (project / "manifest.yaml").write_text(SYSTEM)
+    (project / "greeter.service").write_text(UNIT)
+    boxwright("build", project, "--engine", name, "-t", f"engines/system:{name}", timeout=500)
+    tree = tree_of(boxwright, tmp_path / "tree", f"engines/system:{name}")
+    assert tree["greeting"][-1] == b"hello\nactive\n"
+    assert "run/greeting" not in tree
+    assert "etc/systemd/system/multi-user.target.wants/greeter.service" in tree
+    assert tree.get("etc/machine-id", (b"",))[-1] == b""
+
+
+LOGS = ("var/log/", "var/lib/dpkg/", "var/cache/ldconfig/", "var/lib/apt/extended_states")
+"""What apt and dpkg write times into, natively too; their databases differ in order alone."""
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", ENGINES)
+def test_a_web_application_with_tests_gives_the_same_tree(
+    boxwright: Program, name: str, tmp_path: Path, forgetting: Callable[[str, Program], None]
+) -> None:
+    forgetting(name, boxwright)
+    example = tmp_path / "python-notes"
+    shutil.copytree(ROOT / "examples/python-notes", example)  # no checkout, so one time for all builds
+    boxwright("build", example, "-t", "notes:native", timeout=500)
+    done = boxwright("build", example, "--engine", name, "-t", f"notes:{name}", timeout=500)
+    assert "unit tests" in done.err
+    trees = [tree_of(boxwright, tmp_path / it, f"notes:{it}") for it in ("native", name)]
+    native, engine = ({path: it for path, it in tree.items() if not path.startswith(LOGS)} for tree in trees)
+    assert engine == native
 
 
 def _containers(name: str, directory: Path) -> list[str]:

@@ -120,6 +120,21 @@ class LateRoom:
                 guard.communicate(b".")
 
 
+def forget_states(name: str, address: str, store: Store, environment: Mapping[str, str], *, dry_run: bool) -> int:
+    """Remove what builds left with an engine: its states, and containers of builds that ended. How many states."""
+    from boxwright.engines.building.choose import open_engine
+
+    engine = open_engine(name, address, environment, f"{store.home.root}/engines")
+    try:
+        states = engine.states()
+        if not dry_run:
+            engine.sweep()
+            engine.forget(states)
+        return len(states)
+    finally:
+        engine.close()
+
+
 def engine_kinds(kinds: Kinds, mounts: LateMounts, room: LateRoom, store: Store) -> Kinds:
     """The kinds of steps on engines beside those that are done here."""
     from boxwright.app.enginetrees import graft, store_trees
@@ -139,7 +154,7 @@ def engine_kinds(kinds: Kinds, mounts: LateMounts, room: LateRoom, store: Store)
         **kinds,
         OnEngine: OnEngineKind(store, room, kinds, trees, spec, mounted),
         FromEngine: FromEngineKind(
-            store, room, trees, lambda top, base, newest: graft(top, base, newest, store, room.name)
+            store, room, trees, lambda top, base, newest, mounts: graft(top, base, newest, mounts, store, room.name)
         ),
     }
 

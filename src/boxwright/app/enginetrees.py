@@ -72,7 +72,7 @@ def _unpack(file: BinaryIO, directory: str) -> None:
     unpack_tar(file, directory)
 
 
-def graft(top: str, base: Snapshot, newest: int | None, store: Store, engine: str) -> None:
+def graft(top: str, base: Snapshot, newest: int | None, mounts: tuple[str, ...], store: Store, engine: str) -> None:
     """Take out what an engine wrote; what it wrote over is the base's again, with the times of its directories.
 
     Times that are later than `newest` and not those of the base are set back to it.
@@ -82,6 +82,8 @@ def graft(top: str, base: Snapshot, newest: int | None, store: Store, engine: st
         _remove(f"{top}/{path}")
     known = {file.path: file for file in store.walk(base)}
     parents = {os.path.dirname(path) for path in paths} | {""}
+    for target in mounts:
+        _remove_place(top, target.strip("/"), known)
     made = [file for path, file in known.items() if any(path == it or path.startswith(f"{it}/") for it in paths)]
     for file in made:
         _make(f"{top}/{file.path}", file)
@@ -97,6 +99,21 @@ def graft(top: str, base: Snapshot, newest: int | None, store: Store, engine: st
             directories.append(known[parent])  # no step made or removed anything there
     for file in sorted(directories, key=lambda it: it.path, reverse=True):
         os.utime(f"{top}/{file.path}", (file.entry.mtime, file.entry.mtime))
+
+
+def _remove_place(top: str, path: str, known: Mapping[str, TreeFile]) -> None:
+    """Take out an empty mount point, and the empty directories above it, that the base does not have."""
+    while path and path not in known and not os.path.islink(f"{top}/{path}"):
+        place = f"{top}/{path}"
+        if os.path.isdir(place):
+            if os.listdir(place):
+                return
+            os.rmdir(place)
+        elif os.path.exists(place):
+            if os.path.getsize(place):
+                return
+            os.unlink(place)
+        path = os.path.dirname(path)
 
 
 def _make(target: str, file: TreeFile) -> None:

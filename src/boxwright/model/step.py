@@ -275,9 +275,14 @@ class OnEngine(NamedTuple):
 
 
 class FromEngine(NamedTuple):
-    """The tree of a state that an engine holds. Inputs: the state, and the tree with which its steps began."""
+    """The tree of a state that an engine holds. Inputs: the state, and the tree with which its steps began.
+
+    `mounts` are where something was mounted on the way: empty places that the engine made there are taken out again.
+    They follow from the state, and are no part of a key.
+    """
 
     engine: str
+    mounts: tuple[str, ...] = ()
 
 
 Step: TypeAlias = (

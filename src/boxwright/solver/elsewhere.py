@@ -101,8 +101,18 @@ class _Moving:
             node = self._graph.nodes[position]
             inputs = (self._here[position], self._here[self._beginning(position)])
             title = f"fetch the tree from {self._engine}"
-            self._trees[position] = self._append(Node(FromEngine(self._engine), inputs, title, node.stage, node.span))
+            step = FromEngine(self._engine, self._mounts(position))
+            self._trees[position] = self._append(Node(step, inputs, title, node.stage, node.span))
         return self._trees[position]
+
+    def _mounts(self, position: int) -> tuple[str, ...]:
+        """Where something was mounted on the way to a state."""
+        found: dict[str, None] = {}
+        while position in self._moved:
+            node = self._graph.nodes[position]
+            found |= {mount.target: None for mount in node.step.mounts} if isinstance(node.step, Run) else {}
+            position = node.inputs[0]
+        return tuple(sorted(found))
 
     def _beginning(self, position: int) -> int:
         while position in self._moved:

@@ -40,7 +40,10 @@ BOOTED = (
     "etc/.updated",
     "var/.updated",
     "var/lib/dbus/machine-id",
-    "var/lib/systemd",
+    "var/lib/systemd/random-seed",
+    "var/lib/systemd/timers",
+    "var/lib/systemd/timesync",
+    "var/lib/systemd/rfkill",
     "var/log/journal",
     "var/log/wtmp",
     "var/log/lastlog",
@@ -61,6 +64,10 @@ class Trees(NamedTuple):
     pack_changes: Callable[[Snapshot, Snapshot, str], None]
     unpack: Callable[[BinaryIO, str], None]
     scratch: Callable[[], str]
+
+
+Graft = Callable[[str, Snapshot, int | None, tuple[str, ...]], None]
+"""Makes a tree what it were without an engine: directory, what the steps began with, newest time, mount points."""
 
 
 def stand_in(key: Digest, epoch: int) -> Snapshot:
@@ -244,9 +251,7 @@ def resolved(container: BuildContainer, path: str) -> str:
 class FromEngineKind:
     """A state's tree becomes an ordinary snapshot: what the engine itself wrote is not in it."""
 
-    def __init__(
-        self, workspace: Workspace, room: EngineRoom, trees: Trees, graft: Callable[[str, Snapshot, int | None], None]
-    ) -> None:
+    def __init__(self, workspace: Workspace, room: EngineRoom, trees: Trees, graft: Graft) -> None:
         self._workspace = workspace
         self._room = room
         self._trees = trees
@@ -270,7 +275,7 @@ class FromEngineKind:
         os.unlink(archive)
         top = os.path.join(root, prefix.strip("/")) if prefix.strip("/") else root
         base = inputs.snapshots[1]
-        self._graft(top, expect(base, Snapshot), control.newest)
+        self._graft(top, expect(base, Snapshot), control.newest, expect(step, FromEngine).mounts)
         with self._workspace.draft(None) as draft:
             os.rmdir(draft.upper)
             os.rename(top, draft.upper)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shutil
 import subprocess
@@ -15,8 +14,8 @@ from boxwright.ports import BuildEngine
 NAMES = ("docker", "podman", "lxc", "lxd")
 DOCKER = "unix:///var/run/docker.sock"
 START_SECONDS = 20.0
-IDLE_SECONDS = 60
-"""After which podman's service ends where nobody asks it anything: also after this process was killed."""
+SERVICE = 'podman system service --time=0 "$1" </dev/null & p=$!; cat >/dev/null; kill $p; wait $p; rm -rf "$2"'
+"""Podman's service, and who ends it when its own input ends: also when this process is killed."""
 
 
 def open_engine(name: str, address: str, environment: Mapping[str, str], directory: str) -> BuildEngine:
@@ -64,30 +63,22 @@ def podman_service(environment: Mapping[str, str]) -> tuple[str, Callable[[], No
         raise MachineError("engine.unreachable", "podman is not installed", hint="apt-get install podman")
     directory = tempfile.mkdtemp(prefix="boxwright-podman-")
     socket = f"{directory}/podman.sock"
-    command = ["podman", "system", "service", f"--time={IDLE_SECONDS}", f"unix://{socket}"]
     process = subprocess.Popen(
-        command,
+        ["sh", "-c", SERVICE, "sh", f"unix://{socket}", directory],
         env=dict(environment),
-        stdin=subprocess.DEVNULL,
+        stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         start_new_session=True,
     )
 
     def stop() -> None:
-        process.terminate()
-        try:
-            process.wait(10)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-        shutil.rmtree(directory, ignore_errors=True)
+        process.communicate()
 
     until = time.monotonic() + START_SECONDS
     while not _answers(socket):
         if process.poll() is not None or time.monotonic() > until:
-            with contextlib.suppress(ProcessLookupError):
-                stop()
+            stop()
             raise MachineError("engine.unreachable", "podman's service does not start", hint="podman info says more")
         time.sleep(0.02)
     return socket, stop
