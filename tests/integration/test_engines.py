@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import tarfile
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -408,7 +409,7 @@ WantedBy=multi-user.target
 """
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("name", ENGINES[2:])
 def test_steps_use_services_of_a_booted_container(
     boxwright: Program, name: str, project: Path, tmp_path: Path, forgetting: Callable[[str, Program], None]
@@ -460,3 +461,75 @@ def _containers(name: str, directory: Path) -> list[str]:
 
 def test_an_engine_that_nobody_knows(boxwright: Program, project: Path) -> None:
     assert "[engine.unknown]" in boxwright("build", project, "--engine", "rkt", "--set", "engine=x", status=2).err
+
+
+# Several endpoints ---------------------------------------------------------------------------------------------------
+
+SPREAD = """\
+image: tar:BASE
+matrix: {part: [a, b, c, d]}
+install:
+  - echo {{ matrix.part }} >/part
+  - {run: "echo begun NONCE; sleep 2"}
+  - echo end >>/part
+artifact: "spread:{{ matrix.part }}"
+"""
+
+
+@pytest.fixture
+def two_podmans() -> Iterator[dict[str, subprocess.Popen[bytes]]]:
+    """Two podmans with nothing in common, on sockets of their own: podman wants short paths."""
+    top = Path(tempfile.mkdtemp(prefix="bw-"))
+    commands = [["podman", "--root", str(top / name), "--runroot", str(top / f"{name}-run")] for name in ("a", "b")]
+    sockets = [f"unix://{top}/{number}" for number in range(len(commands))]
+    services = {
+        socket: subprocess.Popen([*words, "system", "service", "--time=0", socket], stderr=subprocess.DEVNULL)
+        for words, socket in zip(commands, sockets, strict=True)
+    }
+    try:
+        until(lambda: all(Path(it.removeprefix("unix://")).exists() for it in services), 20)
+        yield services
+    finally:
+        for words, service in zip(commands, services.values(), strict=True):
+            service.kill()
+            service.wait()
+            subprocess.run([*words, "rm", "-f", "-a", "-t", "0"], check=False, capture_output=True, timeout=60)
+            subprocess.run(["umount", "-R", f"{words[2]}/overlay"], check=False, capture_output=True)
+        shutil.rmtree(top, ignore_errors=True)
+
+
+@pytest.mark.engine("podman")
+@pytest.mark.parametrize("killed", ["", "killed"], ids=["both", "one killed"])
+def test_entries_are_spread_and_a_lost_endpoint_is_made_up_for(
+    fresh_boxwright: Program, project: Path, busybox_base: Path, two_podmans: dict[str, subprocess.Popen[bytes]],
+    killed: str,
+) -> None:  # fmt: skip
+    text = SPREAD.replace("BASE", str(busybox_base)).replace("NONCE", str(time.time_ns()))
+    (project / "manifest.yaml").write_text(text)
+    addresses = [word for socket in two_podmans for word in ("--endpoint", socket)]
+    words = ["build", str(project), "--engine", "podman", *addresses, "--progress", "plain"]
+    said = ""
+    begun = 0
+    with fresh_boxwright.start(*words) as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            said += line
+            begun += line.split()[1:2] == ["begun"]
+            if killed and begun == 2:
+                next(iter(two_podmans.values())).kill()
+                begun = 9
+    assert process.returncode == 0, said
+    assert ("its work is done elsewhere" in said) is bool(killed)
+    images = fresh_boxwright("images").out
+    assert all(f"spread:{part}" in images for part in "abcd")
+    if not killed:
+        held = [len(opened_states(address)) for address in two_podmans]
+        assert all(count >= 4 for count in held), held
+
+
+def opened_states(address: str) -> set[str]:
+    opened = open_engine("podman", address, os.environ, "")
+    try:
+        return opened.states()
+    finally:
+        opened.close()

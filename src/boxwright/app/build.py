@@ -55,6 +55,7 @@ class Build(NamedTuple):
     workers: Workers | None = None
     room: LateRoom | None = None
     find: Callable[[Digest], Snapshot | None] | None = None
+    again: Callable[[], Build] | None = None
 
 
 def prepare(request: BuildRequest, store: Store, environment: Mapping[str, str]) -> Build:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Any
 
-from boxwright.errors import UsageError
+from boxwright.errors import BoxwrightError, UsageError
 from boxwright.frontends.manifest.made import ManifestGraph
 from boxwright.model.digest import Digest, hex_of
 from boxwright.model.graph import Graph
@@ -25,7 +26,7 @@ from boxwright.store.store import Store
 
 if TYPE_CHECKING:
     from boxwright.app.mounts import LateMounts
-    from boxwright.engines.building.room import Room
+    from boxwright.engines.building.endpoints import Endpoints
 
 NATIVE = "native"
 NAMES = (NATIVE, "podman", "docker", "lxc", "lxd")
@@ -52,28 +53,40 @@ def engine_of(graph: Graph) -> str:
 class LateRoom:
     """The build containers of one build, whose engine is asked only where the store doesn't know enough."""
 
-    def __init__(self, name: str, address: str, store: Store, environment: Mapping[str, str]) -> None:
+    def __init__(self, name: str, addresses: Sequence[str], store: Store, environment: Mapping[str, str]) -> None:
         self.name = name
-        self._address = address
+        self._addresses = list(addresses) or [""]
+        self.lost: list[str] = []
         self._store = store
         self._environment = environment
-        self._room: Room | None = None
+        self._room: Endpoints | None = None
         self._guard: subprocess.Popen[bytes] | None = None
+        self._lock = threading.Lock()
         self._directory = f"{store.home.root}/engines"
 
-    def _opened(self) -> Room:
-        if self._room is None:
-            from boxwright.engines.building.choose import open_engine
-            from boxwright.engines.building.room import Room
+    def _opened(self) -> Endpoints:
+        with self._lock:
+            if self._room is None:
+                from boxwright.engines.building.choose import open_engine
+                from boxwright.engines.building.endpoints import Endpoints
+                from boxwright.engines.building.room import Room
 
-            engine = open_engine(self.name, self._address, self._environment, self._directory)
-            self._room = Room(engine, self._watch)
-        return self._room
+                rooms = {}
+                for address in self._addresses:
+                    engine = open_engine(self.name, address, self._environment, self._directory)
+                    rooms[address] = Room(engine, self._watch)
+                self._room = Endpoints(rooms, self._lose)
+            return self._room
 
-    @property
-    def is_local(self) -> bool:
-        """Whether the engine sees this machine's files."""
-        return self._opened().is_local
+    def _lose(self, address: str) -> None:
+        if address in self._addresses:
+            self._addresses.remove(address)
+            self.lost.append(address)
+
+    def goes_on(self, errors: Iterable[BaseException]) -> bool:
+        """Whether an endpoint was lost, at which these steps failed, and others are left."""
+        lost = any(isinstance(error, BoxwrightError) and error.code == "engine.lost" for error in errors)
+        return lost and bool(self._addresses)
 
     def has(self, state: str) -> bool:
         """Whether the engine holds a state."""
@@ -99,7 +112,7 @@ class LateRoom:
             return
         source = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
         environment = dict(self._environment) | {"PYTHONPATH": source}
-        words = [self.name, self._address, self._directory, own_mark()]
+        words = [self.name, self._directory, own_mark(), *self._addresses]
         self._guard = subprocess.Popen(
             [sys.executable, "-m", "boxwright.engines.building.guard", *words],
             env=environment,

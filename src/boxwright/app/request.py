@@ -49,4 +49,4 @@ class BuildRequest(NamedTuple):
     offline: bool = False
     remote_jobs: int | None = None
     engine: str = "native"
-    endpoint: str = ""
+    endpoints: tuple[str, ...] = ()

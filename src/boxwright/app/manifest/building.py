@@ -299,19 +299,23 @@ def plan_graph(
     if request.engine != "native":
         from boxwright.app.engines import LateRoom, engine_finder, engine_kinds
 
-        room = LateRoom(request.engine, request.endpoint, store, environment)
+        room = LateRoom(request.engine, request.endpoints, store, environment)
         kinds = engine_kinds(kinds, mounts, room, store)
         find = engine_finder(find, graph, room, moment.epoch)
-    keys = Keys(graph, kinds, find, pull, find_definition)
     again = frozenset(
         position
         for position, node in enumerate(graph.nodes)
         if request.no_cache and not isinstance(node.step, Base | BuildPackage | Fetch)
     )
-    plan = make_plan(graph, keys, refuse=pull | again)
-    return Build(
-        file, graph, plan, keys, pull | again, sandbox, moment, contexts, mounts, workers=workers, room=room, find=find
-    )
+    refuse = pull | again
+
+    def planned() -> Build:
+        keys = Keys(graph, kinds, find, pull, find_definition)
+        plan = make_plan(graph, keys, refuse=refuse)
+        made = Build(file, graph, plan, keys, refuse, sandbox, moment, contexts, mounts, workers=workers)
+        return made._replace(room=room, find=find, again=planned)
+
+    return planned()
 
 
 def _with_packages(
@@ -351,7 +355,8 @@ def execute_manifest(
     failure = None
     try:
         several = request._replace(keep_going=request.keep_going or len(manifest.entries) > 1)
-        execute_plan(build, several, store, emit)
+        build = _executed(build, several, store, emit)
+        planned = planned._replace(build=build)
     except Failed as failed:
         failure = failed
     else:
@@ -361,6 +366,24 @@ def execute_manifest(
 
             note_definitions(build.graph, build.plan, build.keys, store)
     return tuple(_keep(entry, planned, request, store) for entry in _complete(planned)), failure
+
+
+def _executed(build: Build, request: BuildRequest, store: Store, emit: Emit) -> Build:
+    """Run the plan; where an endpoint of an engine is lost, plan anew what it alone held, and go on."""
+    while True:
+        try:
+            execute_plan(build, request, store, emit)
+        except Failed as failure:
+            if (
+                build.room is None
+                or build.again is None
+                or not build.room.goes_on(it.error for it in (failure, *failure.others))
+            ):
+                raise
+            emit(Message("warning", f"{failure.error}: its work is done elsewhere"))
+            build = build.again()
+        else:
+            return build
 
 
 def _complete(planned: ManifestBuild) -> list[BuiltEntry]:

@@ -59,7 +59,8 @@ class LivingContainer:
         try:
             yield expected(self._inner)
         except BaseException:
-            self._go(Life.FAILED)
+            if self.life is not Life.GONE:  # somebody else gave it up: it is that which failed
+                self._go(Life.FAILED)
             raise
         self._go(Life.READY)
 
