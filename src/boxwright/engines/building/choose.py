@@ -36,7 +36,7 @@ def open_engine(name: str, address: str, environment: Mapping[str, str], directo
         from boxwright.engines.building.lxd import LxdEngine
         from boxwright.engines.lxdclient.address import find_endpoint
 
-        return LxdEngine(find_endpoint(address, environment))
+        return LxdEngine(find_endpoint(address, environment), environment.get("BOXWRIGHT_LXD_POOL", ""))
     if name == "lxc":
         from boxwright.engines.building.lxc import LxcEngine
 
