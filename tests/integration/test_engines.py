@@ -7,6 +7,7 @@ import os
 import platform
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tarfile
@@ -24,7 +25,7 @@ from boxwright.errors import BoxwrightError
 from boxwright.ports import Bind, BuildContainer, BuildEngine, ContainerShape, EngineCommand, SeenPath, Tmpfs
 from boxwright.steps.onengine import resolved
 from tests.conftest import ROOT, Program
-from tests.integration.conftest import until
+from tests.integration.conftest import free_port, until
 
 pytestmark = pytest.mark.integration
 
@@ -463,6 +464,40 @@ def test_an_engine_that_nobody_knows(boxwright: Program, project: Path) -> None:
     assert "[engine.unknown]" in boxwright("build", project, "--engine", "rkt", "--set", "engine=x", status=2).err
 
 
+@pytest.mark.engine("docker")
+@pytest.mark.engine("ssh")
+def test_docker_over_ssh(
+    fresh_boxwright: Program, project: Path, busybox_base: Path, tmp_path: Path,
+    forgetting: Callable[[str, Program], None],
+) -> None:  # fmt: skip
+    forgetting("docker", fresh_boxwright)
+    for name in ("host", "user"):
+        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", tmp_path / name], check=True)
+    port = free_port()
+    options = (f"HostKey={tmp_path}/host", f"AuthorizedKeysFile={tmp_path}/user.pub", "StrictModes=no", "PidFile=none")
+    (tmp_path / "bin").mkdir()
+    known = f"-o UserKnownHostsFile={tmp_path}/known -o StrictHostKeyChecking=accept-new"
+    (tmp_path / "bin/ssh").write_text(f'#!/bin/sh\nexec /usr/bin/ssh -i {tmp_path}/user {known} "$@"\n')
+    (tmp_path / "bin/ssh").chmod(0o755)
+    small(project, busybox_base, "echo two >/two")
+    text = (project / "manifest.yaml").read_text()
+    (project / "manifest.yaml").write_text(text.replace("test ! -e /one", "test -e /one"))
+    words = ["/usr/sbin/sshd", "-D", "-f", "/dev/null", "-o", f"ListenAddress=127.0.0.1:{port}"]
+    program = fresh_boxwright.with_environment(PATH=f"{tmp_path}/bin:{os.environ['PATH']}")
+    with subprocess.Popen([*words, *(word for option in options for word in ("-o", option))]) as daemon:
+        try:
+            until(lambda: _listens(port))
+            program("build", project, "--engine", "docker", "--endpoint", f"ssh://root@127.0.0.1:{port}")
+        finally:
+            daemon.terminate()
+    assert tree_of(fresh_boxwright, tmp_path / "tree", "engines/test:small")["two"][-1] == b"two\n"
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as tried:
+        return tried.connect_ex(("127.0.0.1", port)) == 0
+
+
 # Several endpoints ---------------------------------------------------------------------------------------------------
 
 SPREAD = """\
@@ -478,16 +513,17 @@ artifact: "spread:{{ matrix.part }}"
 
 @pytest.fixture
 def two_podmans() -> Iterator[dict[str, subprocess.Popen[bytes]]]:
-    """Two podmans with nothing in common, on sockets of their own: podman wants short paths."""
+    """Two podmans with nothing in common, on ports of their own. Podman wants short paths."""
     top = Path(tempfile.mkdtemp(prefix="bw-"))
     commands = [["podman", "--root", str(top / name), "--runroot", str(top / f"{name}-run")] for name in ("a", "b")]
-    sockets = [f"unix://{top}/{number}" for number in range(len(commands))]
-    services = {
-        socket: subprocess.Popen([*words, "system", "service", "--time=0", socket], stderr=subprocess.DEVNULL)
-        for words, socket in zip(commands, sockets, strict=True)
-    }
+    ports = [free_port() for _ in commands]
+    services = {}
+    for words, port in zip(commands, ports, strict=True):
+        address = f"tcp://127.0.0.1:{port}"
+        command = [*words, "system", "service", "--time=0", address]
+        services[address] = subprocess.Popen(command, stderr=subprocess.DEVNULL)
     try:
-        until(lambda: all(Path(it.removeprefix("unix://")).exists() for it in services), 20)
+        until(lambda: all(_listens(port) for port in ports), 20)
         yield services
     finally:
         for words, service in zip(commands, services.values(), strict=True):

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import time
 from collections.abc import Callable, Mapping
+from urllib.parse import urlsplit
 
 from boxwright.errors import MachineError, UsageError
 from boxwright.ports import BuildEngine
@@ -14,8 +15,9 @@ from boxwright.ports import BuildEngine
 NAMES = ("docker", "podman", "lxc", "lxd")
 DOCKER = "unix:///var/run/docker.sock"
 START_SECONDS = 20.0
-SERVICE = 'podman system service --time=0 "$1" </dev/null & p=$!; cat >/dev/null; kill $p; wait $p; rm -rf "$2"'
-"""Podman's service, and who ends it when its own input ends: also when this process is killed."""
+ATTENDED = 'd=$1; shift; "$@" </dev/null & p=$!; cat >/dev/null; kill $p; wait $p; rm -rf "$d"'
+"""A program, and who ends it when its own input ends: also when this process is killed."""
+SOCKETS = {"docker": "/var/run/docker.sock", "podman": "/run/podman/podman.sock"}
 
 
 def open_engine(name: str, address: str, environment: Mapping[str, str], directory: str) -> BuildEngine:
@@ -27,6 +29,8 @@ def open_engine(name: str, address: str, environment: Mapping[str, str], directo
         from boxwright.engines.building.docker import DockerEngine
 
         where = address or environment.get("DOCKER_HOST") or DOCKER
+        if where.startswith("ssh://"):
+            return _over_ssh(name, where, environment)
         verified = environment.get("DOCKER_TLS_VERIFY") and where.startswith("tcp:")
         home = f"{environment.get('HOME', '')}/.docker"
         return DockerEngine(name, where, environment.get("DOCKER_CERT_PATH", home) if verified else "")
@@ -47,6 +51,8 @@ def open_engine(name: str, address: str, environment: Mapping[str, str], directo
 def _podman(address: str, environment: Mapping[str, str]) -> BuildEngine:
     from boxwright.engines.building.docker import DockerEngine
 
+    if address.startswith("ssh://"):
+        return _over_ssh("podman", address, environment)
     if address:
         return DockerEngine("podman", address)
     socket, stop = podman_service(environment)
@@ -55,16 +61,48 @@ def _podman(address: str, environment: Mapping[str, str]) -> BuildEngine:
     return engine
 
 
+def _over_ssh(name: str, address: str, environment: Mapping[str, str]) -> BuildEngine:
+    """The engine's socket on another machine, brought here by the user's own ssh."""
+    from boxwright.engines.building.docker import DockerEngine
+
+    parts = urlsplit(address)
+    host = f"{parts.username}@{parts.hostname}" if parts.username else f"{parts.hostname}"
+    if not parts.hostname or host.startswith("-"):
+        raise UsageError("engine.address", f"{address} names no machine", hint="ssh://USER@HOST[:PORT][/SOCKET]")
+    port = ["-p", str(parts.port)] if parts.port else []
+    distant = parts.path if parts.path.strip("/") else SOCKETS[name]
+    options = ["-o", "BatchMode=yes", "-o", "ExitOnForwardFailure=yes", "-o", "ServerAliveInterval=5"]
+
+    def command(socket: str) -> list[str]:
+        return ["ssh", "-n", "-N", "-T", *options, *port, "-L", f"{socket}:{distant}", "--", host]
+
+    socket, stop = _attended(command, environment, f"{name} at {address}: ssh does not reach it")
+    engine = DockerEngine(name, f"unix://{socket}", distant=True)
+    engine.closing = stop
+    return engine
+
+
 def podman_service(environment: Mapping[str, str]) -> tuple[str, Callable[[], None]]:
     """Podman has no daemon: a service of our own on a socket of our own, and what stops it."""
-    import tempfile
-
     if shutil.which("podman") is None:
         raise MachineError("engine.unreachable", "podman is not installed", hint="apt-get install podman")
-    directory = tempfile.mkdtemp(prefix="boxwright-podman-")
-    socket = f"{directory}/podman.sock"
+    return _attended(
+        lambda socket: ["podman", "system", "service", "--time=0", f"unix://{socket}"],
+        environment,
+        "podman's service does not start",
+    )
+
+
+def _attended(
+    command: Callable[[str], list[str]], environment: Mapping[str, str], failed: str
+) -> tuple[str, Callable[[], None]]:
+    """A program that listens on a socket of ours, and what stops it; it also ends with this process."""
+    import tempfile
+
+    directory = tempfile.mkdtemp(prefix="boxwright-engine-")
+    socket = f"{directory}/socket"
     process = subprocess.Popen(
-        ["sh", "-c", SERVICE, "sh", f"unix://{socket}", directory],
+        ["sh", "-c", ATTENDED, "sh", directory, *command(socket)],
         env=dict(environment),
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
@@ -79,7 +117,7 @@ def podman_service(environment: Mapping[str, str]) -> tuple[str, Callable[[], No
     while not _answers(socket):
         if process.poll() is not None or time.monotonic() > until:
             stop()
-            raise MachineError("engine.unreachable", "podman's service does not start", hint="podman info says more")
+            raise MachineError("engine.unreachable", failed, hint="does it answer on the command line?")
         time.sleep(0.02)
     return socket, stop
 

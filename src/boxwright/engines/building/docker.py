@@ -37,11 +37,14 @@ _TYPES = ((1 << 27, "symlink"), (1 << 31, "directory"), (0x7280000, "other"))
 
 
 class DockerEngine:
-    """A docker or podman `address` (``unix://``, ``tcp://`` with DOCKER_CERT_PATH, ``ssh://``)."""
+    """A docker or podman at `address`: ``unix://``, or ``tcp://`` with `certificates`.
 
-    def __init__(self, name: str, address: str, certificates: str = "") -> None:
+    `distant`: the socket leads to another machine.
+    """
+
+    def __init__(self, name: str, address: str, certificates: str = "", *, distant: bool = False) -> None:
         self.name = name
-        self.is_local = address.startswith("unix:")
+        self.is_local = address.startswith("unix:") and not distant
         self._address = address
         self._certificates = certificates
         self._clients = threading.local()
@@ -61,9 +64,9 @@ class DockerEngine:
                 pair = (f"{self._certificates}/cert.pem", f"{self._certificates}/key.pem")
                 tls = docker.tls.TLSConfig(client_cert=pair, ca_cert=f"{self._certificates}/ca.pem", verify=True)
             with self.telling(f"{self.name} at {self._address}"):
-                if self.is_local:
+                if self._address.startswith("unix:"):
                     _try(self._address.removeprefix("unix://"))
-                found = docker.APIClient(base_url=self._address, version=API, timeout=600, tls=tls, use_ssh_client=True)
+                found = docker.APIClient(base_url=self._address, version=API, timeout=600, tls=tls)
             self._clients.client = found
             self._opened.append(found)
         return found
