@@ -151,7 +151,7 @@ class Transport:
         scheme, host = ("ws", "lxd") if self.endpoint.socket else ("wss", self.endpoint.host)
         sock = open_socket(self.endpoint)
         try:
-            opened = library.WebSocket(fire_cont_frame=pieces, enable_multithread=True)
+            opened = _tolerant()(fire_cont_frame=pieces, enable_multithread=True)
             opened.connect(  # type: ignore[no-untyped-call]
                 f"{scheme}://{host}{target}", socket=sock, suppress_origin=True
             )
@@ -170,6 +170,18 @@ class Transport:
             idle, self._idle = self._idle, []
         for connection in idle:
             connection.close()
+
+
+def _tolerant() -> type[websocket.WebSocket]:
+    """A websocket whose answer to a ping may come too late: what the server sent before it ended is still read."""
+    import websocket as library
+
+    class Tolerant(library.WebSocket):
+        def pong(self, payload: str | bytes = "") -> None:
+            with contextlib.suppress(OSError, library.WebSocketException):
+                super().pong(payload)
+
+    return Tolerant
 
 
 def close_websocket(opened: websocket.WebSocket) -> None:
