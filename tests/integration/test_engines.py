@@ -426,8 +426,8 @@ def test_steps_use_services_of_a_booted_container(
     assert tree.get("etc/machine-id", (b"",))[-1] == b""
 
 
-LOGS = ("var/log/", "var/lib/dpkg/", "var/cache/ldconfig/", "var/lib/apt/extended_states")
-"""What apt and dpkg write times into, natively too; their databases differ in order alone."""
+LOGS = ("var/log/", "var/lib/dpkg/", "var/cache/ldconfig/", "var/lib/apt/extended_states", "var/cache/debconf/")
+"""What apt and dpkg write times into, natively too, and what debconf opens for writing and leaves as it was."""
 
 
 @pytest.mark.long
