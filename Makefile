@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-test demo check lint unit test integration systems conformance crash fuzz engines bench reproducible clean
+.PHONY: help setup setup-test demo check lint unit test integration systems manifests conformance crash fuzz engines bench reproducible clean
 
 python := .venv/bin/python
 demo_port ?= 8080
@@ -43,6 +43,9 @@ crash: setup-test ## kill builds at a hundred random moments (`make test` takes 
 
 fuzz: setup-test ## fuzz the parser, word expansion and ignore matching; FUZZ_SECONDS each (600)
 	@for target in parser words ignore; do $(python) -m tests.fuzz $$target --seconds $(FUZZ_SECONDS); done
+
+manifests: setup-test ## build manifests with packages of Debian, also on every engine; some ten minutes
+	@$(python) -m pytest -q -m long tests/integration/test_engines.py
 
 conformance: setup-test ## build every case here and with a real BuildKit and compare (CONFORMANCE="--only copy/")
 	@$(python) -m tests.conformance --write $(CONFORMANCE)

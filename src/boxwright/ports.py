@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple, Protocol
@@ -243,6 +243,115 @@ class WriteRequest(NamedTuple):
     name: str
     options: Mapping[str, str] = MappingProxyType({})
     manifest: str = ""
+
+
+class EngineCommand(NamedTuple):
+    """A command in a build container. `user` as in an image's configuration, looked up inside the container."""
+
+    argv: tuple[str, ...]
+    env: tuple[tuple[str, str], ...]
+    cwd: str = "/"
+    user: str = ""
+
+
+class ContainerShape(NamedTuple):
+    """What a build container is made with and keeps for its life. `network`: default, none or host."""
+
+    network: str = "default"
+    mounts: tuple[SandboxMount, ...] = ()
+    hosts: tuple[tuple[str, str], ...] = ()
+
+
+class SeenPath(NamedTuple):
+    """What stands at a path of a build container: `kind` is file, directory, symlink (to `target`) or other."""
+
+    kind: str
+    target: str = ""
+
+
+class BuildContainer(Protocol):
+    """One build container that runs. Every method raises BoxwrightError; a container that failed is only removed."""
+
+    def execute(self, command: EngineCommand, output: Callable[[bytes], None], cancelled: Callable[[], bool]) -> int:
+        """Run a command to its end, handing on what it writes; its exit status. KeyboardInterrupt when cancelled."""
+        ...
+
+    def look(self, path: str) -> SeenPath | None:
+        """What is at `path` (absolute); a symbolic link at its end is not followed. None where nothing is."""
+        ...
+
+    def read(self, path: str) -> bytes | None:
+        """A small file's bytes; None where there is none."""
+        ...
+
+    def put(self, archive: str) -> None:
+        """Lay the members of a tar (a path of this machine) below the root. No member's path leads over a link."""
+        ...
+
+    def commit(self, state: str) -> None:
+        """Keep the tree as it is now, under this name."""
+        ...
+
+    def remove(self) -> None:
+        """Stop and remove it. States that were committed stay."""
+        ...
+
+
+class BuildEngine(Protocol):
+    """What runs build containers and keeps their states. Names of states are short, of letters, digits and dashes."""
+
+    name: str
+    is_local: bool
+
+    def states(self) -> set[str]:
+        """The states that it holds."""
+        ...
+
+    def load(self, state: str, archive: str) -> None:
+        """Keep the tree of a tar (a path of this machine) under this name."""
+        ...
+
+    def start(self, state: str, shape: ContainerShape) -> BuildContainer:
+        """A container of a state; it is gone again where that fails. Raises BoxwrightError."""
+        ...
+
+    def fetch(self, state: str, archive: str) -> str:
+        """Write a state's tree as a tar to a new file; returns the prefix below which it stands there."""
+        ...
+
+    def forget(self, states: Collection[str]) -> None:
+        """Remove states; those that are not there are no error."""
+        ...
+
+    def sweep(self, owner: str = "") -> int:
+        """Remove the containers of processes that have ended, or those of `owner`; how many there were."""
+        ...
+
+    def close(self) -> None:
+        """Let go of it."""
+        ...
+
+
+class EngineRoom(Protocol):
+    """The build containers of one build."""
+
+    name: str
+
+    def has(self, state: str) -> bool:
+        """Whether the engine holds a state."""
+        ...
+
+    def load(self, state: str, archive: Callable[[], str]) -> None:
+        """Give the engine a tree, unless it has it."""
+        ...
+
+    def held(self, state: str, shape: ContainerShape) -> AbstractContextManager[BuildContainer]:
+        """A container in this state for one step; what it committed last is the state of which it is one then."""
+        ...
+
+    def fetch(self, state: str, archive: str) -> str:
+        """As BuildEngine.fetch."""
+        ...
 
 
 class Workspace(Protocol):

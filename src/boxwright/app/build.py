@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from boxwright.app.bases import BaseFetcher, base_resolver
 from boxwright.app.configuration import configuration_for
@@ -32,6 +32,9 @@ from boxwright.solver.keys import Keys
 from boxwright.solver.planner import make_plan
 from boxwright.store.store import Store
 
+if TYPE_CHECKING:
+    from boxwright.app.engines import LateRoom
+
 DIRECTIVES_END = 4096
 
 
@@ -50,6 +53,9 @@ class Build(NamedTuple):
     unused_arguments: tuple[str, ...] = ()
     bases: Mapping[str, Base] = MappingProxyType({})
     workers: Workers | None = None
+    room: LateRoom | None = None
+    find: Callable[[Digest], Snapshot | None] | None = None
+    again: Callable[[], Build] | None = None
 
 
 def prepare(request: BuildRequest, store: Store, environment: Mapping[str, str]) -> Build:

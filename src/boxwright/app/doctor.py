@@ -18,6 +18,8 @@ from boxwright.errors import BoxwrightError
 from boxwright.store.home import default_root, open_home
 
 ANSWER_SECONDS = 10
+SNAPSHOTTING = ("btrfs", "zfs", "ceph", "lvm")
+"""Drivers of LXD's storage pools that copy on write."""
 FEWEST_IDS = 65536
 SYSCTL = "as root: sysctl kernel.unprivileged_userns_clone=1 kernel.apparmor_restrict_unprivileged_userns=0"
 OVERLAY = "mount -t overlay overlay -o lowerdir=l,upperdir=u,workdir=w{options} m && echo x > m/f && rm m/f"
@@ -57,6 +59,7 @@ def examine(environment: Mapping[str, str]) -> Iterator[Check]:
     yield _program("git", "a build's time from the last commit")
     for name, (command, mend) in ENGINES.items():
         yield _engine(name, command, mend)
+    yield from _pools(environment)
 
 
 def can_build(checks: list[Check]) -> bool:
@@ -173,6 +176,27 @@ def _engine(name: str, command: tuple[str, ...], mend: str) -> Check:
         return Check(f"engine {name}", ok=False, seen=f"{command[0]} is not installed", mend=mend)
     said = _ask(list(command))
     return Check(f"engine {name}", said is None, said or "answers", mend)
+
+
+def _pools(environment: Mapping[str, str]) -> Iterator[Check]:
+    """Storage pools of the local LXD: each step of a build there is a snapshot."""
+    from boxwright.engines.lxdclient.address import find_endpoint
+    from boxwright.engines.lxdclient.client import LxdClient
+
+    try:
+        with LxdClient(find_endpoint("", environment)) as client:
+            pools = client.get("/storage-pools", recursion="1")
+    except BoxwrightError:
+        return  # what is wrong with LXD is said above
+    for pool in pools:
+        copies = pool["driver"] not in SNAPSHOTTING
+        seen = (
+            f"{pool['driver']}: each step of a build copies the whole tree"
+            if copies
+            else f"{pool['driver']}: snapshots"
+        )
+        mend = "lxc storage create NAME btrfs, and let the default profile's root device use it"
+        yield Check(f"lxd pool {pool['name']}", not copies, seen, mend)
 
 
 def _ask(command: list[str]) -> str | None:

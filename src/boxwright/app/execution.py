@@ -15,7 +15,7 @@ from boxwright.model.image import HistoryEntry, Image, Snapshot
 from boxwright.model.plan import Action
 from boxwright.model.step import BuildPackage, Run
 from boxwright.ports import Emit
-from boxwright.solver.scheduler import Conditions, Failed, Scheduler
+from boxwright.solver.scheduler import Conditions, Failed, Records, Scheduler
 from boxwright.store.history import History, StepRecord, field_records
 from boxwright.store.home import unusable
 from boxwright.store.images import Images
@@ -61,7 +61,12 @@ def execute_plan(build: Build, request: BuildRequest, store: Store, emit: Emit) 
     try:
         if build.workers is not None and _builds_packages(build):
             conditions = conditions._replace(jobs=build.workers.open(jobs, emit), place=build.workers.place)
-        snapshot = Scheduler(build.graph, build.plan, build.keys, store, emit, conditions).run()
+        records: Records = store
+        if build.room is not None and build.find is not None:
+            from boxwright.app.engines import EngineRecords
+
+            records = EngineRecords(store, build.find)
+        snapshot = Scheduler(build.graph, build.plan, build.keys, records, emit, conditions).run()
         _record_there(build, store)
     except Failed as failure:
         _record_there(build, store)
@@ -70,6 +75,8 @@ def execute_plan(build: Build, request: BuildRequest, store: Store, emit: Emit) 
         raise
     finally:
         build.sandbox.close()
+        if build.room is not None:
+            build.room.close()
         build.mounts.close()
         if build.workers is not None:
             build.workers.close()

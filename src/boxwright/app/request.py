@@ -48,3 +48,5 @@ class BuildRequest(NamedTuple):
     locking: bool = False
     offline: bool = False
     remote_jobs: int | None = None
+    engine: str = "native"
+    endpoints: tuple[str, ...] = ()

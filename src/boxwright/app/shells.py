@@ -38,7 +38,8 @@ def request_for(build: Build, position: int) -> ShellRequest | None:
     if not node.inputs:
         return None
     state = build.keys.of(node.inputs[0]).key
-    if state is None or build.keys.snapshot(node.inputs[0]) is None:
+    snapshot = build.keys.snapshot(node.inputs[0])
+    if state is None or snapshot is None or not snapshot.layers:  # an engine holds it, not the store
         return None
     step = node.step
     if not isinstance(step, Run):

@@ -81,6 +81,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--set", action="append", default=[], metavar="NAME=VALUE", help="manifests: a variable; YAML in [] or {}")
     add("--set-file", action="append", default=[], metavar="NAME=PATH", help="manifests: a variable from a file")
     add("--matrix", action="append", default=[], metavar="NAME=VALUE", help="manifests: only entries of this value")
+    add("--engine", default="native", metavar="NAME", help="manifests: native, podman, docker, lxc or lxd")
+    add("--endpoint", action="append", default=[], metavar="ADDRESS", help="manifests: where the engine is; repeatable")
     add("--watch", action="store_true", help="manifests: build again whenever files or key/value data change")
     add("--dry-run", action="store_true", help="print the plan")
     add("--debug", action="store_true", help="open a shell in the state of a step that failed")
@@ -213,6 +215,8 @@ def request_of(options: argparse.Namespace) -> BuildRequest:
         locked=options.locked,
         offline=options.offline,
         remote_jobs=options.remote_jobs,
+        engine=options.engine,
+        endpoints=tuple(options.endpoint),
         no_cache_stages=frozenset(name.lower() for text in options.no_cache_filter for name in text.split(",")),
     )
 

@@ -15,9 +15,13 @@ from boxwright.app.build import Build
 from boxwright.cli.progress import Display
 from boxwright.events import Event, Planned, StepFailed, StepFinished, StepStarted
 from boxwright.model.plan import Action
-from boxwright.model.step import Run
+from boxwright.model.step import OnEngine, Run, Step
 
 _NO_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+
+
+def _is_run(step: Step) -> bool:
+    return isinstance(step.step if isinstance(step, OnEngine) else step, Run)
 
 
 class _Result(NamedTuple):
@@ -69,7 +73,7 @@ class Report:
             steps = [
                 position
                 for position, node in enumerate(self._build.graph.nodes)
-                if node.stage == gate.stage and isinstance(node.step, Run)
+                if node.stage == gate.stage and _is_run(node.step)
             ]
             root.append(self._suite(gate.stage.removeprefix("validate "), steps))
         for name in ("tests", "failures"):

@@ -262,6 +262,40 @@ class Compose(NamedTuple):
     overlay: bool = False
 
 
+class OnEngine(NamedTuple):
+    """A step that an engine does in a build container; what it leaves stays there, under the step's key.
+
+    The first input is the state that it starts from: another such node, or a tree of the store. `gate`: nothing stands
+    on what it leaves, only that it passed counts.
+    """
+
+    engine: str
+    step: Run | Copy | MakeDirectory
+    gate: bool = False
+
+
+class FromEngine(NamedTuple):
+    """The tree of a state that an engine holds. Inputs: the state, and the tree with which its steps began.
+
+    `mounts` are where something was mounted on the way: empty places that the engine made there are taken out again.
+    They follow from the state, and are no part of a key.
+    """
+
+    engine: str
+    mounts: tuple[str, ...] = ()
+
+
 Step: TypeAlias = (
-    Scratch | Base | Fetch | Run | Copy | MakeDirectory | BuildPackage | TestPackage | Compose | ServiceData
+    Scratch
+    | Base
+    | Fetch
+    | Run
+    | Copy
+    | MakeDirectory
+    | BuildPackage
+    | TestPackage
+    | Compose
+    | ServiceData
+    | OnEngine
+    | FromEngine
 )

@@ -107,8 +107,13 @@ def prepare_manifest(
             taken = _taken(packages, resolver, world)
         elif not fleeting and not request.pull:
             save(kept_path, kept, {**world.looked, **packages.looked()}, world.asked, world.answers())
-    build = plan_graph(request, kept.manifest.graph, asked.file, {"": directory, **kept.contexts}, store, environment)
-    return ManifestBuild(kept.manifest, build, looked, fleeting, taken)
+    manifest = kept.manifest
+    if request.engine != "native":
+        from boxwright.app.engines import moved_manifest
+
+        manifest = moved_manifest(manifest, request.engine)
+    build = plan_graph(request, manifest.graph, asked.file, {"": directory, **kept.contexts}, store, environment)
+    return ManifestBuild(manifest, build, looked, fleeting, taken)
 
 
 def _with_lock(request: BuildRequest, file: str) -> BuildRequest:
@@ -194,7 +199,7 @@ def open_world(
 
     def gather(image: str, where: Span) -> Mapping[str, object]:
         def run(graph: Graph, emit: Emit) -> Snapshot:
-            plain = request._replace(no_cache=False, no_cache_stages=frozenset(), keep_going=False)
+            plain = request._replace(no_cache=False, no_cache_stages=frozenset(), keep_going=False, engine="native")
             build = plan_graph(plain, graph, file, {}, store, environment)
             try:
                 return execute_plan(build, plain, store, emit)
@@ -290,14 +295,27 @@ def plan_graph(
         for position, node in enumerate(graph.nodes)
         if request.pull and isinstance(node.step, Base) and node.step.pinned is None
     )
-    keys = Keys(graph, kinds, finder(store), pull, find_definition)
+    find, room = finder(store), None
+    if request.engine != "native":
+        from boxwright.app.engines import LateRoom, engine_finder, engine_kinds
+
+        room = LateRoom(request.engine, request.endpoints, store, environment)
+        kinds = engine_kinds(kinds, mounts, room, store)
+        find = engine_finder(find, graph, room, moment.epoch)
     again = frozenset(
         position
         for position, node in enumerate(graph.nodes)
         if request.no_cache and not isinstance(node.step, Base | BuildPackage | Fetch)
     )
-    plan = make_plan(graph, keys, refuse=pull | again)
-    return Build(file, graph, plan, keys, pull | again, sandbox, moment, contexts, mounts, workers=workers)
+    refuse = pull | again
+
+    def planned() -> Build:
+        keys = Keys(graph, kinds, find, pull, find_definition)
+        plan = make_plan(graph, keys, refuse=refuse)
+        made = Build(file, graph, plan, keys, refuse, sandbox, moment, contexts, mounts, workers=workers)
+        return made._replace(room=room, find=find, again=planned)
+
+    return planned()
 
 
 def _with_packages(
@@ -337,7 +355,8 @@ def execute_manifest(
     failure = None
     try:
         several = request._replace(keep_going=request.keep_going or len(manifest.entries) > 1)
-        execute_plan(build, several, store, emit)
+        build = _executed(build, several, store, emit)
+        planned = planned._replace(build=build)
     except Failed as failed:
         failure = failed
     else:
@@ -347,6 +366,24 @@ def execute_manifest(
 
             note_definitions(build.graph, build.plan, build.keys, store)
     return tuple(_keep(entry, planned, request, store) for entry in _complete(planned)), failure
+
+
+def _executed(build: Build, request: BuildRequest, store: Store, emit: Emit) -> Build:
+    """Run the plan; where an endpoint of an engine is lost, plan anew what it alone held, and go on."""
+    while True:
+        try:
+            execute_plan(build, request, store, emit)
+        except Failed as failure:
+            if (
+                build.room is None
+                or build.again is None
+                or not build.room.goes_on(it.error for it in (failure, *failure.others))
+            ):
+                raise
+            emit(Message("warning", f"{failure.error}: its work is done elsewhere"))
+            build = build.again()
+        else:
+            return build
 
 
 def _complete(planned: ManifestBuild) -> list[BuiltEntry]:
