@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-test demo check lint unit test integration systems manifests conformance crash fuzz engines bench reproducible clean
+.PHONY: help setup setup-test demo check lint unit test integration long conformance crash fuzz engines bench reproducible clean
 
 python := .venv/bin/python
 demo_port ?= 8080
@@ -35,17 +35,14 @@ test: check integration ## everything; under 25 minutes
 integration: setup-test
 	@$(python) -m pytest -q -m "integration and not long" --durations=10 tests
 
-systems: setup-test ## what takes long: small projects by every build system, base/node and base/java, bundles on all engines
-	@$(python) -m pytest -q $(addprefix tests/integration/test_,build_systems.py bundle_stacks.py bundle_engines.py)
+long: setup-test ## the tests that take long: whole stacks, large toolchains, every engine (LONG="-k lxd")
+	@$(python) -m pytest -q -m "integration and long" --durations=10 tests $(LONG)
 
 crash: setup-test ## kill builds at a hundred random moments (`make test` takes twelve)
 	@BOXWRIGHT_KILLS=100 $(python) -m pytest -q tests/integration/test_crash.py
 
 fuzz: setup-test ## fuzz the parser, word expansion and ignore matching; FUZZ_SECONDS each (600)
 	@for target in parser words ignore; do $(python) -m tests.fuzz $$target --seconds $(FUZZ_SECONDS); done
-
-manifests: setup-test ## build manifests with packages of Debian, also on every engine; some ten minutes
-	@$(python) -m pytest -q -m long tests/integration/test_engines.py
 
 conformance: setup-test ## build every case here and with a real BuildKit and compare (CONFORMANCE="--only copy/")
 	@$(python) -m tests.conformance --write $(CONFORMANCE)

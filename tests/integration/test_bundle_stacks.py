@@ -1,4 +1,4 @@
-"""Base images whose stacks are large: Node and Java, built and run (`make systems`)."""
+"""Base images whose stacks are large: Node and Java, built and run (`make long`)."""
 
 from __future__ import annotations
 
