@@ -9,7 +9,8 @@ from boxwright.cli.console import say
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """The options of `schema`."""
-    parser.add_argument("kind", choices=("package", "container", "manifest", "module"), help="the kind of definition")
+    kinds = ("package", "container", "manifest", "module", "autopilot")
+    parser.add_argument("kind", choices=kinds, help="the kind of definition")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -19,12 +20,14 @@ def run(options: argparse.Namespace) -> int:
     from boxwright.frontends.container import schema as container
     from boxwright.frontends.manifest import schema as manifest
     from boxwright.frontends.package import schema as package
+    from boxwright.frontends.stack import schema as stack
 
     schemas = {
         "package": package.json_schema,
         "container": container.json_schema,
         "manifest": manifest.json_schema,
         "module": manifest.module_schema,
+        "autopilot": stack.json_schema,
     }
     say(json.dumps(schemas[options.kind](), indent=2))
     return 0

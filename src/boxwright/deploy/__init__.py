@@ -1,0 +1,1 @@
+"""A stack compared with what runs: plan, apply, roll back."""

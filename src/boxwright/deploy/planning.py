@@ -1,0 +1,186 @@
+"""What is to be done so that what runs becomes what is wanted, and why. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from boxwright.model.deployment import (
+    RUNNING,
+    ContainerSpec,
+    Desired,
+    Instance,
+    InstanceSpec,
+    Observed,
+    spec_fields,
+    spec_hash,
+)
+
+CREATE, START, REPLACE, MOVE, REMOVE, KEEP, UPDATE = "create", "start", "replace", "move", "remove", "keep", "update"
+NETWORK, VOLUME, INSTANCE = "network", "volume", "instance"
+
+
+class Change(NamedTuple):
+    """One thing to do. `old` are instances that go once the new one, or the one that is kept, is well."""
+
+    action: str
+    kind: str
+    name: str
+    reason: str
+    spec: InstanceSpec | None = None
+    kept: Instance | None = None
+    old: tuple[Instance, ...] = ()
+
+
+class DeployPlan(NamedTuple):
+    """All changes; those of kind instance with the action keep need nothing."""
+
+    changes: tuple[Change, ...]
+
+    @property
+    def work(self) -> tuple[Change, ...]:
+        """Those that do something."""
+        return tuple(change for change in self.changes if change.action != KEEP)
+
+    def of(self, kind: str, *actions: str) -> tuple[Change, ...]:
+        """Those of a kind with one of these actions."""
+        return tuple(it for it in self.changes if it.kind == kind and it.action in actions)
+
+
+def make_plan(desired: Desired, observed: Observed) -> DeployPlan:
+    """Compare. Volumes that nobody uses any more stay; `destroy --volumes` removes them."""
+    return DeployPlan(
+        (
+            *_networks(desired, observed),
+            *_volumes(desired, observed),
+            *_instances(desired, observed),
+            *_unwanted(desired, observed),
+        )
+    )
+
+
+def _networks(desired: Desired, observed: Observed) -> Iterable[Change]:
+    there = {network.name: network for network in observed.networks}
+    for spec in desired.networks:
+        found = there.get(spec.name)
+        if found is None:
+            yield Change(CREATE, NETWORK, spec.name, "it is not there")
+        elif spec.subnet and found.subnet != spec.subnet:
+            yield Change(REPLACE, NETWORK, spec.name, f"its subnet is {found.subnet}, not {spec.subnet}")
+        elif not found.whole:
+            yield Change(REPLACE, NETWORK, spec.name, "it is damaged, or the machine was restarted")
+        else:
+            yield Change(KEEP, NETWORK, spec.name, "")
+
+
+def _volumes(desired: Desired, observed: Observed) -> Iterable[Change]:
+    for spec in desired.volumes:
+        if spec.name not in observed.volumes:
+            yield Change(CREATE, VOLUME, spec.name, "it is not there")
+        else:
+            yield Change(KEEP, VOLUME, spec.name, "")
+
+
+def _instances(desired: Desired, observed: Observed) -> Iterable[Change]:
+    broken = {change.name for change in _networks(desired, observed) if change.action == REPLACE}
+    there: dict[str, list[Instance]] = {}
+    for instance in observed.instances:
+        there.setdefault(instance.logical, []).append(instance)
+    for spec in desired.instances:
+        yield _instance(spec, there.get(spec.logical, []), broken, observed.members)
+
+
+def _instance(spec: InstanceSpec, there: list[Instance], broken: set[str], members: tuple[str, ...]) -> Change:
+    """What happens to one logical instance, of which several generations may be there."""
+    name = spec.logical
+    if not there:
+        return Change(CREATE, INSTANCE, name, "it is not there", spec)
+    wanted = spec_hash(spec)
+    newest = max(there, key=lambda it: it.generation)
+    unreachable = broken.intersection(spec.networks)
+    matching = [it for it in there if it.hash == wanted]
+    if not matching:
+        return Change(REPLACE, INSTANCE, name, difference(newest.spec, spec), spec, old=tuple(there))
+    kept = max(matching, key=lambda it: (it.state == RUNNING, it.generation))
+    others = tuple(it for it in there if it is not kept)
+    if unreachable:
+        reason = f"its network {min(unreachable)} is made anew"
+        return Change(REPLACE, INSTANCE, name, reason, spec, old=tuple(there))
+    if members and kept.member not in allowed_members(spec, members):
+        return Change(MOVE, INSTANCE, name, f"it may not be on {kept.member}", spec, old=tuple(there))
+    if kept.state != RUNNING and not _is_done(kept, spec):
+        return Change(START, INSTANCE, name, f"it is {kept.state}", spec, kept, others)
+    if others:
+        return Change(UPDATE, INSTANCE, name, "an older one is still there", spec, kept, others)
+    return Change(KEEP, INSTANCE, name, "", spec, kept)
+
+
+def allowed_members(spec: InstanceSpec, members: tuple[str, ...]) -> tuple[str, ...]:
+    """The hosts on which an instance may be."""
+    wanted = spec.placement.on
+    return tuple(member for member in members if not wanted or member in wanted) or members
+
+
+def _is_done(instance: Instance, spec: InstanceSpec) -> bool:
+    """Whether it has ended as it should: a program that is run once."""
+    return spec.restart == "no" and instance.exit_code == 0
+
+
+def _unwanted(desired: Desired, observed: Observed) -> Iterable[Change]:
+    wanted = {spec.logical for spec in desired.instances}
+    containers = {container.name for container in desired.containers}
+    for instance in observed.instances:
+        if instance.logical not in wanted:
+            known = instance.container in containers
+            reason = "there are fewer replicas" if known else "the stack no longer has it"
+            yield Change(REMOVE, INSTANCE, instance.logical, reason, old=(instance,))
+    networks = {spec.name for spec in desired.networks}
+    for network in observed.networks:
+        if network.name not in networks:
+            yield Change(REMOVE, NETWORK, network.name, "the stack no longer has it")
+
+
+def difference(before: InstanceSpec | None, after: InstanceSpec) -> str:
+    """In words what differs between two specifications."""
+    if before is None:
+        return "what it was made of is not known"
+    old, new = spec_fields(before), spec_fields(after)
+    said: list[str] = []
+    for name in InstanceSpec._fields:
+        if old.get(name) == new.get(name) or name == "image_name":
+            continue
+        said.append(_in_words(name, before, after))
+    return "; ".join(said) or "its image is called otherwise"
+
+
+def _in_words(name: str, before: InstanceSpec, after: InstanceSpec) -> str:
+    old, new = getattr(before, name), getattr(after, name)
+    if name == "image":
+        return f"the image is {_short(new)}, not {_short(old)}"
+    if name in ("env", "secret_env"):
+        changed = sorted(set(dict(old).items()) ^ set(dict(new).items()))
+        return f"environment: {', '.join(dict.fromkeys(key for key, _ in changed))}"
+    if name == "files":
+        paths = sorted({it[0] for it in set(old) ^ set(new)})
+        return f"files: {', '.join(paths)}"
+    return name.replace("_", " ")
+
+
+def _short(identity: str) -> str:
+    return re.sub(r"^sha256:", "", identity)[:12]
+
+
+def start_order(containers: Iterable[ContainerSpec]) -> tuple[ContainerSpec, ...]:
+    """Containers so that each comes after those that it waits for; else in the given order."""
+    left = list(containers)
+    known = {container.name for container in left}
+    done: list[ContainerSpec] = []
+    names: set[str] = set()
+    while left:
+        ready = [it for it in left if all(name in names or name not in known for name, _ in it.after)]
+        for container in ready or left[:1]:
+            done.append(container)
+            names.add(container.name)
+            left.remove(container)
+    return tuple(done)

@@ -1,0 +1,1 @@
+"""autopilot.yaml and Compose files become a stack."""

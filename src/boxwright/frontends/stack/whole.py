@@ -1,0 +1,158 @@
+"""What can be wrong with a stack as a whole: names that nobody has, cycles, ports and subnets that meet."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Iterable
+
+from boxwright.frontends.package.convert import place_of
+from boxwright.frontends.package.document import Value
+from boxwright.frontends.package.problem import nearest
+from boxwright.frontends.stack.problem import wrong
+from boxwright.frontends.stack.values import is_path
+from boxwright.model.span import Span
+from boxwright.model.stack import DEFAULT_NETWORK, Stack, StackContainer
+
+LARGEST_PREFIX = 29
+BALANCER = "lb"
+"""The name of the container that balances the load."""
+
+
+def check_stack(stack: Stack, document: Value, containers: str = "containers") -> Stack:
+    """`stack`, where its parts fit together. `containers` is the key that they stand under. Raises DefinitionError."""
+    if not stack.containers:
+        raise wrong("empty", "a stack has at least one container", place_of(document, containers).span)
+    names = {container.name for container in stack.containers}
+    for container in stack.containers:
+        _check_names(stack, container, names, document, containers)
+    _check_replica_names(stack)
+    _check_cycles(stack)
+    _check_ports(stack, document, containers)
+    _check_subnets(stack, document)
+    _check_balancers(stack, names, document)
+    return stack
+
+
+def _check_names(stack: Stack, container: StackContainer, names: set[str], document: Value, containers: str) -> None:
+    for number, (target, _) in enumerate(container.links):
+        where = place_of(document, containers, container.name, "links", number).span
+        if target == container.name:
+            raise wrong("link", f"the container {target} is linked with itself", where)
+        if target not in names:
+            raise wrong("link", f"there is no container {target!r}", where, hint=nearest(target, names))
+    networks = {network.name for network in stack.networks} | {DEFAULT_NETWORK}
+    for number, name in enumerate(container.networks):
+        if name not in networks:
+            where = place_of(document, containers, container.name, "networks", number).span
+            raise wrong("network", f"there is no network {name!r}", where, hint=nearest(name, networks))
+    secrets = {secret.name for secret in stack.secrets}
+    for number, secret in enumerate(container.secrets):
+        if secret.name not in secrets:
+            where = place_of(document, containers, container.name, "secrets", number).span
+            raise wrong("secret", f"there is no secret {secret.name!r}", where, hint=nearest(secret.name, secrets))
+    targets = [use.target for use in container.volumes if use.target]
+    targets += [use.target for use in container.files] + [use.target for use in container.secrets]
+    for target in targets:
+        if targets.count(target) > 1:
+            raise wrong("volume", f"{container.name}: two things are mounted on {target}", container.where)
+    if container.database and container.replicas != 1:
+        where = place_of(document, containers, container.name, "replicas").span
+        hint = "a second server would need replication, which the stack's author must set up"
+        message = f"the database {container.name} can't have {container.replicas} replicas"
+        raise wrong("replicas", message, where, hint=hint)
+
+
+def _check_replica_names(stack: Stack) -> None:
+    """``web-2`` is the second replica of ``web``: no container may be called so."""
+    names = {container.name for container in stack.containers}
+    for container in stack.containers:
+        found = re.fullmatch(r"(.+)-\d+", container.name)
+        if found and found[1] in names:
+            message = f"{container.name} is what a replica of {found[1]} is called"
+            raise wrong("name", message, container.where, hint="choose another name")
+    taken = next((it for it in stack.containers if it.name == BALANCER), None)
+    if taken and stack.balancers:
+        raise wrong("name", f"{BALANCER} is the load balancer's name", taken.where, hint="choose another name")
+
+
+def _check_cycles(stack: Stack) -> None:
+    needs = {it.name: tuple(target for target, _ in it.after) for it in stack.containers}
+    for container in stack.containers:
+        cycle = _cycle(container.name, needs, ())
+        if cycle:
+            shown = " -> ".join(cycle)
+            raise wrong("cycle", f"containers wait for each other: {shown}", stack.container(cycle[0]).where)
+
+
+def _cycle(name: str, needs: dict[str, tuple[str, ...]], above: tuple[str, ...]) -> tuple[str, ...]:
+    if name in above:
+        return (*above[above.index(name) :], name)
+    for target in needs.get(name, ()):
+        if found := _cycle(target, needs, (*above, name)):
+            return found
+    return ()
+
+
+def _check_ports(stack: Stack, document: Value, containers: str) -> None:
+    seen: dict[tuple[int, str, str], str] = {}
+    for container in stack.containers:
+        for number, it in enumerate(container.ports):
+            key = (it.port.host, it.port.protocol, it.address)
+            if it.port.host and key in seen:
+                where = place_of(document, containers, container.name, "ports", number).span
+                message = f"port {it.port.host} is published by {seen[key]} already"
+                raise wrong("port", message, where)
+            seen[key] = container.name
+
+
+def _check_subnets(stack: Stack, document: Value) -> None:
+    seen: list[tuple[str, ipaddress.IPv4Network]] = []
+    for network in stack.networks:
+        where = place_of(document, "networks", network.name, "subnet").span
+        for number, text in enumerate((*network.allow, *network.deny)):
+            if _network(text, strict=False) is None:
+                key = "allow" if number < len(network.allow) else "deny"
+                where = place_of(document, "networks", network.name, key).span
+                raise wrong("subnet", f"{text!r} is no address or subnet", where)
+        if not network.subnet:
+            continue
+        subnet = _network(network.subnet, strict=True)
+        if subnet is None or subnet.prefixlen > LARGEST_PREFIX:
+            hint = "the first address of a subnet, such as 10.60.0.0/24"
+            raise wrong("subnet", f"{network.subnet} is no subnet", where, hint=hint)
+        for other, taken in seen:
+            if subnet.overlaps(taken):
+                raise wrong("subnet", f"the subnets of {other} and {network.name} overlap", where)
+        seen.append((network.name, subnet))
+
+
+def _network(text: str, *, strict: bool) -> ipaddress.IPv4Network | None:
+    try:
+        return ipaddress.IPv4Network(text, strict=strict)
+    except ValueError:
+        return None
+
+
+def _check_balancers(stack: Stack, names: Iterable[str], document: Value) -> None:
+    listening: dict[int, str] = {}
+    for balancer in stack.balancers:
+        where: Span = place_of(document, "loadbalancer", balancer.container).span
+        if balancer.container not in names:
+            hint = nearest(balancer.container, names)
+            raise wrong("loadbalancer", f"there is no container {balancer.container!r}", where, hint=hint)
+        if balancer.listen in listening:
+            message = f"{listening[balancer.listen]} and {balancer.container} listen on port {balancer.listen}"
+            raise wrong("loadbalancer", message, where)
+        listening[balancer.listen] = balancer.container
+        count = stack.container(balancer.container).replicas
+        replicas = {f"{balancer.container}-{number + 1}" for number in range(count)}
+        for name, _ in balancer.weights:
+            if name not in replicas:
+                raise wrong("loadbalancer", f"there is no replica {name!r}", where, hint=nearest(name, replicas))
+
+
+def named_volumes(stack: Stack) -> tuple[str, ...]:
+    """The names of all volumes that containers use, each once."""
+    uses = (use.source for container in stack.containers for use in container.volumes)
+    return tuple(dict.fromkeys(source for source in uses if source and not is_path(source)))

@@ -1,0 +1,268 @@
+"""What a stack is to be on an engine, what is there, and the plan between the two."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, NamedTuple
+
+from boxwright.model.digest import digest_of, hex_of
+from boxwright.model.stack import Check, Placement, StackPublished, Update
+
+LABEL = "dev.boxwright."
+"""Before the name of each label of ours."""
+
+RUNNING, STOPPED, CREATED, LOST = "running", "stopped", "created", "lost"
+
+
+class MountSpec(NamedTuple):
+    """`kind`: volume (a name), path (of the host), own (a volume that goes with the instance)."""
+
+    kind: str
+    source: str
+    target: str
+    read_only: bool = False
+
+
+class FileSpec(NamedTuple):
+    """A file that an instance is given. `content` is a digest, or ``secret:NAME``."""
+
+    path: str
+    content: str
+    mode: int = 0o444
+
+
+class InstanceSpec(NamedTuple):
+    """Everything that one instance is to be; without secrets, addresses and its generation.
+
+    `secret_env` are variables and the secrets that they hold. `image` is an identity, `image_name` its name in the
+    store. `aliases` are its names in the stack's networks.
+    """
+
+    container: str
+    number: int
+    image: str
+    image_name: str
+    argv: tuple[str, ...] = ()
+    env: tuple[tuple[str, str], ...] = ()
+    secret_env: tuple[tuple[str, str], ...] = ()
+    user: str = ""
+    directory: str = ""
+    ports: tuple[StackPublished, ...] = ()
+    networks: tuple[str, ...] = ()
+    aliases: tuple[str, ...] = ()
+    mounts: tuple[MountSpec, ...] = ()
+    files: tuple[FileSpec, ...] = ()
+    health: Check = Check("none")
+    stop_signal: str = ""
+    stop_seconds: float = 10.0
+    restart: str = ""
+    placement: Placement = Placement()
+
+    @property
+    def logical(self) -> str:
+        """Its name in the stack, such as ``web-2``."""
+        return f"{self.container}-{self.number}"
+
+    @property
+    def exclusive(self) -> bool:
+        """Whether two of it can't run at a time: they would share a volume or a port of the host."""
+        fixed = any(it.port.host for it in self.ports)
+        return fixed or any(it.kind == "volume" and not it.read_only for it in self.mounts)
+
+
+def spec_fields(spec: InstanceSpec) -> dict[str, Any]:
+    """A specification as JSON has it; what is not given is left out."""
+    plain = InstanceSpec._field_defaults
+    return {name: _plain(value) for name, value in spec._asdict().items() if name not in plain or plain[name] != value}
+
+
+def _plain(value: object) -> object:
+    return [_plain(item) for item in value] if isinstance(value, tuple) else value
+
+
+def spec_text(spec: InstanceSpec) -> str:
+    """As canonical JSON."""
+    return json.dumps(spec_fields(spec), sort_keys=True, separators=(",", ":"))
+
+
+def spec_hash(spec: InstanceSpec) -> str:
+    """Equal for instances that are to be the same: 16 hexadecimal digits."""
+    text = spec_text(spec._replace(image_name=""))
+    return hex_of(digest_of(text.encode("utf-8", "surrogateescape")))[:16]
+
+
+def spec_from_text(text: str) -> InstanceSpec:
+    """A specification from its JSON. Raises ValueError, KeyError or TypeError for another text."""
+    from boxwright.model.image import Port
+
+    raw: dict[str, Any] = json.loads(text)
+    unknown = set(raw) - set(InstanceSpec._fields)
+    if unknown:
+        raise ValueError(f"unknown fields {sorted(unknown)}")
+    values = {name: _tuples(value) for name, value in raw.items()}
+    values["ports"] = tuple(StackPublished(Port(*port), address) for port, address in values.get("ports", ()))
+    values["mounts"] = tuple(MountSpec(*mount) for mount in values.get("mounts", ()))
+    values["files"] = tuple(FileSpec(*file) for file in values.get("files", ()))
+    values["health"] = Check(*values["health"]) if "health" in values else Check("none")
+    values["placement"] = Placement(*values["placement"]) if "placement" in values else Placement()
+    return InstanceSpec(**values)
+
+
+def _tuples(value: object) -> Any:  # noqa: ANN401 - as JSON has it
+    return tuple(_tuples(item) for item in value) if isinstance(value, list) else value
+
+
+class NetworkSpec(NamedTuple):
+    """A network of a stack. `subnet` may be empty until one is chosen."""
+
+    name: str
+    subnet: str = ""
+    across: str = "host"
+    internal: bool = False
+    allow: tuple[str, ...] = ()
+    deny: tuple[str, ...] = ()
+
+
+class VolumeSpec(NamedTuple):
+    """A volume of a stack; `size` in bytes, 0 without a limit."""
+
+    name: str
+    pool: str = ""
+    size: int = 0
+    replicate: int = 1
+
+
+class Backend(NamedTuple):
+    """What a load balancer sends requests to: the replicas of `container`, each at `port`."""
+
+    container: str
+    listen: int
+    port: int
+    algorithm: str = "roundrobin"
+    mode: str = "http"
+    health: Check = Check("none")
+    weights: tuple[tuple[str, int], ...] = ()
+    drain: float = 30.0
+    certificate: str = ""
+
+
+class ContainerSpec(NamedTuple):
+    """The instances of one container, and how they are brought up: after whom, how they are replaced.
+
+    `after` are other containers and what they are waited for: started, healthy or completed.
+    """
+
+    name: str
+    instances: tuple[InstanceSpec, ...]
+    after: tuple[tuple[str, str], ...] = ()
+    update: Update = Update()
+
+
+class Desired(NamedTuple):
+    """A whole stack as it is to be. `containers` in the order in which they can be started."""
+
+    stack: str
+    containers: tuple[ContainerSpec, ...]
+    networks: tuple[NetworkSpec, ...] = ()
+    volumes: tuple[VolumeSpec, ...] = ()
+    backends: tuple[Backend, ...] = ()
+
+    @property
+    def instances(self) -> tuple[InstanceSpec, ...]:
+        """All of them."""
+        return tuple(instance for container in self.containers for instance in container.instances)
+
+
+class Instance(NamedTuple):
+    """An instance as an engine shows it. `addresses` by network; `member` is the host; `spec` None where unreadable."""
+
+    name: str
+    container: str
+    number: int
+    generation: int
+    hash: str
+    state: str
+    spec: InstanceSpec | None = None
+    addresses: tuple[tuple[str, str], ...] = ()
+    member: str = ""
+    exit_code: int | None = None
+    started: float = 0.0
+    ports: tuple[str, ...] = ()
+
+    @property
+    def logical(self) -> str:
+        """Its name in the stack."""
+        return f"{self.container}-{self.number}"
+
+
+class Network(NamedTuple):
+    """A network that is there."""
+
+    name: str
+    subnet: str
+    whole: bool = True
+
+
+class Observed(NamedTuple):
+    """What of a stack is there. `taken` are subnets that others have; `members` the hosts that can take instances."""
+
+    instances: tuple[Instance, ...] = ()
+    networks: tuple[Network, ...] = ()
+    volumes: tuple[str, ...] = ()
+    taken: tuple[str, ...] = ()
+    members: tuple[str, ...] = ()
+
+
+class NewInstance(NamedTuple):
+    """What an engine is asked to make. `env` with secrets; `files` with their bytes; `hosts` is /etc/hosts."""
+
+    name: str
+    stack: str
+    spec: InstanceSpec
+    labels: tuple[tuple[str, str], ...]
+    env: tuple[tuple[str, str], ...]
+    addresses: tuple[tuple[str, str], ...]
+    files: tuple[tuple[str, bytes, int], ...] = ()
+    hosts: str = ""
+    member: str = ""
+
+
+def instance_labels(
+    stack: str, spec: InstanceSpec, generation: int, addresses: tuple[tuple[str, str], ...]
+) -> tuple[tuple[str, str], ...]:
+    """What an engine remembers of an instance."""
+    return (
+        (f"{LABEL}stack", stack),
+        (f"{LABEL}container", spec.container),
+        (f"{LABEL}number", str(spec.number)),
+        (f"{LABEL}generation", str(generation)),
+        (f"{LABEL}hash", spec_hash(spec)),
+        (f"{LABEL}addresses", ",".join(f"{network}={address}" for network, address in addresses)),
+        (f"{LABEL}spec", spec_text(spec)),
+    )
+
+
+def labelled_instance(name: str, labels: dict[str, str], state: str) -> Instance | None:
+    """An instance from its labels; None where they are not ours."""
+    try:
+        addresses = tuple(
+            (network, address)
+            for item in labels[f"{LABEL}addresses"].split(",")
+            for network, _, address in [item.partition("=")]
+            if address
+        )
+        found = Instance(
+            name=name,
+            container=labels[f"{LABEL}container"],
+            number=int(labels[f"{LABEL}number"]),
+            generation=int(labels[f"{LABEL}generation"]),
+            hash=labels[f"{LABEL}hash"],
+            state=state,
+            addresses=addresses,
+        )
+    except (KeyError, ValueError):
+        return None
+    try:
+        return found._replace(spec=spec_from_text(labels.get(f"{LABEL}spec", "")))
+    except (ValueError, KeyError, TypeError):
+        return found

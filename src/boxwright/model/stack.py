@@ -1,0 +1,212 @@
+"""A stack as its definition has it: linked containers, networks, volumes, and where they run."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from boxwright.model.image import Port
+from boxwright.model.span import Span
+
+NATIVE = "native"
+ENGINES = (NATIVE, "podman", "lxd", "docker", "lxc")
+DEFAULT_NETWORK = "default"
+
+
+class StackBuild(NamedTuple):
+    """How an image is built: a directory with a definition of any kind, and what `boxwright build` is told."""
+
+    context: str
+    file: str = ""
+    target: str = ""
+    args: tuple[tuple[str, str], ...] = ()
+
+
+class StackDatabase(NamedTuple):
+    """A server that comes with the program. `version` as in DBASE."""
+
+    kind: str
+    version: str = ""
+
+
+class StackBundle(NamedTuple):
+    """A base container that fetches a bundle when it starts. `base` is a name below ``base/``."""
+
+    base: str
+    url: str
+    sha256: str = ""
+
+
+class Check(NamedTuple):
+    """How an instance is asked whether it is well. `kind`: http, tcp, command, or none. Times in seconds.
+
+    A `command` of one word is the shell's; the instance is well when it ends with 0. Failures in the first
+    `start_period` seconds don't count; after that `retries` of them in a row mean that it is not well.
+    """
+
+    kind: str
+    path: str = ""
+    port: int = 0
+    command: tuple[str, ...] = ()
+    interval: float = 2.0
+    timeout: float = 5.0
+    start_period: float = 60.0
+    retries: int = 3
+
+
+class Update(NamedTuple):
+    """How instances are replaced. `strategy`: rolling (the new one first where it can be) or recreate.
+
+    `parallel` at a time; first `canary` of them, which must be well for `wait` seconds.
+    """
+
+    strategy: str = "rolling"
+    parallel: int = 1
+    canary: int = 0
+    wait: float = 0.0
+
+
+class Placement(NamedTuple):
+    """Where instances go: spread over hosts (or not), on some hosts alone."""
+
+    spread: str = ""
+    on: tuple[str, ...] = ()
+
+
+class StackPublished(NamedTuple):
+    """A port of the host that leads into the container. `host` 0 is any free one."""
+
+    port: Port
+    address: str = ""
+
+
+class VolumeUse(NamedTuple):
+    """A volume, or a path of the host, at `target`. With an empty target a database knows where."""
+
+    source: str
+    target: str
+    read_only: bool = False
+
+
+class SecretUse(NamedTuple):
+    """A secret as the file `target`."""
+
+    name: str
+    target: str
+
+
+class FileUse(NamedTuple):
+    """A file of the definition's directory as the file `target`."""
+
+    source: str
+    target: str
+    mode: int = 0o444
+
+
+class StackContainer(NamedTuple):
+    """A kind of container: `replicas` instances of it are run. One of build, image, database and bundle is given.
+
+    `links` are waited for and told of in the environment; `after` are names with what they are waited for:
+    started, healthy, or completed.
+    """
+
+    name: str
+    where: Span
+    build: StackBuild | None = None
+    image: str = ""
+    database: StackDatabase | None = None
+    bundle: StackBundle | None = None
+    replicas: int = 1
+    ports: tuple[StackPublished, ...] = ()
+    links: tuple[tuple[str, str], ...] = ()
+    after: tuple[tuple[str, str], ...] = ()
+    networks: tuple[str, ...] = (DEFAULT_NETWORK,)
+    health: Check | None = None
+    update: Update = Update()
+    placement: Placement = Placement()
+    volumes: tuple[VolumeUse, ...] = ()
+    env: tuple[tuple[str, str], ...] = ()
+    entrypoint: tuple[str, ...] | None = None
+    command: tuple[str, ...] | None = None
+    user: str = ""
+    directory: str = ""
+    secrets: tuple[SecretUse, ...] = ()
+    files: tuple[FileUse, ...] = ()
+    stop_seconds: float = 10.0
+    restart: str = ""
+    failover: str = ""
+
+
+class StackNetwork(NamedTuple):
+    """One subnet. `across`: hosts (one subnet over all of them) or host (a bridge on each). `subnet` may be empty.
+
+    `allow` and `deny` are of addresses that may, or may not, be reached from it.
+    """
+
+    name: str
+    subnet: str = ""
+    across: str = "host"
+    internal: bool = False
+    allow: tuple[str, ...] = ()
+    deny: tuple[str, ...] = ()
+
+
+class Balancer(NamedTuple):
+    """HAProxy before the replicas of `container`: it listens on `listen` and asks their `port`.
+
+    `drain` are seconds in which requests may end when an instance goes.
+    """
+
+    container: str
+    listen: int
+    port: int = 0
+    algorithm: str = "roundrobin"
+    mode: str = "http"
+    drain: float = 30.0
+    weights: tuple[tuple[str, int], ...] = ()
+    certificate: str = ""
+
+
+class StackVolume(NamedTuple):
+    """A volume: in which pool, how large (bytes, 0 for no limit), copied to how many members."""
+
+    name: str
+    pool: str = ""
+    size: int = 0
+    replicate: int = 1
+
+
+class StackSecret(NamedTuple):
+    """Where a secret comes from: a file, or a variable of the environment; both empty: it is made."""
+
+    name: str
+    file: str = ""
+    env: str = ""
+
+
+class Cluster(NamedTuple):
+    """What runs it: an engine, and for LXD the name of a remote."""
+
+    engine: str = NATIVE
+    remote: str = ""
+    project: str = ""
+
+
+class Stack(NamedTuple):
+    """A whole stack. `file` is where it is written, `notes` what of a Compose file could not be carried over."""
+
+    name: str
+    file: str
+    containers: tuple[StackContainer, ...]
+    networks: tuple[StackNetwork, ...] = ()
+    balancers: tuple[Balancer, ...] = ()
+    volumes: tuple[StackVolume, ...] = ()
+    secrets: tuple[StackSecret, ...] = ()
+    cluster: Cluster = Cluster()
+    notes: tuple[str, ...] = ()
+
+    def container(self, name: str) -> StackContainer:
+        """The container of this name. Raises KeyError."""
+        for container in self.containers:
+            if container.name == name:
+                return container
+        raise KeyError(name)
