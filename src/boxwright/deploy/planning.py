@@ -104,16 +104,18 @@ def _instance(spec: InstanceSpec, there: list[Instance], broken: set[str], membe
         return Change(REPLACE, INSTANCE, name, difference(newest.spec, spec), spec, old=tuple(there))
     kept = max(matching, key=lambda it: (it.state == RUNNING, it.generation))
     others = tuple(it for it in there if it is not kept)
-    if unreachable:
-        reason = f"its network {min(unreachable)} is made anew"
-        return Change(REPLACE, INSTANCE, name, reason, spec, old=tuple(there))
-    if members and kept.member not in allowed_members(spec, members):
-        return Change(MOVE, INSTANCE, name, f"it may not be on {kept.member}", spec, old=tuple(there))
+    if unreachable or _is_astray(kept, spec, members):
+        reason = f"its network {min(unreachable)} is made anew" if unreachable else f"it may not be on {kept.member}"
+        return Change(REPLACE if unreachable else MOVE, INSTANCE, name, reason, spec, old=tuple(there))
     if kept.state != RUNNING and not _is_done(kept, spec):
         return Change(START, INSTANCE, name, f"it is {kept.state}", spec, kept, others)
     if others:
         return Change(UPDATE, INSTANCE, name, "an older one is still there", spec, kept, others)
     return Change(KEEP, INSTANCE, name, "", spec, kept)
+
+
+def _is_astray(instance: Instance, spec: InstanceSpec, members: tuple[str, ...]) -> bool:
+    return bool(members) and instance.member not in allowed_members(spec, members)
 
 
 def allowed_members(spec: InstanceSpec, members: tuple[str, ...]) -> tuple[str, ...]:

@@ -1,0 +1,51 @@
+"""Subnets and addresses, given out by Boxwright so that they are known before an instance starts. Pure."""
+
+from __future__ import annotations
+
+import hashlib
+import ipaddress
+from collections.abc import Iterable
+
+from boxwright.errors import BoxwrightError
+
+
+def choose_subnet(stack: str, network: str, taken: Iterable[str]) -> str:
+    """A /24 below 10.64.0.0/10 that overlaps none of `taken`: always the same one where that is free."""
+    others = [ipaddress.IPv4Network(text, strict=False) for text in taken]
+    start = int.from_bytes(hashlib.sha256(f"{stack}\0{network}".encode()).digest()[:4], "big")
+    count = 1 << 14
+    for step in range(count):
+        number = (start + step) % count
+        subnet = ipaddress.IPv4Network(((10 << 24) + (64 << 16) + (number << 8), 24))
+        if not any(subnet.overlaps(other) for other in others):
+            return str(subnet)
+    raise BoxwrightError("deploy.subnet", "there is no free subnet below 10.64.0.0/10", hint="name one with `subnet:`")
+
+
+def gateway(subnet: str) -> str:
+    """The address of the bridge: the first one."""
+    return str(ipaddress.IPv4Network(subnet)[1])
+
+
+def next_address(subnet: str, used: Iterable[str]) -> str:
+    """The first free one after the gateway. Raises BoxwrightError `deploy.subnet-full`."""
+    taken = set(used)
+    network = ipaddress.IPv4Network(subnet)
+    first, last = int(network.network_address) + 2, int(network.broadcast_address)
+    for number in range(first, last):
+        address = str(ipaddress.IPv4Address(number))
+        if address not in taken:
+            return address
+    raise BoxwrightError("deploy.subnet-full", f"all addresses of {subnet} are in use", hint="take a larger subnet")
+
+
+def hosts_text(names: Iterable[tuple[str, str]]) -> str:
+    """/etc/hosts (hosts(5)) from addresses and names; a name may have several addresses."""
+    by_address: dict[str, list[str]] = {}
+    for address, name in names:
+        found = by_address.setdefault(address, [])
+        if name not in found:
+            found.append(name)
+    lines = ["127.0.0.1 localhost", "::1 localhost ip6-localhost ip6-loopback"]
+    lines += [f"{address} {' '.join(found)}" for address, found in by_address.items()]
+    return "\n".join(lines) + "\n"

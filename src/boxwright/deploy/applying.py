@@ -1,0 +1,411 @@
+"""Carries a plan out: in the order of dependencies, a limited number of things at a time, each waited for.
+
+Whatever is interrupted, what is there afterwards says by its labels what it is, and the next plan goes on from there.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import NamedTuple, Protocol
+
+from boxwright.deploy.addresses import choose_subnet
+from boxwright.deploy.balancing import CONFIGURATION
+from boxwright.deploy.engine import DeployEngine
+from boxwright.deploy.health import await_end, await_well
+from boxwright.deploy.live import BALANCER, Live
+from boxwright.deploy.planning import (
+    CREATE,
+    INSTANCE,
+    KEEP,
+    MOVE,
+    NETWORK,
+    REMOVE,
+    REPLACE,
+    START,
+    UPDATE,
+    VOLUME,
+    Change,
+    DeployPlan,
+    allowed_members,
+)
+from boxwright.errors import BoxwrightError
+from boxwright.model.deployment import (
+    ContainerSpec,
+    Desired,
+    Instance,
+    InstanceSpec,
+    NewInstance,
+    Observed,
+    instance_labels,
+)
+
+SECRET = "secret:"  # noqa: S105  the beginning of a reference
+DEPLOYING = "deploying"
+"""The document that is there while a plan is being applied."""
+
+
+class Contents(Protocol):
+    """What instances are given that does not stand in their specification."""
+
+    def content(self, reference: str) -> bytes:
+        """The bytes of a digest or of ``secret:NAME``. Raises BoxwrightError `deploy.content-gone`."""
+        ...
+
+
+class Progress(NamedTuple):
+    """Something was begun, done or failed. `what` is an action of the plan, or: healthy, drained, failed, removed."""
+
+    what: str
+    kind: str
+    name: str
+    text: str = ""
+    seconds: float = 0.0
+
+
+class Limits(NamedTuple):
+    """How many instances are worked on at a time. With `verify` those that are kept are asked too."""
+
+    jobs: int = 8
+    verify: bool = False
+
+
+def apply_plan(
+    engine: DeployEngine,
+    desired: Desired,
+    observed: Observed,
+    plan: DeployPlan,
+    contents: Contents,
+    tell: Callable[[Progress], None],
+    limits: Limits = Limits(),  # noqa: B008  a constant
+) -> None:
+    """Do everything that the plan says. Raises BoxwrightError for the first thing that failed; the rest is stopped."""
+    _Application(engine, desired, observed, plan, contents, tell, limits).run()
+
+
+class _Application:
+    """One plan on its way."""
+
+    def __init__(
+        self,
+        engine: DeployEngine,
+        desired: Desired,
+        observed: Observed,
+        plan: DeployPlan,
+        contents: Contents,
+        tell: Callable[[Progress], None],
+        limits: Limits,
+    ) -> None:
+        self._engine = engine
+        self._desired = desired
+        self._observed = observed
+        self._plan = plan
+        self._contents = contents
+        self._tell = tell
+        self._limits = limits
+        self._failed = threading.Event()
+        self._slots = threading.BoundedSemaphore(limits.jobs)
+        self._subnets = _subnets(desired, observed, plan)
+        self._live = Live(engine, desired, observed, self._subnets)
+        self._started: dict[str, Future[None]] = {it.name: Future() for it in desired.containers}
+
+    def run(self) -> None:
+        """Networks and volumes, containers after those that they need, then what is not wanted any more."""
+        self._networks()
+        for change in self._plan.of(VOLUME, CREATE):
+            spec = next(it for it in self._desired.volumes if it.name == change.name)
+            self._report(change, lambda spec=spec: self._engine.create_volume(self._desired.stack, spec))  # type: ignore[misc]
+        if self._plan.work or self._limits.verify:
+            self._live.publish()
+        self._containers()
+        for change in self._plan.of(INSTANCE, REMOVE):
+            self._report(change, lambda change=change: self._retire(change.old, drain=True))  # type: ignore[misc]
+        for change in self._plan.of(NETWORK, REMOVE):
+            self._report(change, lambda name=change.name: self._engine.delete_network(self._desired.stack, name))  # type: ignore[misc]
+
+    def _report(self, change: Change, work: Callable[[], None]) -> None:
+        began = time.monotonic()
+        work()
+        self._tell(Progress(change.action, change.kind, change.name, change.reason, time.monotonic() - began))
+
+    def _networks(self) -> None:
+        for change in self._plan.of(NETWORK, CREATE, REPLACE):
+            self._report(change, lambda change=change: self._make_network(change))  # type: ignore[misc]
+
+    def _make_network(self, change: Change) -> None:
+        """One that is made anew takes its instances' interfaces along: the plan replaces them."""
+        spec = next(it for it in self._desired.networks if it.name == change.name)
+        if change.action == REPLACE:
+            for instance in self._observed.instances:
+                if instance.spec is None or change.name in instance.spec.networks:
+                    self._engine.stop(instance.name, instance.spec.stop_seconds if instance.spec else 0.0)
+                    self._engine.delete(instance.name)
+            self._engine.delete_network(self._desired.stack, change.name)
+        self._engine.create_network(self._desired.stack, spec._replace(subnet=self._subnets[change.name]))
+
+    # Containers -------------------------------------------------------------------------------------------------------
+
+    def _containers(self) -> None:
+        """A thread for each container; it waits for those that come before it."""
+        containers = self._desired.containers
+        if not containers:
+            return
+        done: dict[str, Future[None]] = {}
+        errors: list[BaseException] = []
+        with ThreadPoolExecutor(max_workers=len(containers), thread_name_prefix="deploy") as pool:
+            try:
+                for container in containers:
+                    done[container.name] = pool.submit(self._container, container, done)
+                errors += [error for future in done.values() if (error := future.exception()) is not None]
+            except BaseException:
+                self._failed.set()  # Ctrl-C: the threads end at their next look
+                raise
+        real = [error for error in errors if not isinstance(error, _StoppedError)]
+        if real or errors:
+            raise (real or errors)[0]
+
+    def _container(self, container: ContainerSpec, done: dict[str, Future[None]]) -> None:
+        """All instances of one container."""
+        try:
+            self._await_others(container, done)
+            changes = [it for it in self._plan.changes if it.kind == INSTANCE and _is_of(it, container)]
+            self._many([it for it in changes if it.action not in (REPLACE, MOVE)], self._instance, self._limits.jobs)
+            self._replace(container, [it for it in changes if it.action in (REPLACE, MOVE)])
+        except BaseException as error:
+            self._failed.set()
+            started = self._started[container.name]
+            if not started.done():
+                started.set_exception(error)
+            raise
+        started = self._started[container.name]
+        if not started.done():
+            started.set_result(None)
+
+    def _await_others(self, container: ContainerSpec, done: dict[str, Future[None]]) -> None:
+        for name, condition in container.after:
+            waited = self._started.get(name) if condition == "started" else done.get(name)
+            while waited is not None and not waited.done():
+                self._check_stopped()
+                time.sleep(0.005)
+            if waited is not None and waited.exception() is not None:
+                raise _StoppedError
+            if condition == "completed":
+                self._await_completed(name)
+
+    def _await_completed(self, name: str) -> None:
+        for instance in self._engine.observe(self._desired.stack).instances:
+            if instance.container == name and instance.spec is not None:
+                await_end(self._engine, instance.name, instance.spec, self._failed.is_set)
+
+    def _check_stopped(self) -> None:
+        if self._failed.is_set():
+            raise _StoppedError
+
+    def _many(self, changes: Sequence[Change], work: Callable[[Change], None], at_once: int) -> None:
+        """Do several at a time; the first error stops the others and is raised."""
+        if len(changes) < 2:
+            for change in changes:
+                work(change)
+            return
+        with ThreadPoolExecutor(max_workers=min(at_once, len(changes))) as pool:
+            futures = [pool.submit(work, change) for change in changes]
+            errors = [error for future in futures if (error := future.exception()) is not None]
+        real = [error for error in errors if not isinstance(error, _StoppedError)]
+        if errors:
+            raise (real or errors)[0]
+
+    def _replace(self, container: ContainerSpec, changes: list[Change]) -> None:
+        """In batches; the canaries first, which must stay well for a while."""
+        update = container.update
+        canaries, rest = changes[: update.canary], changes[update.canary :]
+        self._many(canaries, self._instance, max(1, update.canary))
+        if canaries:
+            self._watch_canaries(canaries, update.wait)
+        for start in range(0, len(rest), update.parallel):
+            self._many(rest[start : start + update.parallel], self._instance, update.parallel)
+            last = start + update.parallel >= len(rest)
+            if update.wait and not update.canary and not last:
+                self._pause(update.wait)
+
+    def _watch_canaries(self, canaries: Iterable[Change], seconds: float) -> None:
+        """They must be well all the time. Raises BoxwrightError `deploy.ended` or `deploy.unhealthy`."""
+        watched = [change for change in canaries if change.spec is not None]
+        deadline = time.monotonic() + seconds
+        while True:
+            for change in watched:
+                spec = change.spec
+                assert spec is not None  # noqa: S101  for the type checker
+                strict = spec._replace(health=spec.health._replace(start_period=0.0))
+                newest = max(
+                    (it for it in self._engine.observe(self._desired.stack).instances if it.logical == change.name),
+                    key=lambda it: it.generation,
+                )
+                await_well(self._engine, newest.name, strict, self._failed.is_set)
+            left = deadline - time.monotonic()
+            if left <= 0:
+                return
+            self._pause(min(left, 1.0))
+
+    def _pause(self, seconds: float) -> None:
+        if self._failed.wait(seconds):
+            raise _StoppedError
+
+    # One instance -----------------------------------------------------------------------------------------------------
+
+    def _instance(self, change: Change) -> None:
+        if change.action == KEEP and not self._limits.verify:
+            return
+        self._check_stopped()
+        with self._slots:
+            self._check_stopped()
+            began = time.monotonic()
+            try:
+                self._do(change)
+            except BoxwrightError as error:
+                self._tell(Progress("failed", INSTANCE, change.name, error.message, time.monotonic() - began))
+                raise
+            if change.action != KEEP:
+                seconds = time.monotonic() - began
+                self._tell(Progress(change.action, INSTANCE, change.name, change.reason, seconds))
+
+    def _do(self, change: Change) -> None:
+        spec = change.spec
+        assert spec is not None  # noqa: S101  for the type checker: a change of an instance that is wanted has one
+        if change.action in (KEEP, UPDATE, START):
+            kept = change.kept
+            assert kept is not None  # noqa: S101  likewise
+            if change.action == START:
+                self._engine.start(kept.name)
+            self._well(kept.name, spec, kept.addresses)
+            self._retire(change.old, drain=True)
+        elif change.action == CREATE:
+            self._bring_up(spec, 1)
+        else:
+            self._exchange(spec, change.old, force=change.action == MOVE)
+
+    def _exchange(self, spec: InstanceSpec, old: Sequence[Instance], *, force: bool) -> None:
+        """A new one in place of old ones: beside them first where that can be, else after them."""
+        generation = max(it.generation for it in old) + 1
+        container = next(it for it in self._desired.containers if it.name == spec.container)
+        gone = {change.name for change in self._plan.of(NETWORK, REPLACE)}
+        if gone.intersection(spec.networks):
+            self._bring_up(spec, generation)
+        elif spec.exclusive or container.update.strategy == "recreate" or _shares(spec, old):
+            self._after(spec, old, generation)
+        else:
+            self._bring_up(spec, generation)
+            self._retire(old, drain=True)
+
+    def _after(self, spec: InstanceSpec, old: Sequence[Instance], generation: int) -> None:
+        """The old ones are stopped, and started again where the new one does not become well."""
+        running = [it for it in old if it.state == "running"]
+        for instance in running:
+            self._live.disappear(instance.logical, instance.container, instance.name, instance.addresses)
+            if self._live.balances(instance.container):
+                self._live.drain(instance.container)
+            self._engine.stop(instance.name, instance.spec.stop_seconds if instance.spec else spec.stop_seconds)
+        try:
+            self._bring_up(spec, generation)
+        except BaseException:
+            for instance in running:
+                self._engine.start(instance.name)
+                if instance.spec is not None:
+                    self._live.appear(instance.spec, instance.addresses, instance.name)
+            raise
+        self._retire(old, drain=False)
+
+    def _bring_up(self, spec: InstanceSpec, generation: int) -> None:
+        """Make it, start it, wait until it is well. Nothing is left of it where that fails."""
+        stack = self._desired.stack
+        name = f"{stack}-{spec.logical}-g{generation}"
+        addresses = self._live.allocate(spec)
+        new = NewInstance(
+            name=name,
+            stack=stack,
+            spec=spec,
+            labels=instance_labels(stack, spec, generation, addresses),
+            env=(*spec.env, *((key, self._secret(secret)) for key, secret in spec.secret_env)),
+            addresses=addresses,
+            files=tuple(self._files(spec)),
+            hosts=self._live.hosts(),
+            member=self._member(spec),
+        )
+        try:
+            self._engine.create(new)
+            self._engine.start(name)
+            self._note_started(spec.container)
+            self._well(name, spec, addresses)
+        except BoxwrightError:
+            self._engine.delete(name)
+            self._live.release(addresses)
+            raise
+
+    def _well(self, name: str, spec: InstanceSpec, addresses: tuple[tuple[str, str], ...]) -> None:
+        try:
+            await_well(self._engine, name, spec, self._failed.is_set)
+        except KeyboardInterrupt:
+            raise _StoppedError from None
+        self._live.appear(spec, addresses, name)
+
+    def _note_started(self, container: str) -> None:
+        started = self._started[container]
+        if not started.done():
+            started.set_result(None)
+
+    def _member(self, spec: InstanceSpec) -> str:
+        """The host with the fewest of its kind among those where it may be; empty where there is one host."""
+        if not self._observed.members:
+            return ""
+        allowed = allowed_members(spec, self._observed.members)
+        if not spec.placement.spread:
+            return allowed[0] if len(allowed) == 1 else ""
+        return allowed[(spec.number - 1) % len(allowed)]
+
+    def _secret(self, name: str) -> str:
+        return self._contents.content(f"{SECRET}{name}").decode()
+
+    def _files(self, spec: InstanceSpec) -> Iterable[tuple[str, bytes, int]]:
+        for file in spec.files:
+            yield file.path, self._contents.content(file.content), file.mode
+        if spec.container == BALANCER and self._desired.backends:
+            yield CONFIGURATION, self._live.haproxy().encode(), 0o444
+
+    def _retire(self, instances: Iterable[Instance], *, drain: bool) -> None:
+        """Lead nothing to them any more, let requests end, stop and remove them."""
+        for instance in instances:
+            self._live.disappear(instance.logical, instance.container, instance.name, instance.addresses)
+            if drain and instance.state == "running" and self._live.balances(instance.container):
+                self._live.drain(instance.container)
+            self._engine.stop(instance.name, instance.spec.stop_seconds if instance.spec else 10.0)
+            self._engine.delete(instance.name)
+            self._live.release(instance.addresses)
+            self._tell(Progress("removed", INSTANCE, instance.name))
+
+
+class _StoppedError(BoxwrightError):
+    """Something else failed, so this was not gone on with."""
+
+    def __init__(self) -> None:
+        super().__init__("deploy.stopped", "stopped, since something else failed")
+
+
+def _is_of(change: Change, container: ContainerSpec) -> bool:
+    return change.spec is not None and change.spec.container == container.name
+
+
+def _shares(spec: InstanceSpec, old: Iterable[Instance]) -> bool:
+    """Whether an old one holds something that the new one wants for itself."""
+    return any(it.spec is not None and it.spec.exclusive and spec.exclusive for it in old)
+
+
+def _subnets(desired: Desired, observed: Observed, plan: DeployPlan) -> dict[str, str]:
+    """The subnet of each network: as it is there, as it is written, or a free one."""
+    anew = {change.name for change in plan.of(NETWORK, REPLACE)}
+    there = {it.name: it.subnet for it in observed.networks if it.name not in anew}
+    found: dict[str, str] = {}
+    for spec in desired.networks:
+        taken = (*observed.taken, *there.values(), *found.values())
+        found[spec.name] = there.get(spec.name) or spec.subnet or choose_subnet(desired.stack, spec.name, taken)
+    return found

@@ -1,0 +1,337 @@
+"""From a stack and what its images say to everything that is to be there. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+from boxwright.deploy.balancing import certificate_path
+from boxwright.deploy.planning import start_order
+from boxwright.errors import DefinitionError
+from boxwright.model.deployment import (
+    Backend,
+    ContainerSpec,
+    Desired,
+    FileSpec,
+    InstanceSpec,
+    MountSpec,
+    NetworkSpec,
+    VolumeSpec,
+)
+from boxwright.model.image import ImageConfig
+from boxwright.model.stack import (
+    DEFAULT_NETWORK,
+    Balancer,
+    Check,
+    Stack,
+    StackContainer,
+    StackNetwork,
+    StackPublished,
+    StackVolume,
+)
+
+DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+BALANCER = "lb"
+OWN_NAME = "app"
+SECRET = "secret:"  # noqa: S105  the beginning of a reference
+_SECOND = 10**9
+
+
+class ImageFacts(NamedTuple):
+    """What a container's image is: identity, name in the store, configuration."""
+
+    identity: str
+    name: str
+    config: ImageConfig
+
+
+class ServerFacts(NamedTuple):
+    """A database server: where its data lies, its program, its port, how it says that it answers, and a first dump."""
+
+    kind: str
+    home: str
+    program: str
+    port: int
+    dump: str = ""
+
+
+class Facts(NamedTuple):
+    """All that is known beside the stack. `files` are digests by path; `replicas` overrides the stack's."""
+
+    images: Mapping[str, ImageFacts]
+    servers: Mapping[str, ServerFacts]
+    files: Mapping[str, str]
+    replicas: Mapping[str, int]
+
+
+def desired_of(stack: Stack, facts: Facts) -> Desired:
+    """Everything. Raises DefinitionError where the images' ports are needed and not known."""
+    builder = _Builder(stack, facts)
+    backends = tuple(builder.backends())
+    containers = [builder.container(it, backends) for it in stack.containers]
+    if backends:
+        containers.append(builder.balancer(backends))
+    used = {name for container in containers for it in container.instances for name in it.networks}
+    used |= {name for container in stack.containers for name in container.networks}
+    declared = {network.name: network for network in stack.networks}
+    networks = [declared.get(name, StackNetwork(name)) for name in (*declared, DEFAULT_NETWORK) if name in used]
+    return Desired(
+        stack=stack.name,
+        containers=start_order(containers),
+        networks=tuple(
+            NetworkSpec(it.name, it.subnet, it.across, it.internal, it.allow, it.deny) for it in dict.fromkeys(networks)
+        ),
+        volumes=tuple(builder.volumes(containers)),
+        backends=backends,
+    )
+
+
+class _Builder:
+    """One stack with what is known of it."""
+
+    def __init__(self, stack: Stack, facts: Facts) -> None:
+        self._stack = stack
+        self._facts = facts
+
+    def replicas(self, container: StackContainer) -> int:
+        """How many instances it has."""
+        return self._facts.replicas.get(container.name, container.replicas)
+
+    def container(self, container: StackContainer, backends: tuple[Backend, ...]) -> ContainerSpec:
+        """Its instances."""
+        instances = tuple(self._instance(container, number + 1, backends) for number in range(self.replicas(container)))
+        return ContainerSpec(container.name, instances, container.after, container.update)
+
+    def _instance(self, container: StackContainer, number: int, backends: tuple[Backend, ...]) -> InstanceSpec:
+        image = self._facts.images[container.name]
+        server = self._facts.servers.get(container.name)
+        env, secret_env = self._environment(container, image.config)
+        balanced = {it.port for it in backends if it.container == container.name}
+        return InstanceSpec(
+            container=container.name,
+            number=number,
+            image=image.identity,
+            image_name=image.name,
+            argv=(server.program, "run") if server else self._argv(container, image),
+            env=tuple(env.items()),
+            secret_env=tuple(secret_env.items()),
+            user=container.user or image.config.user,
+            directory=container.directory or image.config.workdir or "/",
+            ports=tuple(it for it in self._ports(container) if it.port.container not in balanced),
+            networks=container.networks,
+            aliases=self._aliases(container),
+            mounts=tuple(self._mounts(container, number)),
+            files=tuple(self._files(container)),
+            health=self._health(container),
+            stop_signal=image.config.stop_signal,
+            stop_seconds=60.0 if server else container.stop_seconds,
+            restart=container.restart,
+            placement=container.placement,
+        )
+
+    def _argv(self, container: StackContainer, image: ImageFacts) -> tuple[str, ...]:
+        """As the OCI image specification has it: a command replaces Cmd, an entrypoint of the stack's both."""
+        config = image.config
+        if container.entrypoint is not None:
+            argv = container.entrypoint + (container.command or ())
+        else:
+            argv = (config.entrypoint or ()) + (config.cmd or () if container.command is None else container.command)
+        if not argv:
+            message = f"the image of {container.name} has no command of its own"
+            raise DefinitionError("stack.command", message, hint="say what to run: `command:`", where=container.where)
+        return argv
+
+    # Ports ------------------------------------------------------------------------------------------------------------
+
+    def _ports(self, container: StackContainer) -> tuple[StackPublished, ...]:
+        """The container's own, and of the image's PORTs those that it does not name."""
+        config = self._facts.images[container.name].config
+        named = {(it.port.container, it.port.protocol) for it in container.ports}
+        more = (StackPublished(it) for it in config.published if (it.container, it.protocol) not in named)
+        return (*container.ports, *more)
+
+    def port_of(self, container: StackContainer) -> int:
+        """The one that others ask: of the check, of `ports`, of the image; 0 where none is known."""
+        server = self._facts.servers.get(container.name)
+        if server is not None:
+            return server.port
+        config = self._facts.images[container.name].config
+        known = [container.health.port] if container.health and container.health.port else []
+        known += [it.port.container for it in container.ports if it.port.protocol == "tcp"]
+        known += [it.container for it in (*config.published, *config.exposed) if it.protocol == "tcp"]
+        return known[0] if known else 0
+
+    def _required_port(self, container: StackContainer, key: str) -> int:
+        port = self.port_of(container)
+        if not port:
+            hint = f"say it: `{key}: {{port: 80}}`, or EXPOSE in its recipe"
+            raise DefinitionError(
+                "stack.no-port", f"no port of {container.name} is known", hint=hint, where=container.where
+            )
+        return port
+
+    # Environment and names --------------------------------------------------------------------------------------------
+
+    def _environment(self, container: StackContainer, config: ImageConfig) -> tuple[dict[str, str], dict[str, str]]:
+        """Its variables, and those that hold secrets. What the stack's author says wins."""
+        env = {"PATH": DEFAULT_PATH, **dict(config.env)}
+        secret_env: dict[str, str] = {}
+        if container.name in self._facts.servers:
+            env["DBASE_LISTEN"] = "*"
+            secret_env["DBASE_PASSWORD"] = container.name
+        for target, alias in container.links:
+            linked = self._stack.container(target)
+            prefix = alias.upper().replace("-", "_").replace(".", "_")
+            env[f"{prefix}_HOST"] = alias
+            if port := self.port_of(linked):
+                env[f"{prefix}_PORT"] = str(port)
+            server = self._facts.servers.get(target)
+            if server is not None:
+                env |= {f"{prefix}_TYPE": server.kind, f"{prefix}_NAME": OWN_NAME, f"{prefix}_USER": OWN_NAME}
+                secret_env[f"{prefix}_PASSWORD"] = target
+        env.update(container.env)
+        return env, {name: secret for name, secret in secret_env.items() if name not in dict(container.env)}
+
+    def _aliases(self, container: StackContainer) -> tuple[str, ...]:
+        """Its name, and what others who are linked with it call it."""
+        called = [alias for it in self._stack.containers for target, alias in it.links if target == container.name]
+        return tuple(dict.fromkeys((container.name, *sorted(called))))
+
+    # Volumes and files ------------------------------------------------------------------------------------------------
+
+    def _mounts(self, container: StackContainer, number: int) -> Iterable[MountSpec]:
+        server = self._facts.servers.get(container.name)
+        targets: set[str] = set()
+        uses = container.volumes
+        if server is not None and not any(use.target in ("", server.home) for use in uses):
+            yield MountSpec("volume", f"{container.name}-data", server.home)
+            targets.add(server.home)
+        for use in uses:
+            target = use.target or (server.home if server else "")
+            targets.add(target)
+            if not use.source:
+                yield MountSpec("own", "", target, use.read_only)
+            elif "/" in use.source or use.source in (".", ".."):
+                yield MountSpec("path", use.source, target, use.read_only)
+            else:
+                # Each replica has a volume of its own; the first one's name stays when there are more.
+                name = use.source if number == 1 or use.read_only else f"{use.source}-{number}"
+                yield MountSpec("volume", name, target, use.read_only)
+        for path in self._facts.images[container.name].config.volumes:
+            if path.rstrip("/") not in targets:
+                yield MountSpec("own", "", path)
+
+    def _files(self, container: StackContainer) -> Iterable[FileSpec]:
+        for use in container.files:
+            yield FileSpec(use.target, self._facts.files[use.source], use.mode)
+        for secret in container.secrets:
+            yield FileSpec(secret.target, f"{SECRET}{secret.name}")
+        server = self._facts.servers.get(container.name)
+        if server is not None and server.dump:
+            yield FileSpec("/dump.sql", server.dump)
+
+    def volumes(self, containers: Iterable[ContainerSpec]) -> Iterable[VolumeSpec]:
+        """Every named volume that an instance uses, each once."""
+        declared = {volume.name: volume for volume in self._stack.volumes}
+        mounts = (it for container in containers for instance in container.instances for it in instance.mounts)
+        for name in dict.fromkeys(it.source for it in mounts if it.kind == "volume"):
+            found = declared.get(name) or declared.get(name.rpartition("-")[0], StackVolume(name))
+            yield VolumeSpec(name, found.pool, found.size, found.replicate)
+
+    # Health -----------------------------------------------------------------------------------------------------------
+
+    def _health(self, container: StackContainer) -> Check:
+        if container.name in self._facts.servers and container.health is None:
+            return Check("command", command=("test", "-e", "/run/dbase/ready"), interval=1.0, start_period=600.0)
+        if container.health is None:
+            return _image_check(self._facts.images[container.name].config)
+        if container.health.kind in ("http", "tcp") and not container.health.port:
+            return container.health._replace(port=self._required_port(container, "healthcheck"))
+        return container.health
+
+    # The load balancer ------------------------------------------------------------------------------------------------
+
+    def backends(self) -> Iterable[Backend]:
+        """What is balanced: as the stack says, and replicas of which one port of the host is to lead to all."""
+        named = {it.container for it in self._stack.balancers}
+        for balancer in self._stack.balancers:
+            yield self._backend(self._stack.container(balancer.container), balancer)
+        listening = {it.listen for it in self._stack.balancers}
+        for container in self._stack.containers:
+            fixed = [it for it in container.ports if it.port.host and it.port.protocol == "tcp"]
+            if container.name in named or not fixed or self.replicas(container) < 2:
+                continue
+            for it in fixed:
+                listen = next(port for port in range(it.port.container, 65536) if port not in listening)
+                listening.add(listen)
+                mode = "http" if container.health and container.health.kind == "http" else "tcp"
+                yield self._backend(container, Balancer(container.name, listen, it.port.container, mode=mode))
+
+    def _backend(self, container: StackContainer, balancer: Balancer) -> Backend:
+        health = self._health(container)
+        return Backend(
+            container=container.name,
+            listen=balancer.listen,
+            port=balancer.port or self._required_port(container, "loadbalancer"),
+            algorithm=balancer.algorithm,
+            mode=balancer.mode,
+            health=health,
+            weights=balancer.weights,
+            drain=balancer.drain,
+            certificate=balancer.certificate,
+        )
+
+    def balancer(self, backends: tuple[Backend, ...]) -> ContainerSpec:
+        """The container with HAProxy, which takes over the ports of what it balances."""
+        image = self._facts.images[BALANCER]
+        ports: list[StackPublished] = []
+        networks: dict[str, None] = {}
+        for backend in backends:
+            container = self._stack.container(backend.container)
+            networks.update(dict.fromkeys(container.networks))
+            own = [it for it in self._ports(container) if it.port.container == backend.port]
+            moved = [it._replace(port=it.port._replace(container=backend.listen)) for it in own]
+            ports += moved or [_published(backend.listen)]
+        spec = InstanceSpec(
+            container=BALANCER,
+            number=1,
+            image=image.identity,
+            image_name=image.name,
+            argv=(image.config.entrypoint or ()) + (image.config.cmd or ()),
+            env=tuple({"PATH": DEFAULT_PATH, **dict(image.config.env)}.items()),
+            directory="/",
+            ports=tuple(ports),
+            networks=tuple(networks),
+            aliases=(BALANCER,),
+            files=tuple(
+                FileSpec(certificate_path(it), self._facts.files[it.certificate], 0o400)
+                for it in backends
+                if it.certificate
+            ),
+            health=Check("tcp", port=backends[0].listen, interval=1.0, start_period=30.0),
+            stop_signal=image.config.stop_signal,
+        )
+        after = tuple((name, "healthy") for name in dict.fromkeys(it.container for it in backends))
+        return ContainerSpec(BALANCER, (spec,), after)
+
+
+def _published(port: int) -> StackPublished:
+    from boxwright.model.image import Port
+
+    return StackPublished(Port(port, "tcp", port))
+
+
+def _image_check(config: ImageConfig) -> Check:
+    """The image's own HEALTHCHECK."""
+    found = config.healthcheck
+    if found is None or not found.test or found.test[0] == "NONE":
+        return Check("none")
+    command = ("/bin/sh", "-c", *found.test[1:]) if found.test[0] == "CMD-SHELL" else found.test[1:]
+    return Check(
+        "command",
+        command=command,
+        interval=(found.interval or 30 * _SECOND) / _SECOND,
+        timeout=(found.timeout or 30 * _SECOND) / _SECOND,
+        start_period=max(found.start_period / _SECOND, 60.0),
+        retries=found.retries or 3,
+    )

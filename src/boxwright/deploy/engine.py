@@ -1,0 +1,126 @@
+"""What a deployment asks of an engine. What is deployed stands in the engine alone: nothing is remembered elsewhere."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from typing import NamedTuple, Protocol
+
+from boxwright.model.deployment import Desired, NetworkSpec, NewInstance, Observed, VolumeSpec
+
+
+class Executed(NamedTuple):
+    """How a command in an instance ended, and what it wrote."""
+
+    status: int
+    output: bytes
+
+
+class State(NamedTuple):
+    """What an instance does: running, stopped, created or lost (no such instance)."""
+
+    state: str
+    exit_code: int | None = None
+
+
+class DeployEngine(Protocol):
+    """One engine, or one cluster of engines. Methods may be called from several threads.
+
+    Names of instances are whole (``shop-web-1-g2``), those of networks and volumes are as the stack has them. What
+    should be removed and is not there is no error: an interrupted deployment is begun again.
+    """
+
+    name: str
+
+    def refusals(self, desired: Desired) -> Sequence[str]:
+        """What of a stack this engine can't do, in words; asked before anything changes."""
+        ...
+
+    def stacks(self) -> Sequence[str]:
+        """The names of all stacks that are there."""
+        ...
+
+    def lock(self, stack: str) -> AbstractContextManager[None]:
+        """Held while a stack is changed. Raises BoxwrightError `deploy.busy`."""
+        ...
+
+    def observe(self, stack: str) -> Observed:
+        """What is there of a stack."""
+        ...
+
+    def state(self, instance: str) -> State:
+        """What an instance does now."""
+        ...
+
+    def provide_image(self, identity: str, name: str) -> None:
+        """See that instances can be made of an image of the store."""
+        ...
+
+    def create_network(self, stack: str, spec: NetworkSpec) -> None:
+        """Make a network; its subnet is given."""
+        ...
+
+    def delete_network(self, stack: str, name: str) -> None:
+        """Remove it."""
+        ...
+
+    def create_volume(self, stack: str, spec: VolumeSpec) -> None:
+        """Make a volume."""
+        ...
+
+    def delete_volume(self, stack: str, name: str) -> None:
+        """Remove it with its content."""
+        ...
+
+    def create(self, new: NewInstance) -> None:
+        """Make an instance without starting it. What an interrupted attempt left under this name is replaced."""
+        ...
+
+    def start(self, instance: str) -> None:
+        """Start it. Raises BoxwrightError where its program can't be started."""
+        ...
+
+    def stop(self, instance: str, seconds: float) -> None:
+        """Ask it to end; kill it after `seconds`."""
+        ...
+
+    def delete(self, instance: str) -> None:
+        """Remove it, running or not."""
+        ...
+
+    def execute(self, instance: str, argv: Sequence[str], timeout: float) -> Executed:
+        """Run a command in a running instance as root."""
+        ...
+
+    def attach(self, instance: str, argv: Sequence[str], *, terminal: bool, stdin: bool) -> int:
+        """The same on this process's own streams; returns its exit status."""
+        ...
+
+    def logs(self, instance: str, follow: Callable[[], bool]) -> Iterator[bytes]:
+        """What it wrote; goes on while `follow` says so and it runs."""
+        ...
+
+    def connect(self, instance: str, port: int, timeout: float) -> socket.socket:
+        """A TCP connection to a port of a running instance. Raises OSError."""
+        ...
+
+    def put(self, instance: str, path: str, data: bytes) -> None:
+        """Replace a file that a running instance was given."""
+        ...
+
+    def publish_names(self, stack: str, hosts: str) -> None:
+        """Make `hosts` the /etc/hosts of all of a stack's instances."""
+        ...
+
+    def read_document(self, stack: str, name: str) -> bytes | None:
+        """What was written under a name; no instance can read it."""
+        ...
+
+    def write_document(self, stack: str, name: str, data: bytes | None) -> None:
+        """Keep something under a name, or with None remove it."""
+        ...
+
+    def forget(self, stack: str) -> None:
+        """Remove the documents of a stack that is no more."""
+        ...

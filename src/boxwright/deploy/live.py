@@ -1,0 +1,131 @@
+"""What is live while a plan is applied: addresses in use, the names that instances see, the balancers' members."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Mapping
+
+from boxwright.deploy.addresses import hosts_text, next_address
+from boxwright.deploy.balancing import CONFIGURATION, TOOL, haproxy_text
+from boxwright.deploy.engine import DeployEngine
+from boxwright.errors import BoxwrightError
+from boxwright.model.deployment import RUNNING, Desired, Instance, InstanceSpec, Observed
+
+_RELOAD_SECONDS = 15.0
+BALANCER = "lb"
+
+Addresses = tuple[tuple[str, str], ...]
+
+
+class Live:
+    """One for each application of a plan; any thread may use it."""
+
+    def __init__(self, engine: DeployEngine, desired: Desired, observed: Observed, subnets: Mapping[str, str]) -> None:
+        self._engine = engine
+        self._desired = desired
+        self._subnets = subnets
+        self._lock = threading.RLock()
+        self._used = {address for it in observed.instances for _, address in it.addresses}
+        self._present: dict[str, tuple[InstanceSpec, Addresses]] = {}
+        self._balancers: set[str] = set()
+        self._published = ""
+        newest = sorted(observed.instances, key=lambda it: (it.state == RUNNING, it.generation))
+        for instance in newest:
+            if instance.spec is not None and instance.state == RUNNING:
+                self._present[instance.logical] = (instance.spec, instance.addresses)
+                self._note_balancer(instance.name, instance.container)
+
+    def _note_balancer(self, name: str, container: str) -> None:
+        if container == BALANCER and self._desired.backends:
+            self._balancers.add(name)
+
+    def allocate(self, spec: InstanceSpec) -> Addresses:
+        """A free address in each network of an instance. Raises BoxwrightError `deploy.subnet-full`."""
+        with self._lock:
+            found: list[tuple[str, str]] = []
+            for network in spec.networks:
+                address = next_address(self._subnets[network], self._used)
+                self._used.add(address)
+                found.append((network, address))
+            return tuple(found)
+
+    def release(self, addresses: Iterable[tuple[str, str]]) -> None:
+        """An instance that had them is gone."""
+        with self._lock:
+            self._used.difference_update(address for _, address in addresses)
+
+    def hosts(self) -> str:
+        """/etc/hosts as it is now."""
+        with self._lock:
+            return hosts_text(
+                (address, name)
+                for _, (spec, addresses) in sorted(self._present.items())
+                for _, address in addresses
+                for name in (*spec.aliases, spec.logical)
+            )
+
+    def haproxy(self) -> str:
+        """The balancers' configuration as it is now."""
+        with self._lock:
+            members: dict[str, list[tuple[str, str]]] = {}
+            for logical, (spec, addresses) in sorted(self._present.items(), key=lambda it: it[1][0].number):
+                if addresses:
+                    members.setdefault(spec.container, []).append((logical, addresses[0][1]))
+            return haproxy_text(self._desired.backends, members)
+
+    def publish(self) -> None:
+        """Tell every instance the names, where they changed."""
+        with self._lock:
+            text = self.hosts()
+            if text != self._published:
+                self._engine.publish_names(self._desired.stack, text)
+                self._published = text
+
+    def appear(self, spec: InstanceSpec, addresses: Addresses, name: str) -> None:
+        """An instance is well: from now on its name leads to it, and requests may."""
+        with self._lock:
+            self._present[spec.logical] = (spec, addresses)
+            self._note_balancer(name, spec.container)
+            self.publish()
+            self._rebalance(spec.container)
+
+    def disappear(self, logical: str, container: str, name: str, addresses: Addresses) -> None:
+        """An instance is about to go: nothing leads to it any more, unless another one has taken its name."""
+        with self._lock:
+            self._balancers.discard(name)
+            current = self._present.get(logical)
+            if current is not None and current[1] == addresses:
+                del self._present[logical]
+                self.publish()
+                self._rebalance(container)
+
+    def balances(self, container: str) -> bool:
+        """Whether requests reach the instances of a container through a balancer that runs."""
+        with self._lock:
+            return bool(self._balancers) and any(it.container == container for it in self._desired.backends)
+
+    def drain(self, container: str) -> None:
+        """Wait until no request is under way that was sent before the balancers were told of the last change."""
+        seconds = max((it.drain for it in self._desired.backends if it.container == container), default=0.0)
+        for balancer in sorted(self._balancers):
+            self._engine.execute(balancer, (TOOL, "drained", str(int(seconds))), seconds + _RELOAD_SECONDS)
+
+    def _rebalance(self, container: str) -> None:
+        if not self.balances(container) and container != BALANCER:
+            return
+        text = self.haproxy().encode()
+        for balancer in sorted(self._balancers):
+            self._engine.put(balancer, CONFIGURATION, text)
+            done = self._engine.execute(balancer, (TOOL, "reload"), _RELOAD_SECONDS)
+            if done.status:
+                said = done.output.decode(errors="replace").strip()
+                raise BoxwrightError("deploy.balancer", f"{balancer} does not take its configuration:\n{said}")
+
+
+def present(instances: Iterable[Instance]) -> dict[str, Instance]:
+    """For each logical name the newest instance that runs."""
+    found: dict[str, Instance] = {}
+    for instance in sorted(instances, key=lambda it: it.generation):
+        if instance.state == RUNNING:
+            found[instance.logical] = instance
+    return found

@@ -1,0 +1,173 @@
+"""An engine that keeps its instances in memory, and can be killed at any of its operations."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+from boxwright.deploy.engine import Executed, State
+from boxwright.errors import BoxwrightError
+from boxwright.model.deployment import (
+    CREATED,
+    LOST,
+    RUNNING,
+    STOPPED,
+    Desired,
+    Instance,
+    Network,
+    NetworkSpec,
+    NewInstance,
+    Observed,
+    VolumeSpec,
+    labelled_instance,
+)
+
+
+class KilledError(BaseException):
+    """The program is gone: nothing of it may run any more."""
+
+
+class MemoryEngine:
+    """What it holds survives the program that uses it."""
+
+    name = "memory"
+
+    def __init__(self) -> None:
+        self.instances: dict[str, tuple[NewInstance, str]] = {}
+        self.networks: dict[str, str] = {}
+        self.volumes: set[str] = set()
+        self.documents: dict[str, bytes] = {}
+        self.hosts = ""
+        self.calls = 0
+        self.killed_at = -1
+        self.unwell: set[str] = set()
+        self.log: list[str] = []
+        self._lock = threading.RLock()
+
+    def _call(self, what: str) -> None:
+        """One operation; from the one at which it is killed nothing happens any more."""
+        with self._lock:
+            self.calls += 1
+            if 0 <= self.killed_at < self.calls:
+                raise KilledError(what)
+            self.log.append(what)
+
+    def refusals(self, desired: Desired) -> Sequence[str]:
+        return ()
+
+    def stacks(self) -> Sequence[str]:
+        return tuple({new.stack for new, _ in self.instances.values()})
+
+    @contextmanager
+    def lock(self, stack: str) -> Iterator[None]:
+        yield
+
+    def observe(self, stack: str) -> Observed:
+        with self._lock:
+            found = [self._instance(name) for name in self.instances]
+            networks = tuple(Network(name, subnet) for name, subnet in self.networks.items())
+            return Observed(tuple(found), networks, tuple(self.volumes))
+
+    def _instance(self, name: str) -> Instance:
+        new, state = self.instances[name]
+        instance = labelled_instance(name, dict(new.labels), state)
+        assert instance is not None
+        return instance
+
+    def state(self, instance: str) -> State:
+        with self._lock:
+            return State(self.instances[instance][1] if instance in self.instances else LOST)
+
+    def provide_image(self, identity: str, name: str) -> None:
+        self._call("image")
+
+    def create_network(self, stack: str, spec: NetworkSpec) -> None:
+        self._call(f"create network {spec.name}")
+        assert spec.subnet
+        self.networks[spec.name] = spec.subnet
+
+    def delete_network(self, stack: str, name: str) -> None:
+        self._call(f"delete network {name}")
+        users = [it for it, (new, _) in self.instances.items() if name in dict(new.addresses)]
+        assert not users, f"{users} still use {name}"
+        self.networks.pop(name, None)
+
+    def create_volume(self, stack: str, spec: VolumeSpec) -> None:
+        self._call(f"create volume {spec.name}")
+        self.volumes.add(spec.name)
+
+    def delete_volume(self, stack: str, name: str) -> None:
+        self._call(f"delete volume {name}")
+        self.volumes.discard(name)
+
+    def create(self, new: NewInstance) -> None:
+        with self._lock:
+            self._call(f"create {new.name}")
+            assert self.state(new.name).state != RUNNING
+            taken = {
+                address for other, (it, _) in self.instances.items() if other != new.name for _, address in it.addresses
+            }
+            assert not taken.intersection(address for _, address in new.addresses)
+            assert all(network in self.networks for network, _ in new.addresses)
+            self.instances[new.name] = (new, CREATED)
+
+    def start(self, instance: str) -> None:
+        with self._lock:
+            self._call(f"start {instance}")
+            new = self.instances[instance][0]
+            held = {mount.source for mount in new.spec.mounts if mount.kind == "volume"}
+            for other, (it, state) in self.instances.items():
+                if other != instance and state == RUNNING:
+                    used = {mount.source for mount in it.spec.mounts if mount.kind == "volume"}
+                    assert not held & used, f"{other} and {instance} would use one volume"
+            if new.spec.image in self.unwell:
+                self.instances[instance] = (new, STOPPED)
+                raise BoxwrightError("run.failed", f"{instance} can't be started")
+            self.instances[instance] = (new, RUNNING)
+
+    def stop(self, instance: str, seconds: float) -> None:
+        with self._lock:
+            self._call(f"stop {instance}")
+            if instance in self.instances:
+                self.instances[instance] = (self.instances[instance][0], STOPPED)
+
+    def delete(self, instance: str) -> None:
+        self._call(f"delete {instance}")
+        self.instances.pop(instance, None)
+
+    def execute(self, instance: str, argv: Sequence[str], timeout: float) -> Executed:
+        self._call(f"execute {instance}")
+        return Executed(0, b"")
+
+    def attach(self, instance: str, argv: Sequence[str], *, terminal: bool, stdin: bool) -> int:
+        raise NotImplementedError
+
+    def logs(self, instance: str, follow: Callable[[], bool]) -> Iterator[bytes]:
+        yield b""
+
+    def connect(self, instance: str, port: int, timeout: float) -> socket.socket:
+        ours, theirs = socket.socketpair()
+        theirs.close()
+        return ours
+
+    def put(self, instance: str, path: str, data: bytes) -> None:
+        self._call(f"put {instance}")
+
+    def publish_names(self, stack: str, hosts: str) -> None:
+        self._call("names")
+        self.hosts = hosts
+
+    def read_document(self, stack: str, name: str) -> bytes | None:
+        return self.documents.get(name)
+
+    def write_document(self, stack: str, name: str, data: bytes | None) -> None:
+        self._call(f"document {name}")
+        if data is None:
+            self.documents.pop(name, None)
+        else:
+            self.documents[name] = data
+
+    def forget(self, stack: str) -> None:
+        self.documents.clear()

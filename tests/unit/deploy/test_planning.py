@@ -1,0 +1,265 @@
+"""Plans, and what becomes of an engine when they are applied, killed anywhere, and applied again."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from boxwright.deploy import health
+from boxwright.deploy.applying import Limits, Progress, apply_plan
+from boxwright.deploy.planning import make_plan, start_order
+from boxwright.errors import BoxwrightError
+from boxwright.model.deployment import (
+    RUNNING,
+    ContainerSpec,
+    Desired,
+    InstanceSpec,
+    MountSpec,
+    NetworkSpec,
+    Observed,
+    VolumeSpec,
+    spec_from_text,
+    spec_hash,
+    spec_text,
+)
+from boxwright.model.image import Port
+from boxwright.model.stack import Check, Placement, StackPublished, Update
+from tests.unit.deploy.memory import KilledError, MemoryEngine
+
+ROLLING = Update()
+NAMES = ("db", "web", "cache", "jobs")
+
+
+@pytest.fixture(autouse=True)
+def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(health, "_SETTLE", 0.0)
+
+
+class Nothing:
+    """No secrets, no files."""
+
+    def content(self, reference: str) -> bytes:
+        return reference.encode()
+
+
+def desired(shape: Sequence[tuple[str, int, str, bool]], update: Update = ROLLING) -> Desired:
+    """Containers as (name, replicas, image, whether it has a volume); each waits for the one before it."""
+    containers: list[ContainerSpec] = []
+    volumes: list[VolumeSpec] = []
+    for name, replicas, image, has_volume in shape:
+        instances: list[InstanceSpec] = []
+        for number in range(1, replicas + 1):
+            mounts: tuple[MountSpec, ...] = ()
+            if has_volume:
+                volumes.append(VolumeSpec(f"{name}-{number}"))
+                mounts = (MountSpec("volume", f"{name}-{number}", "/data"),)
+            spec = InstanceSpec(name, number, image, name, networks=("default",), aliases=(name,), mounts=mounts)
+            instances.append(spec)
+        after = ((containers[-1].name, "healthy"),) if containers else ()
+        containers.append(ContainerSpec(name, tuple(instances), after, update))
+    return Desired("shop", tuple(containers), (NetworkSpec("default"),), tuple(volumes))
+
+
+def deploy(engine: MemoryEngine, wanted: Desired, *, verify: bool = False) -> list[Progress]:
+    told: list[Progress] = []
+    observed = engine.observe(wanted.stack)
+    plan = make_plan(wanted, observed)
+    apply_plan(engine, wanted, observed, plan, Nothing(), told.append, Limits(4, verify))
+    return told
+
+
+def settled(engine: MemoryEngine, wanted: Desired) -> None:
+    """What is there is what is wanted, and nothing else."""
+    found = {it.logical: it for it in engine.observe(wanted.stack).instances}
+    assert len(found) == len(engine.instances)
+    assert {name: it.hash for name, it in found.items()} == {it.logical: spec_hash(it) for it in wanted.instances}
+    assert all(it.state == RUNNING for it in found.values())
+    assert not make_plan(wanted, engine.observe(wanted.stack)).work
+    for logical, instance in found.items():
+        assert f"{instance.addresses[0][1]} " in engine.hosts
+        assert f" {logical}" in engine.hosts
+    assert engine.hosts.count("\n") == 2 + len(found)
+
+
+shapes = st.lists(
+    st.tuples(st.sampled_from(NAMES), st.integers(0, 3), st.sampled_from(["one", "two"]), st.booleans()),
+    min_size=1,
+    max_size=3,
+    unique_by=lambda it: it[0],
+)
+updates = st.builds(
+    Update, st.sampled_from(["rolling", "recreate"]), st.integers(1, 2), st.integers(0, 1), st.just(0.0)
+)
+
+
+@given(shapes, shapes, updates)
+def test_after_a_plan_is_applied_nothing_is_left_to_do(
+    first: list[tuple[str, int, str, bool]], second: list[tuple[str, int, str, bool]], update: Update
+) -> None:
+    engine = MemoryEngine()
+    for shape in (first, second):
+        deploy(engine, desired(shape, update))
+        settled(engine, desired(shape, update))
+    calls = engine.calls
+    deploy(engine, desired(second, update))
+    assert engine.calls == calls
+
+
+@given(shapes, shapes, updates, st.integers(0, 40), st.integers(0, 40))
+def test_whatever_kills_it_the_next_run_goes_on(
+    first: list[tuple[str, int, str, bool]],
+    second: list[tuple[str, int, str, bool]],
+    update: Update,
+    killed_at: int,
+    again: int,
+) -> None:
+    engine = MemoryEngine()
+    deploy(engine, desired(first, update))
+    for calls in (killed_at, again):
+        engine.killed_at = engine.calls + calls
+        with suppress(KilledError):
+            deploy(engine, desired(second, update))
+        engine.killed_at = -1
+    deploy(engine, desired(second, update), verify=True)
+    if engine.hosts:
+        engine.publish_names("shop", engine.hosts)
+    settled(engine, desired(second, update))
+
+
+@given(shapes, shapes)
+def test_what_does_not_become_well_leaves_what_ran(
+    first: list[tuple[str, int, str, bool]], second: list[tuple[str, int, str, bool]]
+) -> None:
+    first = [(name, replicas, "good", volume) for name, replicas, _, volume in first]
+    second = [(name, replicas, "bad", volume) for name, replicas, _, volume in second]
+    engine = MemoryEngine()
+    deploy(engine, desired(first))
+    before = {name for name, (_, state) in engine.instances.items() if state == RUNNING}
+    engine.unwell = {"bad"}
+    wanted = desired(second)
+    if any(replicas for _, replicas, _, _ in second):
+        with pytest.raises(BoxwrightError):
+            deploy(engine, wanted)
+        assert {name for name, (_, state) in engine.instances.items() if state == RUNNING} == before
+        assert not [name for name, (new, _) in engine.instances.items() if new.spec.image == "bad"]
+    deploy(engine, desired(first))
+    settled(engine, desired(first))
+
+
+def test_a_rolling_update_takes_one_after_the_other() -> None:
+    engine = MemoryEngine()
+    deploy(engine, desired([("web", 3, "one", False)]))
+    engine.log.clear()
+    deploy(engine, desired([("web", 3, "two", False)]))
+    steps = [step for step in engine.log if "names" not in step]
+    assert steps == [
+        step
+        for number in (1, 2, 3)
+        for step in (
+            f"create shop-web-{number}-g2",
+            f"start shop-web-{number}-g2",
+            f"stop shop-web-{number}-g1",
+            f"delete shop-web-{number}-g1",
+        )
+    ]
+
+
+def test_what_has_a_volume_is_stopped_first_and_started_again_where_the_new_one_fails() -> None:
+    engine = MemoryEngine()
+    deploy(engine, desired([("db", 1, "one", True)]))
+    engine.unwell = {"two"}
+    engine.log.clear()
+    with pytest.raises(BoxwrightError):
+        deploy(engine, desired([("db", 1, "two", True)]))
+    steps = [step for step in engine.log if "names" not in step]
+    assert steps == [
+        "stop shop-db-1-g1",
+        "create shop-db-1-g2",
+        "start shop-db-1-g2",
+        "delete shop-db-1-g2",
+        "start shop-db-1-g1",
+    ]
+
+
+def test_a_canary_that_fails_leaves_the_others_alone() -> None:
+    engine = MemoryEngine()
+    deploy(engine, desired([("web", 3, "one", False)]))
+    engine.unwell = {"two"}
+    engine.log.clear()
+    with pytest.raises(BoxwrightError):
+        deploy(engine, desired([("web", 3, "two", False)], Update("rolling", 2, 1, 0.1)))
+    assert [step for step in engine.log if step.startswith("create")] == ["create shop-web-1-g2"]
+
+
+def test_reasons_name_what_changed() -> None:
+    engine = MemoryEngine()
+    before = InstanceSpec("web", 1, "sha256:aaaa", "web", env=(("A", "1"), ("B", "2")), networks=("default",))
+    after = before._replace(env=(("A", "1"), ("B", "3")), image="sha256:bbbb", files=())
+
+    def one(spec: InstanceSpec) -> Desired:
+        return Desired("shop", (ContainerSpec("web", (spec,)),), (NetworkSpec("default"),))
+
+    deploy(engine, one(before))
+    (change,) = make_plan(one(after), engine.observe("shop")).work
+    assert change.reason == "the image is bbbb, not aaaa; environment: B"
+
+
+def test_a_damaged_network_is_made_anew_with_its_instances() -> None:
+    engine = MemoryEngine()
+    wanted = desired([("web", 2, "one", False)])
+    deploy(engine, wanted)
+    observed = engine.observe("shop")
+    broken = observed._replace(networks=tuple(it._replace(whole=False) for it in observed.networks))
+    plan = make_plan(wanted, broken)
+    assert [change.action for change in plan.work] == ["replace"] * 3
+    apply_plan(engine, wanted, broken, plan, Nothing(), lambda _: None)
+    settled(engine, wanted)
+
+
+def test_an_instance_moves_to_a_member_that_it_may_be_on() -> None:
+    spec = InstanceSpec("web", 1, "one", "web", placement=Placement("", ("n2",)))
+    engine = MemoryEngine()
+    wanted = Desired("shop", (ContainerSpec("web", (spec,)),))
+    deploy(engine, wanted)
+    observed = engine.observe("shop")
+    there = Observed(tuple(it._replace(member="n1") for it in observed.instances), members=("n1", "n2"))
+    assert [change.action for change in make_plan(wanted, there).work] == ["move"]
+
+
+@given(st.permutations(NAMES))
+def test_containers_come_after_those_that_they_wait_for(names: list[str]) -> None:
+    containers = [
+        ContainerSpec(name, (), tuple((it, "healthy") for it in NAMES[: NAMES.index(name)])) for name in names
+    ]
+    assert [it.name for it in start_order(containers)] == list(NAMES)
+
+
+texts = st.text(max_size=5)
+TIMES = ("interval", "timeout", "start_period")
+specs = st.builds(
+    InstanceSpec,
+    container=st.sampled_from(NAMES),
+    number=st.integers(1, 9),
+    image=texts,
+    image_name=texts,
+    argv=st.lists(texts, max_size=3).map(tuple),
+    env=st.lists(st.tuples(texts, texts), max_size=2).map(tuple),
+    ports=st.lists(st.builds(StackPublished, st.builds(Port, st.integers(1, 9))), max_size=2).map(tuple),
+    mounts=st.lists(st.builds(MountSpec, texts, texts, texts), max_size=2).map(tuple),
+    health=st.builds(
+        Check, st.sampled_from(["http", "none"]), texts, st.integers(0, 9), **dict.fromkeys(TIMES, st.floats(0, 100))
+    ),
+    stop_seconds=st.floats(0, 100),
+    placement=st.builds(Placement, texts),
+)
+
+
+@given(specs, specs)
+def test_specifications_are_told_apart_and_read_back(one: InstanceSpec, other: InstanceSpec) -> None:
+    assert spec_from_text(spec_text(one)) == one
+    same = one._replace(image_name="") == other._replace(image_name="")
+    assert (spec_hash(one) == spec_hash(other)) == same
