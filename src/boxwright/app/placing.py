@@ -28,8 +28,8 @@ def place_and_start(
     Without streams it writes to its log.
     """
     place = engine.records.place(config.name)
-    _make_layer(store, image, place, read_only=config.read_only)
-    log = _open_log(place)
+    make_layer(store, image, place, read_only=config.read_only)
+    log = open_log(place)
     null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
     try:
         return engine.start(launcher, config, streams or Streams(null, log, log))
@@ -38,7 +38,7 @@ def place_and_start(
         os.close(log)
 
 
-def _make_layer(store: Store, image: Image, directory: str, *, read_only: bool) -> None:
+def make_layer(store: Store, image: Image, directory: str, *, read_only: bool) -> None:
     """The overlay shows the upper directory's attributes as the root's: they are the image's."""
     if not read_only:
         os.mkdir(f"{directory}/upper", 0o755)
@@ -46,7 +46,7 @@ def _make_layer(store: Store, image: Image, directory: str, *, read_only: bool) 
         os.mkdir(f"{directory}/work", 0o700)
 
 
-def _open_log(directory: str) -> int:
+def open_log(directory: str) -> int:
     """Any user of the container may open it again as /dev/stdout; on the host its directory keeps others out."""
     log = os.open(f"{directory}/log", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
     os.fchmod(log, 0o666)

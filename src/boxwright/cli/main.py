@@ -42,6 +42,15 @@ GROUPS = {
         "commit": "keep a container's layer as a new image",
         "volume": "list and remove named volumes",
     },
+    "stacks": {
+        "deploy": "deploy a stack of linked containers: build, plan, apply",
+        "status": "show the instances of a stack",
+        "scale": "run more or fewer replicas",
+        "restart": "restart instances of a stack, one after the other",
+        "rollback": "go back to an earlier release",
+        "destroy": "remove a stack",
+        "events": "show what happened to a stack",
+    },
     "images": {
         "images": "list images",
         "inspect": "show an image or a container as JSON",

@@ -12,7 +12,6 @@ _HEAD = """\
 # Written by boxwright from the instances that are there; it is written again when one comes or goes.
 global
     log stdout format raw local0 notice
-    maxconn 20000
     hard-stop-after {drain}s
 defaults
     log global

@@ -33,8 +33,11 @@ class DeployEngine(Protocol):
 
     name: str
 
-    def refusals(self, desired: Desired) -> Sequence[str]:
-        """What of a stack this engine can't do, in words; asked before anything changes."""
+    def lacks(self, desired: Desired) -> Sequence[str]:
+        """What of a stack this engine does without, in words; asked before anything changes.
+
+        Raises BoxwrightError `deploy.engine-lacks` where the stack would not work at all.
+        """
         ...
 
     def stacks(self) -> Sequence[str]:

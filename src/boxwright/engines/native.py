@@ -10,7 +10,7 @@ import fcntl
 import os
 import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
 
 from boxwright.engines import processes
@@ -49,8 +49,12 @@ class Launcher(Protocol):
         status_fd: int | None = None,
         tcp: Sequence[str] = (),
         udp: Sequence[str] = (),
+        attach: Callable[[int], None] | None = None,
     ) -> Detached:
-        """Start one; its exit status is written to `status_fd` when it ends. `tcp`, `udp`: pasta(1)'s ports."""
+        """Start one; its exit status is written to `status_fd` when it ends. `tcp`, `udp`: pasta(1)'s ports.
+
+        `attach` is called with a descriptor of its network before anything runs there.
+        """
         ...
 
 
@@ -61,8 +65,17 @@ class NativeEngine:
         self.records = records
         self._layers_directory = layers_directory
 
-    def start(self, launcher: Launcher, config: ContainerConfig, streams: Streams) -> tuple[Container, int]:
-        """Record and start a container whose directory is there; returns it and its terminal, or -1."""
+    def start(
+        self,
+        launcher: Launcher,
+        config: ContainerConfig,
+        streams: Streams,
+        attach: Callable[[int], None] | None = None,
+    ) -> tuple[Container, int]:
+        """Record and start a container whose directory is there; returns it and its terminal, or -1.
+
+        `attach` is given its network before it runs there.
+        """
         with self.records.lock("ports"):
             if not config.network.startswith(OF_CONTAINER):
                 config = config._replace(ports=claim(config.ports))
@@ -74,7 +87,7 @@ class NativeEngine:
                 fcntl.flock(exit_fd, fcntl.LOCK_EX)
                 spec = self._spec(container)
                 tcp, udp = pasta_options(config.ports)
-                started = launcher.spawn(spec, streams, status_fd=exit_fd, tcp=tcp, udp=udp)
+                started = launcher.spawn(spec, streams, status_fd=exit_fd, tcp=tcp, udp=udp, attach=attach)
             finally:
                 os.close(exit_fd)
         status = ContainerStatus(processes.mark(started.pid), int(time.time()), started.made)

@@ -29,6 +29,7 @@ from boxwright.errors import BoxwrightError, StoreError
 _GONE = ".gone-"
 _ATTEMPTS = 100
 _STALE_SECONDS = 60.0
+_LATER = ("labels", "attachments")  # records of older versions don't have them
 
 
 class Mounted(NamedTuple):
@@ -44,7 +45,8 @@ class ContainerConfig(NamedTuple):
     """What a container is; never changes. `image` is the image's identity, `image_name` what the user called it.
 
     `network` may be ``container:NAME``, the one of another container. `linked` names containers that serve this one
-    alone: they are stopped and removed with it. In their own configurations `beside` is its name.
+    alone: they are stopped and removed with it. In their own configurations `beside` is its name. `labels` are whose it
+    is, where a stack made it; `attachments` are the stack's networks that it is in, with its address there.
     """
 
     id: str
@@ -68,6 +70,8 @@ class ContainerConfig(NamedTuple):
     terminal: bool = False
     linked: tuple[str, ...] = ()
     beside: str = ""
+    labels: tuple[tuple[str, str], ...] = ()
+    attachments: tuple[tuple[str, str], ...] = ()
 
 
 class ContainerStatus(NamedTuple):
@@ -316,7 +320,9 @@ class Records:
 
 
 def _config(raw: dict[str, Any]) -> ContainerConfig:
-    values = {name: raw[name] for name in ContainerConfig._fields}
+    values = {name: raw[name] for name in ContainerConfig._fields if name not in _LATER}
+    for name in _LATER:
+        values[name] = tuple((key, value) for key, value in raw.get(name, ()))
     values["linked"] = tuple(raw["linked"])
     values["layers"] = tuple(raw["layers"])
     values["argv"] = tuple(raw["argv"])

@@ -173,6 +173,38 @@ class Desired(NamedTuple):
         return tuple(instance for container in self.containers for instance in container.instances)
 
 
+def desired_text(desired: Desired) -> str:
+    """A whole stack as JSON, for what is remembered of releases."""
+    fields = desired._asdict()
+    fields["containers"] = [
+        {"name": it.name, "after": it.after, "update": it.update, "instances": [spec_fields(x) for x in it.instances]}
+        for it in desired.containers
+    ]
+    return json.dumps(fields, sort_keys=True, separators=(",", ":"))
+
+
+def desired_from_text(text: str) -> Desired:
+    """The stack from its JSON. Raises ValueError, KeyError or TypeError for another text."""
+    raw: dict[str, Any] = json.loads(text)
+    containers = tuple(
+        ContainerSpec(
+            it["name"],
+            tuple(spec_from_text(json.dumps(fields)) for fields in it["instances"]),
+            _tuples(it["after"]),
+            Update(*it["update"]),
+        )
+        for it in raw["containers"]
+    )
+    backends = [Backend(*_tuples(it)) for it in raw["backends"]]
+    return Desired(
+        raw["stack"],
+        containers,
+        tuple(NetworkSpec(*_tuples(it)) for it in raw["networks"]),
+        tuple(VolumeSpec(*it) for it in raw["volumes"]),
+        tuple(it._replace(health=Check(*it.health)) for it in backends),
+    )
+
+
 class Instance(NamedTuple):
     """An instance as an engine shows it. `addresses` by network; `member` is the host; `spec` None where unreadable."""
 

@@ -119,11 +119,12 @@ class Launcher:
         status_fd: int | None = None,
         tcp: Sequence[str] = (),
         udp: Sequence[str] = (),
+        attach: Callable[[int], None] | None = None,
     ) -> Detached:
         """Start a sandbox that goes on when this process ends, with these standard streams.
 
         Its exit status, as a line, goes to `status_fd` when it ends. `tcp` and `udp` are pasta(1)'s port specifications
-        for a network of its own.
+        for a network of its own. `attach` is called with a descriptor of its network before anything runs there.
         """
         null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
         alive, lifeline = os.pipe()
@@ -135,6 +136,10 @@ class Launcher:
                     network_fds = channel.expect(session)[1]
             elif spec.network.startswith(_NAMED_NETWORK):
                 network_fds = [os.open(spec.network.removeprefix(_NAMED_NETWORK), os.O_RDONLY)]
+            elif spec.network == "none" and attach is not None:
+                network_fds = [network.isolated()]
+            if attach is not None and network_fds:
+                attach(network_fds[0])
             ends = [lifeline, null if status_fd is None else status_fd]
             request = dataclasses.replace(self._request(spec), detached=True)
             with channel.send(self._control, request, [*streams, *network_fds, *ends]) as session:
@@ -160,6 +165,33 @@ class Launcher:
         with channel.send(self._control, request, list(fds)) as session:
             status, _ = terminal.attend(session, fds[:2], terminal=on_terminal)
         return ExitStatus(process.exit_code(status))
+
+    def capture(
+        self,
+        pid: int,
+        argv: Sequence[str],
+        env: Mapping[str, str],
+        output: Callable[[bytes], None],
+        time_limit: float,
+    ) -> ExitStatus:
+        """Run a further process as root in the sandbox whose first process is `pid`, handing on what it writes.
+
+        For any thread. It is killed after `time_limit` seconds.
+        """
+        request = EnterRequest(pid, tuple(argv), tuple(env.items()), "/", "", "sandbox", terminal=False)
+        readable, writable = os.pipe()
+        null = os.open(os.devnull, os.O_RDONLY)
+        try:
+            session = channel.send(self._control, request, [null, writable, writable])
+        except BaseException:
+            os.close(readable)
+            raise
+        finally:
+            os.close(writable)
+            os.close(null)
+        with session:
+            spec = SandboxSpec("", (), "", "", tuple(argv), (), time_limit=time_limit)
+            return Attached(spec, session, readable).wait(output, lambda: False)
 
     @contextmanager
     def network(self, kind: str, security: str) -> Iterator[str]:

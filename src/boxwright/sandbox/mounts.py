@@ -179,7 +179,10 @@ def _mount_files(request: RunRequest, made: list[tuple[str, bool]]) -> None:
         ("/etc/hosts", f"{local}127.0.1.1\t{spec.hostname}\n{hosts}"),
         ("/etc/hostname", f"{spec.hostname}\n"),
     )
+    given = {entry.target for entry in spec.mounts}  # nothing can be mounted on a file that no name leads to
     for target, text in files:
+        if target in given:
+            continue
         with _reported(target):
             try:
                 _mount_file(SecretFile(target, text.encode(), 0o644), made, flags=0)

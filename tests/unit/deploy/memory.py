@@ -54,7 +54,7 @@ class MemoryEngine:
                 raise KilledError(what)
             self.log.append(what)
 
-    def refusals(self, desired: Desired) -> Sequence[str]:
+    def lacks(self, desired: Desired) -> Sequence[str]:
         return ()
 
     def stacks(self) -> Sequence[str]:

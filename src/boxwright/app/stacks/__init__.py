@@ -1,0 +1,1 @@
+"""Stacks: definitions, builds, engines and deployments put together."""

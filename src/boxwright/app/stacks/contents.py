@@ -1,0 +1,120 @@
+"""What instances are given beside their images: files of the definition, dumps, secrets. Kept in the engine.
+
+Files are kept by their digests as long as a release needs them, so that it can be gone back to. Secrets are made once;
+one that comes from a file or a variable is known by a keyed hash, so that a changed value is seen and never shown.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import json
+import os
+import secrets
+from collections.abc import Mapping
+
+from boxwright.deploy.applying import SECRET
+from boxwright.deploy.engine import DeployEngine
+from boxwright.errors import BoxwrightError, DefinitionError
+from boxwright.model.digest import digest_of
+from boxwright.model.stack import Stack, StackSecret
+
+DOCUMENT = "secrets"
+_KEY = ".key"
+_LENGTH = 20
+_SHORT = 12
+
+
+class StackContents:
+    """Those of one stack on one engine. `files` are paths by digest, for what is not kept in the engine."""
+
+    def __init__(self, engine: DeployEngine, stack: str, files: Mapping[str, str]) -> None:
+        self._engine = engine
+        self._stack = stack
+        self._files = files
+        raw = engine.read_document(stack, DOCUMENT)
+        self._secrets: dict[str, str] = json.loads(raw) if raw else {}
+        self._changed = False
+
+    def content(self, reference: str) -> bytes:
+        """The bytes of a digest or of ``secret:NAME``. Raises BoxwrightError `deploy.content-gone`."""
+        if reference.startswith(SECRET):
+            name = reference.removeprefix(SECRET)
+            if name not in self._secrets:
+                raise _gone(f"the secret {name.partition('@')[0]}")
+            return base64.b64decode(self._secrets[name])
+        if reference in self._files:
+            with open(self._files[reference], "rb") as file:
+                return file.read()
+        kept = self._engine.read_document(self._stack, f"content-{reference.removeprefix('sha256:')}")
+        if kept is None:
+            raise _gone(f"a file with the digest {reference}")
+        return kept
+
+    def made(self, name: str) -> str:
+        """A secret that is made when it is first needed; returns its reference's name."""
+        if name not in self._secrets:
+            self._secrets[name] = _encoded(secrets.token_hex(_LENGTH).encode())
+            self._changed = True
+        return name
+
+    def given(self, secret: StackSecret, environment: Mapping[str, str]) -> str:
+        """One of `secrets:`; returns its reference's name, which changes with its value."""
+        if not secret.file and not secret.env:
+            return self.made(secret.name)
+        if secret.file:
+            with open(secret.file, "rb") as file:
+                value = file.read()
+        elif secret.env in environment:
+            value = environment[secret.env].encode("utf-8", "surrogateescape")
+        else:
+            message = f"the secret {secret.name} should be in the variable {secret.env}, which is not set"
+            raise DefinitionError("stack.secret-missing", message, hint=f"{secret.env}=... boxwright deploy")
+        key = base64.b64decode(self._secrets[self.made(_KEY)])
+        name = f"{secret.name}@{hmac.new(key, value, hashlib.sha256).hexdigest()[:_SHORT]}"
+        if name not in self._secrets:
+            self._secrets[name] = _encoded(value)
+            self._changed = True
+        return name
+
+    def keep(self) -> None:
+        """Write new secrets into the engine, before anything uses them."""
+        if self._changed:
+            text = json.dumps(self._secrets, sort_keys=True)
+            self._engine.write_document(self._stack, DOCUMENT, text.encode())
+            self._changed = False
+
+    def keep_file(self, reference: str) -> None:
+        """Keep a file's content in the engine, for later releases."""
+        if self._engine.read_document(self._stack, f"content-{hex_of_text(reference)}") is None:
+            self._engine.write_document(self._stack, f"content-{hex_of_text(reference)}", self.content(reference))
+
+
+def hex_of_text(reference: str) -> str:
+    """The hexadecimal part of a digest."""
+    return reference.removeprefix("sha256:")
+
+
+def file_digests(stack: Stack) -> dict[str, str]:
+    """The digest of each file that the definition names, by path."""
+    paths = [use.source for container in stack.containers for use in container.files]
+    paths += [balancer.certificate for balancer in stack.balancers if balancer.certificate]
+    return {path: digest_of_file(path) for path in paths}
+
+
+def digest_of_file(path: str) -> str:
+    """A file's digest. Raises DefinitionError `stack.no-file` for what is none."""
+    if not os.path.isfile(path):
+        raise DefinitionError("stack.no-file", f"{path} is no file")
+    with open(path, "rb") as file:
+        return digest_of(file.read())
+
+
+def _encoded(value: bytes) -> str:
+    return base64.b64encode(value).decode()
+
+
+def _gone(what: str) -> BoxwrightError:
+    hint = "deploy from the definition again"
+    return BoxwrightError("deploy.content-gone", f"{what} is not kept in the engine any more", hint=hint)

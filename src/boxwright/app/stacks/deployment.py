@@ -1,0 +1,213 @@
+"""A deployment from the definition to what runs: facts, plan, application, and back where that fails."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import NamedTuple
+
+from boxwright.app.stacks.contents import StackContents, digest_of_file, file_digests
+from boxwright.app.stacks.images import (
+    bundle_environment,
+    image_facts,
+    kept_tags,
+    server_facts,
+    wants_balancer,
+    with_databases,
+)
+from boxwright.deploy.applying import DEPLOYING, Limits, Progress, apply_plan
+from boxwright.deploy.desired import Facts, ImageFacts, desired_of
+from boxwright.deploy.engine import DeployEngine
+from boxwright.deploy.history import Release, StackEvent, add_events, add_release, read_releases
+from boxwright.deploy.planning import DeployPlan, make_plan
+from boxwright.errors import BoxwrightError
+from boxwright.model.deployment import ContainerSpec, Desired, NetworkSpec, Observed
+from boxwright.model.stack import NATIVE, Stack
+from boxwright.store.images import Images
+from boxwright.store.store import Store
+
+JOBS = 8
+
+
+class Prepared(NamedTuple):
+    """A deployment that is planned. `notes` are what the engine does without; `unfinished`: one was interrupted."""
+
+    desired: Desired
+    observed: Observed
+    plan: DeployPlan
+    contents: StackContents
+    images: tuple[ImageFacts, ...]
+    notes: tuple[str, ...]
+    unfinished: bool
+
+
+@contextmanager
+def open_deploy_engine(name: str, store: Store, *, remote: str = "", project: str = "") -> Iterator[DeployEngine]:
+    """An engine by its name. For a process with one thread."""
+    if name == NATIVE:
+        from boxwright.app.stacks.native import open_native
+
+        with open_native(store) as native:
+            yield native
+        return
+    hint = f"the engine is named by `cluster: {{engine: ...}}`{f', remote {remote}' if remote or project else ''}"
+    raise BoxwrightError("deploy.engine", f"stacks can't be deployed on {name} yet", hint=hint)
+
+
+def completed_stack(stack: Stack, store: Store) -> tuple[Stack, dict[str, str]]:
+    """The stack with the servers that its images need (DBASE), and where those's first content lies."""
+    return with_databases(stack, image_facts(stack, store, balanced=False), store)
+
+
+def desired_stack(
+    completed: tuple[Stack, Mapping[str, str]],
+    store: Store,
+    engine: DeployEngine,
+    environment: Mapping[str, str],
+    replicas: Mapping[str, int],
+) -> tuple[Desired, StackContents, tuple[ImageFacts, ...]]:
+    """Everything that is to be there. All images are in the store already."""
+    stack, dumps = completed
+    images = image_facts(stack, store, balanced=wants_balancer(stack, replicas))
+    digests = file_digests(stack)
+    dump_digests = {name: digest_of_file(path) for name, path in dumps.items()}
+    paths = {digest: path for path, digest in digests.items()} | {dump_digests[it]: dumps[it] for it in dumps}
+    contents = StackContents(engine, stack.name, paths)
+    servers = server_facts(stack, dump_digests)
+    for name in servers:
+        contents.made(name)
+    named = {it.name: contents.given(it, environment) for it in stack.secrets}
+    containers = tuple(
+        it._replace(
+            env=bundle_environment(it) + it.env,
+            secrets=tuple(use._replace(name=named[use.name]) for use in it.secrets),
+        )
+        for it in stack.containers
+    )
+    desired = desired_of(stack._replace(containers=containers), Facts(images, servers, digests, replicas))
+    return desired, contents, tuple(images.values())
+
+
+def prepare_deployment(
+    engine: DeployEngine, desired: Desired, contents: StackContents, images: tuple[ImageFacts, ...]
+) -> Prepared:
+    """Compare with what runs. Nothing is changed."""
+    notes = tuple(engine.lacks(desired))
+    observed = engine.observe(desired.stack)
+    plan = make_plan(desired, observed)
+    unfinished = engine.read_document(desired.stack, DEPLOYING) is not None
+    return Prepared(desired, observed, plan, contents, images, notes, unfinished)
+
+
+def carry_out(
+    engine: DeployEngine,
+    prepared: Prepared,
+    store: Store,
+    reason: str,
+    tell: Callable[[Progress], None],
+    *,
+    jobs: int = JOBS,
+) -> Release | None:
+    """Apply the plan; where it fails, what ran before is made to run again, and the error is raised.
+
+    Returns the new release, None where nothing had to be done.
+    """
+    if not prepared.plan.work and not prepared.unfinished:
+        return None
+    stack = prepared.desired.stack
+    events: list[StackEvent] = []
+
+    def note(progress: Progress) -> None:
+        events.append(StackEvent(round(time.time(), 3), progress.what, progress.name, progress.text))
+        tell(progress)
+
+    prepared.contents.keep()
+    before = _before(prepared)
+    engine.write_document(stack, DEPLOYING, reason.encode())
+    try:
+        _apply(engine, prepared, note, Limits(jobs, prepared.unfinished))
+    except BoxwrightError as error:
+        events.append(StackEvent(round(time.time(), 3), "failed", stack, error.message))
+        note(Progress("rollback", "stack", stack, error.message))
+        _roll_back(engine, before, prepared.contents, note, jobs)
+        engine.write_document(stack, DEPLOYING, None)
+        add_events(engine, stack, events)
+        hint = "what ran before runs again" if before.containers else "nothing of it is left but its volumes"
+        raise BoxwrightError(error.code, error.message, hint=f"{hint}; {error.hint}" if error.hint else hint) from error
+    except BaseException:
+        add_events(engine, stack, events)
+        raise
+    release = _remember(engine, prepared, store, reason)
+    events.append(StackEvent(round(time.time(), 3), "release", str(release.number), reason))
+    add_events(engine, stack, events)
+    engine.write_document(stack, DEPLOYING, None)
+    return release
+
+
+def _apply(engine: DeployEngine, prepared: Prepared, tell: Callable[[Progress], None], limits: Limits) -> None:
+    needed = {it.spec.image: it.spec.image_name for it in prepared.plan.work if it.spec is not None}
+    with ThreadPoolExecutor(limits.jobs) as pool:
+        for done in [pool.submit(engine.provide_image, *item) for item in needed.items()]:
+            done.result()
+    for reference in dict.fromkeys(
+        file.content for it in prepared.plan.work if it.spec is not None for file in it.spec.files
+    ):
+        if not reference.startswith("secret:"):
+            prepared.contents.keep_file(reference)
+    apply_plan(engine, prepared.desired, prepared.observed, prepared.plan, prepared.contents, tell, limits)
+
+
+def _before(prepared: Prepared) -> Desired:
+    """What ran, from the labels of the instances: what is gone back to where the deployment fails."""
+    containers: dict[str, ContainerSpec] = {}
+    after = {it.name: it for it in prepared.desired.containers}
+    for instance in sorted(prepared.observed.instances, key=lambda it: (it.container, it.number, it.generation)):
+        if instance.spec is None:
+            continue
+        known = containers.get(instance.container, ContainerSpec(instance.container, ()))
+        kept = tuple(it for it in known.instances if it.number != instance.number)
+        containers[instance.container] = known._replace(instances=(*kept, instance.spec))
+    names = {network for it in containers.values() for spec in it.instances for network in spec.networks}
+    known_networks = {it.name: NetworkSpec(it.name, it.subnet) for it in prepared.observed.networks}
+    known_networks |= {it.name: it for it in prepared.desired.networks}
+    networks = tuple(it for name, it in known_networks.items() if name in names)
+    ordered = [
+        it._replace(after=tuple(x for x in after[it.name].after if x[0] in containers) if it.name in after else ())
+        for it in containers.values()
+    ]
+    return prepared.desired._replace(containers=tuple(ordered), networks=networks, volumes=())
+
+
+def _roll_back(
+    engine: DeployEngine, before: Desired, contents: StackContents, tell: Callable[[Progress], None], jobs: int
+) -> None:
+    observed = engine.observe(before.stack)
+    apply_plan(engine, before, observed, make_plan(before, observed), contents, tell, Limits(jobs))
+
+
+def _remember(engine: DeployEngine, prepared: Prepared, store: Store, reason: str) -> Release:
+    """The release in the engine, and its images in the store."""
+    images = Images(store)
+    for name, identity in kept_tags(prepared.desired.stack, prepared.images):
+        if images.find(name) is None and (image := images.find(identity)) is not None:
+            images.tag(image, name)
+    return add_release(engine, prepared.desired, reason, int(time.time()))
+
+
+def rolled_back(engine: DeployEngine, stack: str, number: int | None) -> Release:
+    """The release that is gone back to: of this number, or the one before the last. Raises `deploy.no-release`."""
+    releases = read_releases(engine, stack)
+    found = [it for it in releases if it.number == number] if number is not None else list(releases[-2:-1])
+    if not found:
+        known = ", ".join(str(it.number) for it in releases) or "none"
+        what = f"release {number}" if number is not None else "earlier release"
+        raise BoxwrightError("deploy.no-release", f"{stack} has no {what}", hint=f"remembered: {known}")
+    return found[0]
+
+
+def default_project(directory: str) -> str:
+    """The name of a stack that has none: its directory's."""
+    return os.path.basename(os.path.abspath(directory)).lower()

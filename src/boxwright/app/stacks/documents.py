@@ -1,0 +1,94 @@
+"""What is remembered of a stack on this machine, for engines that run here: documents, networks, /etc/hosts, a lock."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+from boxwright.errors import BoxwrightError
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+
+class StackDirectory:
+    """A directory for each stack; only its owner can look into it."""
+
+    def __init__(self, directory: str) -> None:
+        self._directory = directory
+
+    def place(self, stack: str) -> str:
+        """The directory of a stack."""
+        return f"{self._directory}/{stack}"
+
+    def stacks(self) -> tuple[str, ...]:
+        """Those that have one."""
+        with suppress(FileNotFoundError):
+            return tuple(sorted(os.listdir(self._directory)))
+        return ()
+
+    @contextmanager
+    def lock(self, stack: str) -> Iterator[None]:
+        """Held while a stack is changed. Raises BoxwrightError `deploy.busy`."""
+        os.makedirs(self.place(stack), mode=0o700, exist_ok=True)
+        held = os.open(f"{self.place(stack)}/.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            yield
+        except BlockingIOError as error:
+            message = f"the stack {stack} is being changed by another process"
+            raise BoxwrightError("deploy.busy", message, hint="wait until that one has ended") from error
+        finally:
+            os.close(held)
+
+    def hosts(self, stack: str) -> str:
+        """The file that instances see as /etc/hosts; it is made where it is missing."""
+        path = f"{self.place(stack)}/hosts"
+        if not os.path.exists(path):
+            os.makedirs(self.place(stack), mode=0o700, exist_ok=True)
+            with open(path, "w", encoding="ascii"):
+                os.chmod(path, 0o644)
+        return path
+
+    def write_hosts(self, stack: str, text: str) -> None:
+        """Write it in place: instances have this very file mounted."""
+        with open(self.hosts(stack), "r+", encoding="ascii") as file:
+            file.write(text)
+            file.truncate()
+
+    def read(self, stack: str, name: str) -> bytes | None:
+        """A document."""
+        with suppress(FileNotFoundError), open(self._document(stack, name), "rb") as file:
+            return file.read()
+        return None
+
+    def write(self, stack: str, name: str, data: bytes | None) -> None:
+        """Keep a document, whole or not at all; None removes it."""
+        path = self._document(stack, name)
+        if data is None:
+            with suppress(FileNotFoundError):
+                os.unlink(path)
+            return
+        os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+        temporary = f"{path}.{os.getpid()}.new"
+        with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+            file.write(data)
+        os.rename(temporary, path)
+
+    def names(self, stack: str) -> tuple[str, ...]:
+        """The names of a stack's documents."""
+        with suppress(FileNotFoundError):
+            return tuple(sorted(os.listdir(f"{self.place(stack)}/documents")))
+        return ()
+
+    def forget(self, stack: str) -> None:
+        """Remove all of it."""
+        shutil.rmtree(self.place(stack), ignore_errors=True)
+
+    def _document(self, stack: str, name: str) -> str:
+        if not _NAME.fullmatch(name):
+            raise ValueError(name)
+        return f"{self.place(stack)}/documents/{name}"

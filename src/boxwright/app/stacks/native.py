@@ -1,0 +1,359 @@
+"""Stacks on this program's own engine: containers of the store, bridges, named volumes."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from pathlib import Path
+
+from boxwright.app.containers import engine_of
+from boxwright.app.lookup import find_image
+from boxwright.app.placing import make_layer, open_log
+from boxwright.app.stacks.documents import StackDirectory
+from boxwright.deploy.engine import Executed, State
+from boxwright.engines.bridges import Bridge, make_bridge, plug, remove_bridge, routed_subnets
+from boxwright.engines.forward import Forward
+from boxwright.engines.native import NativeEngine, Streams
+from boxwright.engines.processes import ProcessMark, is_alive
+from boxwright.engines.records import Container, ContainerConfig, Mounted
+from boxwright.engines.streams import read_log
+from boxwright.engines.volumes import VolumeOption, Volumes
+from boxwright.errors import BoxwrightError
+from boxwright.model.deployment import (
+    CREATED,
+    LABEL,
+    LOST,
+    RUNNING,
+    STOPPED,
+    Desired,
+    Instance,
+    Network,
+    NetworkSpec,
+    NewInstance,
+    Observed,
+    VolumeSpec,
+    labelled_instance,
+)
+from boxwright.sandbox.launcher import Launcher
+from boxwright.sandbox.reach import connect_inside
+from boxwright.store.store import Store
+
+HOSTS = "/etc/hosts"
+_LOOPBACK = "127.0.0.1"
+
+
+class NativeStacks:
+    """The stacks of a store. The launcher was started while the process had one thread."""
+
+    name = "native"
+
+    def __init__(self, store: Store, launcher: Launcher) -> None:
+        self._store = store
+        self._launcher = launcher
+        self._engine: NativeEngine = engine_of(store.home)
+        self._directory = StackDirectory(f"{store.home.root}/stacks")
+
+    def lacks(self, desired: Desired) -> Sequence[str]:
+        """Placement, sizes of volumes, copies and firewalls need an engine that has them."""
+        found = [f"{it.logical}: the native engine knows one host" for it in desired.instances if it.placement.on]
+        found += [f"volume {it.name}: the native engine keeps to no size" for it in desired.volumes if it.size]
+        found += [f"volume {it.name}: copies need other members" for it in desired.volumes if it.replicate > 1]
+        for spec in desired.networks:
+            if spec.allow or spec.deny:
+                found.append(f"network {spec.name}: the native engine has no firewall")
+        found += [
+            f"{it.logical}: `restart: {it.restart}` is done by no process of the native engine"
+            for it in desired.instances
+            if it.restart not in ("", "no")
+        ]
+        return tuple(dict.fromkeys(found))
+
+    def stacks(self) -> Sequence[str]:
+        """Those that have a directory."""
+        return self._directory.stacks()
+
+    def lock(self, stack: str) -> AbstractContextManager[None]:
+        """Held while a stack is changed."""
+        return self._directory.lock(stack)
+
+    # What is there ----------------------------------------------------------------------------------------------------
+
+    def observe(self, stack: str) -> Observed:
+        """Judged by processes alone."""
+        found = [self._instance(it) for it in self._engine.records.all() if _label(it, "stack") == stack]
+        return Observed(
+            tuple(it for it in found if it is not None),
+            tuple(self._networks(stack)),
+            tuple(self._volumes(stack)),
+            self._taken(),
+        )
+
+    def _instance(self, container: Container) -> Instance | None:
+        now = _state(container)
+        found = labelled_instance(container.name, dict(container.config.labels), now.state)
+        if found is None:
+            return None
+        ports = tuple(str(forward) for forward in container.config.ports) if now.state == RUNNING else ()
+        started = container.status.started if container.status else 0
+        return found._replace(exit_code=now.exit_code, started=started, ports=ports)
+
+    def _networks(self, stack: str) -> Iterator[Network]:
+        for document in self._directory.names(stack):
+            if document.startswith("network-"):
+                bridge = self._bridge(stack, document.removeprefix("network-"))
+                if bridge is not None:
+                    yield Network(document.removeprefix("network-"), bridge.subnet, is_alive(bridge.keeper))
+
+    def _bridge(self, stack: str, name: str) -> Bridge | None:
+        raw = self._directory.read(stack, f"network-{name}")
+        if raw is None:
+            return None
+        fields = json.loads(raw)
+        return Bridge(fields["subnet"], ProcessMark(**fields["keeper"]))
+
+    def _is_internal(self, stack: str, name: str) -> bool:
+        raw = self._directory.read(stack, f"network-{name}")
+        return raw is not None and bool(json.loads(raw)["internal"])
+
+    def _volumes(self, stack: str) -> Iterator[str]:
+        with suppress(FileNotFoundError):
+            for entry in sorted(os.listdir(f"{self._store.home.root}/volumes")):
+                if entry.startswith(f"{stack}."):
+                    yield entry.removeprefix(f"{stack}.")
+
+    def _taken(self) -> tuple[str, ...]:
+        """Other stacks' bridges are apart; what this machine has routes to would not be reached any more."""
+        return routed_subnets()
+
+    def state(self, instance: str) -> State:
+        """What an instance does now."""
+        container = self._engine.records.find(instance)
+        return State(LOST) if container is None else _state(container)
+
+    # Images, networks, volumes ----------------------------------------------------------------------------------------
+
+    def provide_image(self, identity: str, name: str) -> None:
+        """It is run out of the store."""
+        image = find_image(self._store, identity)
+        for layer in image.snapshot.layers:
+            if not os.path.isdir(f"{self._store.home.layers}/{layer}"):
+                hint = "run 'boxwright fsck --repair', then deploy again"
+                raise BoxwrightError("deploy.image", f"a layer of the image {name} is gone", hint=hint)
+
+    def create_network(self, stack: str, spec: NetworkSpec) -> None:
+        """A bridge with its keeper."""
+        old = self._bridge(stack, spec.name)
+        if old is not None:
+            remove_bridge(old)
+        bridge = make_bridge(spec.subnet)
+        fields = {"subnet": bridge.subnet, "keeper": bridge.keeper._asdict(), "internal": spec.internal}
+        self._directory.write(stack, f"network-{spec.name}", json.dumps(fields).encode())
+
+    def delete_network(self, stack: str, name: str) -> None:
+        """The keeper is ended."""
+        bridge = self._bridge(stack, name)
+        if bridge is not None:
+            remove_bridge(bridge)
+        self._directory.write(stack, f"network-{name}", None)
+
+    def create_volume(self, stack: str, spec: VolumeSpec) -> None:
+        """Made by the first instance that mounts it, from what its image holds there."""
+
+    def delete_volume(self, stack: str, name: str) -> None:
+        """Remove it with its content."""
+        shutil.rmtree(f"{self._store.home.root}/volumes/{stack}.{name}", ignore_errors=True)
+
+    # Instances --------------------------------------------------------------------------------------------------------
+
+    def create(self, new: NewInstance) -> None:
+        """A record, a layer, its files; nothing is started."""
+        self.delete(new.name)
+        image = find_image(self._store, new.spec.image)
+        with self._engine.records.reserve(new.name) as name:
+            place = self._engine.records.place(name)
+            make_layer(self._store, image, place, read_only=False)
+            os.close(open_log(place))
+            files = self._write_files(place, new)
+            options = [self._option(new.stack, it.kind, it.source, it.target, it.read_only) for it in new.spec.mounts]
+            volumes = Volumes(f"{self._store.home.root}/volumes", self._store)
+            mounts = volumes.provide(options, image.snapshot, f"{place}/volumes")
+            internal = all(self._is_internal(new.stack, network) for network in new.spec.networks)
+            config = ContainerConfig(
+                id=os.urandom(6).hex(),
+                name=name,
+                image=image.identity,
+                image_name=new.spec.image_name,
+                layers=image.snapshot.layers,
+                argv=new.spec.argv,
+                env=new.env,
+                cwd=new.spec.directory or "/",
+                user=new.spec.user,
+                hostname=new.spec.logical,
+                network="none" if internal else "default",
+                ports=tuple(
+                    Forward(it.port.container, it.port.protocol, it.port.host, it.address) for it in new.spec.ports
+                ),
+                mounts=(*mounts, *files, Mounted(self._directory.hosts(new.stack), HOSTS, read_only=True)),
+                created=int(time.time()),
+                stop_signal=new.spec.stop_signal,
+                labels=new.labels,
+                attachments=new.addresses,
+            )
+            self._engine.records.write_config(config)
+
+    def _option(self, stack: str, kind: str, source: str, target: str, read_only: bool) -> VolumeOption:  # noqa: FBT001
+        """A volume of a stack is called ``STACK.NAME``."""
+        if kind == "path":
+            return VolumeOption(os.path.abspath(source), target, read_only)
+        return VolumeOption(f"{stack}.{source}" if kind == "volume" else "", target, read_only)
+
+    def _write_files(self, place: str, new: NewInstance) -> tuple[Mounted, ...]:
+        """Files of its own, which it sees read-only; on the host nobody else can reach them."""
+        made: list[Mounted] = []
+        if new.files:
+            os.mkdir(f"{place}/files", 0o711)
+        for number, (target, data, mode) in enumerate(new.files):
+            path = f"{place}/files/{number}"
+            with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+                file.write(data)
+            os.chmod(path, mode)
+            made.append(Mounted(path, target, read_only=True))
+        return tuple(made)
+
+    def start(self, instance: str) -> None:
+        """Start it with its cables plugged in."""
+        container = self._engine.records.get(instance)
+        if container.is_running():
+            return
+        with suppress(FileNotFoundError):
+            os.unlink(container.exit_file)
+        config = container.config
+        log = open_log(container.directory)
+        null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            self._engine.start(self._launcher, config, Streams(null, log, log), self._plugging(config))
+        finally:
+            os.close(null)
+            os.close(log)
+
+    def _plugging(self, config: ContainerConfig) -> Callable[[int], None]:
+        stack = dict(config.labels)[f"{LABEL}stack"]
+
+        def attach(namespace: int) -> None:
+            for number, (network, address) in enumerate(config.attachments):
+                bridge = self._bridge(stack, network)
+                if bridge is None or not is_alive(bridge.keeper):
+                    message = f"the network {network} of {stack} is gone"
+                    raise BoxwrightError("deploy.network", message, hint="deploy again: it is made anew")
+                plug(bridge, namespace, address, f"net{number}")
+
+        return attach
+
+    def stop(self, instance: str, seconds: float) -> None:
+        """Ask it to end; kill it after `seconds`."""
+        container = self._engine.records.find(instance)
+        if container is not None:
+            self._engine.stop(container, seconds)
+
+    def delete(self, instance: str) -> None:
+        """Remove it, running or not."""
+        container = self._engine.records.find(instance)
+        if container is None or container.name != instance:
+            return
+        if container.is_running():
+            self._engine.kill(container)
+        self._engine.remove(container)
+
+    # Inside an instance -----------------------------------------------------------------------------------------------
+
+    def execute(self, instance: str, argv: Sequence[str], timeout: float) -> Executed:
+        """Run a command in a running instance as root."""
+        container = self._engine.running(instance)
+        said: list[bytes] = []
+        pid = container.status.process.pid if container.status else 0
+        ended = self._launcher.capture(pid, argv, dict(container.config.env), said.append, timeout)
+        return Executed(ended.code, b"".join(said))
+
+    def attach(self, instance: str, argv: Sequence[str], *, terminal: bool, stdin: bool) -> int:
+        """The same on this process's own streams."""
+        container = self._engine.running(instance)
+        config = container.config
+        pid = container.status.process.pid if container.status else 0
+        null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+        given = {**dict(config.env), **({"TERM": os.environ.get("TERM", "dumb")} if terminal else {})}
+        try:
+            fds = (0 if stdin or terminal else null, 1, 2)
+            return self._launcher.enter(
+                pid, argv, given, cwd=config.cwd, user=config.user, on_terminal=terminal, fds=fds
+            ).code
+        finally:
+            os.close(null)
+
+    def logs(self, instance: str, follow: Callable[[], bool]) -> Iterator[bytes]:
+        """What it wrote."""
+        container = self._engine.records.get(instance)
+        return read_log(container.log, lambda: follow() and container.is_running())
+
+    def connect(self, instance: str, port: int, timeout: float) -> socket.socket:
+        """From inside its own network."""
+        container = self._engine.records.find(instance)
+        if container is None or container.status is None or not container.is_running():
+            raise OSError("it does not run")
+        address = next((address for _, address in container.config.attachments), _LOOPBACK)
+        return connect_inside(f"/proc/{container.status.process.pid}/ns/net", (address, port), timeout)
+
+    def put(self, instance: str, path: str, data: bytes) -> None:
+        """Write the file in place: the instance has this very file mounted."""
+        container = self._engine.records.get(instance)
+        for mount in container.config.mounts:
+            if mount.target == path:
+                with open(mount.source, "r+b") as file:
+                    file.write(data)
+                    file.truncate()
+                return
+        raise BoxwrightError("deploy.file", f"{instance} was given no file {path}")
+
+    def publish_names(self, stack: str, hosts: str) -> None:
+        """One file serves all instances."""
+        self._directory.write_hosts(stack, hosts)
+
+    # Documents --------------------------------------------------------------------------------------------------------
+
+    def read_document(self, stack: str, name: str) -> bytes | None:
+        """What was written under a name."""
+        return self._directory.read(stack, f"document-{name}")
+
+    def write_document(self, stack: str, name: str, data: bytes | None) -> None:
+        """Keep something under a name."""
+        self._directory.write(stack, f"document-{name}", data)
+
+    def forget(self, stack: str) -> None:
+        """Remove the documents of a stack that is no more."""
+        self._directory.forget(stack)
+
+
+def _label(container: Container, name: str) -> str:
+    return dict(container.config.labels).get(f"{LABEL}{name}", "")
+
+
+def _state(container: Container) -> State:
+    if container.is_running():
+        return State(RUNNING)
+    return State(CREATED if container.status is None else STOPPED, container.exit_code())
+
+
+@contextmanager
+def open_native(store: Store) -> Iterator[NativeStacks]:
+    """The engine. For a process with one thread, which becomes what containers need."""
+    from boxwright.app.privileges import ensure_privileges
+
+    ensure_privileges()
+    with ExitStack() as undo:
+        launcher = Launcher.start(Path(store.home.cache))
+        undo.callback(launcher.close)
+        yield NativeStacks(store, launcher)

@@ -1,0 +1,116 @@
+"""Deploy a stack: build its images, show the plan, apply it, wait until all is well."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import time
+from typing import TYPE_CHECKING
+
+from boxwright.cli.console import note, say
+from boxwright.cli.stackoptions import add_stack, meant, opened
+from boxwright.errors import UsageError
+
+if TYPE_CHECKING:
+    from boxwright.deploy.applying import Progress
+    from boxwright.deploy.planning import DeployPlan
+    from boxwright.model.stack import Stack
+
+SIGNS = {"create": "+", "start": ">", "replace": "~", "update": "~", "move": "~", "remove": "-"}
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """The options of `deploy`."""
+    add_stack(parser)
+    add = parser.add_argument
+    add("--plan", action="store_true", help="show what would be done, and do nothing but build")
+    add("--json", action="store_true", help="the plan, or the result, as JSON")
+    add("-q", "--quiet", action="store_true", help="say nothing but errors")
+    add("-j", "--jobs", type=int, default=8, metavar="N", help="how many instances are worked on at a time (8)")
+    add("--profile", action="append", default=[], help="a profile of a Compose file; repeatable")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Deploy it."""
+    found = meant(options.stack, options)
+    if found.stack is None:
+        hint = "name its file, or go to its directory"
+        raise UsageError("definition.not-found", f"there is no definition of {found.name} here", hint=hint)
+    return deploy(found.stack, options, "deploy", {})
+
+
+def deploy(stack: Stack, options: argparse.Namespace, reason: str, replicas: dict[str, int]) -> int:
+    """Build, plan and apply. `replicas` are those that differ from the definition's."""
+    from boxwright.app.opening import open_store
+    from boxwright.app.stacks.deployment import carry_out, completed_stack, desired_stack, prepare_deployment
+    from boxwright.app.stacks.images import planned_builds, wants_balancer
+
+    began = time.monotonic()
+    for text in stack.notes:
+        note(f"note: {text}")
+    from boxwright.cli.stackbuild import build_images
+
+    built: set[str] = set()
+    quiet = options.quiet or options.json
+    balanced = wants_balancer(stack, replicas)
+    build_images(planned_builds(stack, balanced=balanced), built, quiet=True)
+    with open_store(os.environ) as store:
+        completed = completed_stack(stack, store)
+    build_images(planned_builds(completed[0], balanced=balanced), built, quiet=True)
+    place = meant(None if options.stack is None else options.stack, options)._replace(name=stack.name)
+    with open_store(os.environ) as store, opened(place, store) as engine, engine.lock(stack.name):
+        desired, contents, images = desired_stack(completed, store, engine, os.environ, replicas)
+        prepared = prepare_deployment(engine, desired, contents, images)
+        for text in () if quiet else prepared.notes:
+            note(f"note: {text}")
+        if options.plan:
+            show_plan(prepared.plan, as_json=options.json)
+            return 0
+        if not quiet:
+            show_plan(prepared.plan, as_json=False, to_person=True)
+        release = carry_out(engine, prepared, store, reason, lambda it: _tell(it, quiet=quiet), jobs=options.jobs)
+    seconds = time.monotonic() - began
+    if options.json:
+        number = release.number if release else None
+        say(json.dumps({"stack": stack.name, "release": number, "seconds": round(seconds, 3)}))
+    elif not options.quiet:
+        say(f"{stack.name}: release {release.number}, {seconds:.2f} s" if release else f"{stack.name}: nothing to do")
+    return 0
+
+
+def plan_fields(plan: DeployPlan) -> list[dict[str, object]]:
+    """A plan as JSON has it."""
+    return [
+        {
+            "action": it.action,
+            "kind": it.kind,
+            "name": it.name,
+            "reason": it.reason,
+            "removes": [old.name for old in it.old],
+        }
+        for it in plan.changes
+    ]
+
+
+def show_plan(plan: DeployPlan, *, as_json: bool, to_person: bool = False) -> None:
+    """The changes, each with its reason."""
+    if as_json:
+        say(json.dumps(plan_fields(plan), indent=2))
+        return
+    write = note if to_person else say
+    if not plan.work and not to_person:
+        write("nothing to do")
+    for it in plan.work:
+        kind = "" if it.kind == "instance" else f"{it.kind} "
+        write(f"{SIGNS[it.action]} {it.action} {kind}{it.name}: {it.reason}")
+
+
+def _tell(progress: Progress, *, quiet: bool) -> None:
+    if quiet:
+        return
+    if progress.what in ("failed", "rollback"):
+        note(f"{progress.what} {progress.name}: {progress.text.splitlines()[0]}")
+    else:
+        kind = "" if progress.kind == "instance" else f"{progress.kind} "
+        note(f"done: {progress.what} {kind}{progress.name}  {progress.seconds:.2f} s")

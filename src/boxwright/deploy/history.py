@@ -1,0 +1,79 @@
+"""Releases and events of a stack, as documents in the engine."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, NamedTuple
+
+from boxwright.deploy.engine import DeployEngine
+from boxwright.errors import BoxwrightError
+from boxwright.model.deployment import Desired, desired_from_text, desired_text
+
+RELEASES, EVENTS = "releases", "events"
+MOST_RELEASES = 10
+MOST_EVENTS = 1000
+
+
+class Release(NamedTuple):
+    """What was deployed once: its number from 1, when (seconds since 1970), why, and all that was to be there."""
+
+    number: int
+    time: int
+    reason: str
+    desired: Desired
+
+
+class StackEvent(NamedTuple):
+    """Something that happened to a stack."""
+
+    time: float
+    what: str
+    name: str
+    text: str = ""
+
+
+def read_releases(engine: DeployEngine, stack: str) -> tuple[Release, ...]:
+    """Those that are remembered, the oldest first; the last one is what is to be there now."""
+    raw = engine.read_document(stack, RELEASES)
+    if raw is None:
+        return ()
+    try:
+        items: list[dict[str, Any]] = json.loads(raw)
+        return tuple(
+            Release(it["number"], it["time"], it["reason"], desired_from_text(json.dumps(it["desired"])))
+            for it in items
+        )
+    except (ValueError, KeyError, TypeError) as error:
+        message = f"what is remembered of the releases of {stack} can't be read: {error}"
+        raise BoxwrightError("deploy.history", message, hint="deploy it again with a newer boxwright") from error
+
+
+def add_release(engine: DeployEngine, desired: Desired, reason: str, now: int) -> Release:
+    """Remember one more; the oldest is forgotten."""
+    before = read_releases(engine, desired.stack)
+    release = Release(before[-1].number + 1 if before else 1, now, reason, desired)
+    kept = (*before, release)[-MOST_RELEASES:]
+    items = [
+        {"number": it.number, "time": it.time, "reason": it.reason, "desired": json.loads(desired_text(it.desired))}
+        for it in kept
+    ]
+    engine.write_document(desired.stack, RELEASES, json.dumps(items, separators=(",", ":")).encode())
+    return release
+
+
+def read_events(engine: DeployEngine, stack: str) -> tuple[StackEvent, ...]:
+    """The last ones, the oldest first. A line that can't be read is left out."""
+    found: list[StackEvent] = []
+    for line in (engine.read_document(stack, EVENTS) or b"").splitlines():
+        try:
+            found.append(StackEvent(*json.loads(line)))
+        except (ValueError, TypeError):
+            continue
+    return tuple(found)
+
+
+def add_events(engine: DeployEngine, stack: str, events: list[StackEvent]) -> None:
+    """Remember them."""
+    if events:
+        kept = [*read_events(engine, stack), *events][-MOST_EVENTS:]
+        engine.write_document(stack, EVENTS, "".join(f"{json.dumps(list(it))}\n" for it in kept).encode())
