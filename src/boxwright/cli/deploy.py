@@ -23,12 +23,17 @@ SIGNS = {"create": "+", "start": ">", "replace": "~", "update": "~", "move": "~"
 def configure(parser: argparse.ArgumentParser) -> None:
     """The options of `deploy`."""
     add_stack(parser)
+    add_working(parser)
+    parser.add_argument("--profile", action="append", default=[], help="a profile of a Compose file; repeatable")
+
+
+def add_working(parser: argparse.ArgumentParser) -> None:
+    """What all commands take that change a stack by a plan."""
     add = parser.add_argument
     add("--plan", action="store_true", help="show what would be done, and do nothing but build")
     add("--json", action="store_true", help="the plan, or the result, as JSON")
     add("-q", "--quiet", action="store_true", help="say nothing but errors")
     add("-j", "--jobs", type=int, default=8, metavar="N", help="how many instances are worked on at a time (8)")
-    add("--profile", action="append", default=[], help="a profile of a Compose file; repeatable")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -69,7 +74,7 @@ def deploy(stack: Stack, options: argparse.Namespace, reason: str, replicas: dic
             return 0
         if not quiet:
             show_plan(prepared.plan, as_json=False, to_person=True)
-        release = carry_out(engine, prepared, store, reason, lambda it: _tell(it, quiet=quiet), jobs=options.jobs)
+        release = carry_out(engine, prepared, store, reason, lambda it: tell(it, quiet=quiet), jobs=options.jobs)
     seconds = time.monotonic() - began
     if options.json:
         number = release.number if release else None
@@ -106,7 +111,8 @@ def show_plan(plan: DeployPlan, *, as_json: bool, to_person: bool = False) -> No
         write(f"{SIGNS[it.action]} {it.action} {kind}{it.name}: {it.reason}")
 
 
-def _tell(progress: Progress, *, quiet: bool) -> None:
+def tell(progress: Progress, *, quiet: bool) -> None:
+    """A line for something that was done."""
     if quiet:
         return
     if progress.what in ("failed", "rollback"):

@@ -1,4 +1,4 @@
-"""Say what is different between two images: packages, files, configuration, sizes."""
+"""Say what is different between two images, or between a stack's release and what runs."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import os
 from typing import TYPE_CHECKING
 
 from boxwright.cli.console import human_size, say
+from boxwright.cli.stackoptions import add_engine
 
 if TYPE_CHECKING:
     from boxwright.app.comparison import Comparison
@@ -16,13 +17,19 @@ SIGNS = {"added": "+", "removed": "-", "changed": "~"}
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """The options of `diff`."""
-    parser.add_argument("before", metavar="A", help="an image's name, or the beginning of its digest")
-    parser.add_argument("after", metavar="B", help="likewise")
+    text = "an image's name, or the beginning of its digest; alone, or left out: a stack or its definition"
+    parser.add_argument("before", nargs="?", metavar="A", help=text)
+    parser.add_argument("after", nargs="?", metavar="B", help="an image")
     parser.add_argument("--json", action="store_true", help="print a JSON object")
+    add_engine(parser)
 
 
 def run(options: argparse.Namespace) -> int:
-    """Print it; the exit status is 0 also where there are differences."""
+    """Print it; the exit status is 0 also where there are differences, but 1 for a stack that drifted."""
+    if options.after is None:
+        from boxwright.cli.drift import drift
+
+        return drift(options)
     from boxwright.app.comparison import compare
     from boxwright.app.lookup import find_image
     from boxwright.app.opening import open_store

@@ -7,6 +7,7 @@ import os
 import sys
 
 from boxwright.cli.run import environment
+from boxwright.cli.stackoptions import add_engine, meant, members, opened, split_member
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -17,7 +18,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("-e", "--env", action="append", default=[], metavar="NAME[=VALUE]")
     add("-w", "--workdir", default="", help="the working directory; default: the container's")
     add("-u", "--user", help="the user; default: the container's")
-    add("name", metavar="CONTAINER")
+    add_engine(parser)
+    add("name", metavar="CONTAINER|STACK/NAME", help="a container, or an instance of a stack, such as shop/web-2")
     add("command", nargs=argparse.REMAINDER, metavar="COMMAND")
 
 
@@ -29,6 +31,8 @@ def run(options: argparse.Namespace) -> int:
     command = tuple(options.command[1:] if options.command[:1] == ["--"] else options.command)
     if not command:
         raise UsageError("usage.command", "no command is given", hint="boxwright exec CONTAINER COMMAND")
+    if "/" in options.name:
+        return _in_stack(options, command)
     return execute(
         os.environ,
         options.name,
@@ -39,3 +43,20 @@ def run(options: argparse.Namespace) -> int:
         terminal=options.tty and sys.stdin.isatty(),
         stdin=options.interactive,
     )
+
+
+def _in_stack(options: argparse.Namespace, command: tuple[str, ...]) -> int:
+    """In the first instance of that name that runs."""
+    from boxwright.app.opening import open_store
+    from boxwright.errors import UsageError
+
+    if options.env or options.workdir or options.user is not None:
+        hint = "say it in the command, such as env NAME=VALUE COMMAND"
+        raise UsageError("usage.exec", "-e, -w and -u are for containers that are no stack's", hint=hint)
+    stack, name = split_member(options.name)
+    found = meant(stack or None, options)
+    terminal = options.tty and sys.stdin.isatty()
+    with open_store(os.environ) as store, opened(found, store) as engine:
+        chosen = members(engine, found.name, name)
+        running = next((it for it in chosen if it.state == "running"), chosen[0])
+        return engine.attach(running.name, command, terminal=terminal, stdin=options.interactive)

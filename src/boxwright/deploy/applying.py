@@ -328,7 +328,7 @@ class _Application:
             labels=instance_labels(stack, spec, generation, addresses),
             env=(*spec.env, *((key, self._secret(secret)) for key, secret in spec.secret_env)),
             addresses=addresses,
-            files=tuple(self._files(spec)),
+            files=tuple(self._files(name, spec)),
             hosts=self._live.hosts(),
             member=self._member(spec),
         )
@@ -366,11 +366,11 @@ class _Application:
     def _secret(self, name: str) -> str:
         return self._contents.content(f"{SECRET}{name}").decode()
 
-    def _files(self, spec: InstanceSpec) -> Iterable[tuple[str, bytes, int]]:
+    def _files(self, name: str, spec: InstanceSpec) -> Iterable[tuple[str, bytes, int]]:
         for file in spec.files:
             yield file.path, self._contents.content(file.content), file.mode
         if spec.container == BALANCER and self._desired.backends:
-            yield CONFIGURATION, self._live.haproxy().encode(), 0o444
+            yield CONFIGURATION, self._live.first_configuration(name).encode(), 0o444
 
     def _retire(self, instances: Iterable[Instance], *, drain: bool) -> None:
         """Lead nothing to them any more, let requests end, stop and remove them."""

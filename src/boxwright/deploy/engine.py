@@ -124,6 +124,6 @@ class DeployEngine(Protocol):
         """Keep something under a name, or with None remove it."""
         ...
 
-    def forget(self, stack: str) -> None:
-        """Remove the documents of a stack that is no more."""
+    def forget(self, stack: str, *, keep_secrets: bool) -> None:
+        """Remove the documents of a stack that is no more; its secrets stay where its volumes do."""
         ...

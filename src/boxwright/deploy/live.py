@@ -29,6 +29,7 @@ class Live:
         self._present: dict[str, tuple[InstanceSpec, Addresses]] = {}
         self._balancers: set[str] = set()
         self._published = ""
+        self._told: dict[str, str] = {}
         newest = sorted(observed.instances, key=lambda it: (it.state == RUNNING, it.generation))
         for instance in newest:
             if instance.spec is not None and instance.state == RUNNING:
@@ -73,6 +74,12 @@ class Live:
                     members.setdefault(spec.container, []).append((logical, addresses[0][1]))
             return haproxy_text(self._desired.backends, members)
 
+    def first_configuration(self, name: str) -> str:
+        """What a balancer that is being made is told."""
+        with self._lock:
+            self._told[name] = self.haproxy()
+            return self._told[name]
+
     def publish(self) -> None:
         """Tell every instance the names, where they changed."""
         with self._lock:
@@ -113,9 +120,12 @@ class Live:
     def _rebalance(self, container: str) -> None:
         if not self.balances(container) and container != BALANCER:
             return
-        text = self.haproxy().encode()
+        text = self.haproxy()
         for balancer in sorted(self._balancers):
-            self._engine.put(balancer, CONFIGURATION, text)
+            if self._told.get(balancer) == text:
+                continue
+            self._told[balancer] = text
+            self._engine.put(balancer, CONFIGURATION, text.encode())
             done = self._engine.execute(balancer, (TOOL, "reload"), _RELOAD_SECONDS)
             if done.status:
                 said = done.output.decode(errors="replace").strip()

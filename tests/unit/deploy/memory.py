@@ -169,5 +169,5 @@ class MemoryEngine:
         else:
             self.documents[name] = data
 
-    def forget(self, stack: str) -> None:
+    def forget(self, stack: str, *, keep_secrets: bool) -> None:
         self.documents.clear()

@@ -44,6 +44,7 @@ from boxwright.sandbox.reach import connect_inside
 from boxwright.store.store import Store
 
 HOSTS = "/etc/hosts"
+SECRETS = "secrets"
 _LOOPBACK = "127.0.0.1"
 
 
@@ -332,9 +333,12 @@ class NativeStacks:
         """Keep something under a name."""
         self._directory.write(stack, f"document-{name}", data)
 
-    def forget(self, stack: str) -> None:
+    def forget(self, stack: str, *, keep_secrets: bool) -> None:
         """Remove the documents of a stack that is no more."""
+        secrets = self.read_document(stack, SECRETS) if keep_secrets else None
         self._directory.forget(stack)
+        if secrets is not None:
+            self.write_document(stack, SECRETS, secrets)
 
 
 def _label(container: Container, name: str) -> str:

@@ -1,0 +1,79 @@
+"""A shop of one page: orders are kept in PostgreSQL, visits are counted in Redis."""
+
+import json
+import os
+import signal
+import socket
+import sys
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import psycopg2
+import redis
+
+VERSION = "1"
+
+
+def database():
+    """A connection; the variables are those that a link gives."""
+    return psycopg2.connect(
+        host=os.environ["DB_HOST"],
+        port=os.environ["DB_PORT"],
+        dbname=os.environ["DB_NAME"],
+        user=os.environ["DB_USER"],
+        password=os.environ["DB_PASSWORD"],
+        connect_timeout=5,
+    )
+
+
+def cache():
+    return redis.Redis(host=os.environ["CACHE_HOST"], port=int(os.environ["CACHE_PORT"]), socket_timeout=5)
+
+
+class Shop(BaseHTTPRequestHandler):
+    """GET / shows the orders, POST / makes one, GET /healthz asks both servers."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self):
+        if self.path == "/healthz":
+            with database() as connection, connection.cursor() as cursor:
+                cursor.execute("SELECT 1")
+            cache().ping()
+            self.answer({"well": True})
+            return
+        with database() as connection, connection.cursor() as cursor:
+            cursor.execute("SELECT what FROM orders ORDER BY number")
+            orders = [row[0] for row in cursor.fetchall()]
+        visits = cache().incr("visits")
+        self.answer({"orders": orders, "visits": visits, "from": socket.gethostname(), "version": VERSION})
+
+    def do_POST(self):
+        what = self.rfile.read(int(self.headers["Content-Length"])).decode()
+        with database() as connection, connection.cursor() as cursor:
+            cursor.execute("INSERT INTO orders (what) VALUES (%s)", (what,))
+        self.answer({"ordered": what})
+
+    def answer(self, value):
+        data = (json.dumps(value) + "\n").encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+    def log_message(self, format, *arguments):
+        if "/healthz" not in self.path:
+            super().log_message(format, *arguments)
+
+
+def main():
+    with database() as connection, connection.cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_xact_lock(1)")  # several of us may start at once
+        cursor.execute("CREATE TABLE IF NOT EXISTS orders (number serial PRIMARY KEY, what text NOT NULL)")
+    server = ThreadingHTTPServer(("", 80), Shop)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    server.serve_forever()
+
+
+if __name__ == "__main__":
+    main()

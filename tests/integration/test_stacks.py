@@ -1,0 +1,378 @@
+"""Stacks through the command line, on each engine of one machine."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import ROOT, Program, Result
+from tests.integration.conftest import free_port, until
+
+pytestmark = pytest.mark.integration
+
+RECIPE = """\
+FROM tar:{base}
+RUN ln -s busybox /bin/httpd && ln -s busybox /bin/wget && ln -s busybox /bin/nslookup && ln -s busybox /bin/hostname
+COPY page /srv/index.html
+COPY start /bin/start
+EXPOSE 80
+CMD ["/bin/start"]
+"""
+START = """\
+#!/bin/sh
+trap 'exit 0' TERM
+hostname > /srv/who
+cat /srv/index.html
+httpd -f -p 80 -h /srv &
+wait
+"""
+STACK = """\
+name: {name}
+containers:
+  web:
+    build: {web}
+    replicas: {replicas}
+    ports: ["{port}:80"]
+    links: [api]
+    environment: {{COLOUR: {colour}}}
+    healthcheck: {{http: /index.html, port: 80, interval: 200ms, start-period: {patience}, retries: 1}}
+  api:
+    build: {api}
+    volumes: ["data:/srv/data"]
+    healthcheck: {{port: 80, interval: 200ms}}
+cluster: {{engine: {engine}}}
+"""
+
+
+@dataclass
+class Project:
+    """A stack's directory. Its values are written into the definition before each call."""
+
+    program: Program
+    directory: Path
+    engine: str
+    values: dict[str, Any] = field(default_factory=dict)
+
+    def write(self, **changes: object) -> None:
+        self.values.update(changes)
+        (self.directory / "autopilot.yaml").write_text(STACK.format(engine=self.engine, **self.values))
+
+    def page(self, text: str) -> None:
+        (self.directory / "web/page").write_text(f"{text}\n")
+
+    def __call__(self, *words: str, status: int | None = 0, stdin: str | None = None) -> Result:
+        return self.program(*words, cwd=self.directory, status=status, stdin=stdin)
+
+    def get(self, path: str = "/index.html") -> str:
+        try:
+            address = f"http://127.0.0.1:{self.values['port']}{path}"
+            with urllib.request.urlopen(address, timeout=5) as answer:
+                text: str = answer.read().decode().strip()
+                return text
+        except OSError as error:
+            return f"error: {error}"
+
+    def status(self) -> dict[str, dict[str, Any]]:
+        found = json.loads(self("status", "--json", status=None).out)
+        names = [it["name"] for it in found["instances"]]
+        assert len(names) == len(set(names))
+        return {f"{it['container']}-{it['number']}": it for it in found["instances"]}
+
+    @property
+    def name(self) -> str:
+        return str(self.values["name"])
+
+
+Make = Callable[..., Project]
+
+
+@pytest.fixture(params=["native"])
+def engine(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def project(boxwright: Program, tmp_path: Path, busybox_base: Path, engine: str) -> Iterator[Project]:
+    yield from a_project(boxwright, tmp_path / "stack", busybox_base, engine)
+
+
+@pytest.fixture
+def ordinary_project(ordinary_boxwright: Program, busybox_base: Path) -> Iterator[Project]:
+    place = ordinary_boxwright.home.parent / "stack"
+    base = ordinary_boxwright.home.parent / "stack-base.tar"
+    shutil.copy(busybox_base, base)
+    yield from a_project(ordinary_boxwright, place, base, "native")
+
+
+def a_project(program: Program, place: Path, base: Path, engine: str) -> Iterator[Project]:
+    for part in ("web", "api"):
+        (place / part).mkdir(parents=True, exist_ok=True)
+        (place / part / "Recipe").write_text(RECIPE.format(base=base))
+        (place / part / "page").write_text(f"{part} one\n")
+        (place / part / "start").write_text(START)
+        (place / part / "start").chmod(0o755)
+    made = Project(program, place, engine)
+    values = {"web": "./web", "api": "./api", "replicas": 2, "port": free_port(), "colour": "red", "patience": "10s"}
+    made.write(name=f"t{os.getpid()}{time.monotonic_ns() % 10000}", **values)
+    yield made
+    made("destroy", "--yes", "--volumes", status=None)
+
+
+def test_a_stack_is_built_linked_and_run(project: Project) -> None:
+    said = project("deploy").err
+    assert "+ create web-1: it is not there" in said
+    found = project.status()
+    assert set(found) == {"web-1", "web-2", "api-1", "lb-1"}
+    assert {it["health"] for it in found.values()} == {"well"}
+    assert project.get() == "web one"
+    assert {project.get("/who") for _ in range(8)} == {"web-1", "web-2"}
+
+    assert project("exec", "/web-2", "wget", "-qO-", "http://api/index.html").out == "api one\n"
+    assert project("exec", f"{project.name}/web-1", "wget", "-qO-", "http://web-2/who").out == "web-2\n"
+    assert (
+        project("exec", "/web", "sh", "-c", "echo $API_HOST $API_PORT $COLOUR; exit 7", status=7).out == "api 80 red\n"
+    )
+    log = project("logs").out
+    assert "web-1 | web one" in log
+    assert "api-1 | api one" in log
+    assert "api-1" not in project("logs", "/web-2").out
+
+    again = project("deploy")
+    assert again.out == f"{project.name}: nothing to do\n"
+    assert project("deploy", "--plan").out == "nothing to do\n"
+    assert project("diff").out == f"{project.name}: as release 1\n"
+    assert "release 1" in project("events").out
+
+
+@pytest.mark.ordinary_user
+def test_an_ordinary_user_has_stacks_too(ordinary_project: Project) -> None:
+    ordinary_project("deploy")
+    assert ordinary_project.get() == "web one"
+    assert ordinary_project("exec", "/web-2", "wget", "-qO-", "http://api/index.html").out == "api one\n"
+    ordinary_project.page("two")
+    ordinary_project("deploy")
+    assert ordinary_project.get() == "two"
+    assert ordinary_project("deploy").out.endswith("nothing to do\n")
+
+
+def test_an_update_loses_no_request_and_can_be_gone_back_from(project: Project) -> None:
+    project.write(replicas=3)
+    project("deploy")
+    answers: list[str] = []
+    stop = threading.Event()
+
+    def ask() -> None:
+        while not stop.is_set():
+            answers.append(project.get())
+            time.sleep(0.005)
+
+    asking = [threading.Thread(target=ask) for _ in range(2)]
+    for thread in asking:
+        thread.start()
+    project.page("web two")
+    plan = json.loads(project("deploy", "--plan", "--json").out)
+    assert {it["action"] for it in plan if it["name"].startswith("web")} == {"replace"}
+    assert all("the image is" in it["reason"] for it in plan if it["name"].startswith("web"))
+    project("deploy")
+    project("scale", "web=5")
+    project("scale", "web=2")
+    stop.set()
+    for thread in asking:
+        thread.join()
+    assert set(answers) == {"web one", "web two"}, f"{len(answers)} requests"
+    assert project.get() == "web two"
+    assert set(project.status()) == {"web-1", "web-2", "api-1", "lb-1"}
+
+    assert "the image is" in project("rollback", "1").err
+    assert project.get() == "web one"
+    assert set(project.status()) == {"web-1", "web-2", "web-3", "api-1", "lb-1"}
+    project("rollback", "99", status=1)
+
+
+def test_what_does_not_become_well_is_taken_back(project: Project) -> None:
+    project("deploy")
+    before = project.status()
+    (project.directory / "web/start").write_text("#!/bin/sh\necho broken on purpose\nexit 3\n")
+    failed = project("deploy", status=1)
+    assert "broken on purpose" in failed.err
+    assert "[deploy.ended]" in failed.err
+    assert project.status() == {name: {**it, "health": "well"} for name, it in before.items()}
+    assert project.get() == "web one"
+    (project.directory / "web/start").write_text(START.replace("-p 80", "-p 81"))
+    project.write(patience="500ms")
+    assert "[deploy.unhealthy]" in project("deploy", status=1).err
+    assert {name: it["generation"] for name, it in project.status().items()} == dict.fromkeys(before, 1)
+    assert project.get() == "web one"
+
+
+def test_the_first_deployment_that_fails_leaves_nothing_but_volumes(project: Project) -> None:
+    (project.directory / "web/start").write_text("#!/bin/sh\nexit 3\n")
+    project("deploy", status=1)
+    assert project.status() == {}
+    project.write(web="./none")
+    failed = project("deploy", status=2)
+    assert "autopilot.yaml:4:12" in failed.err
+    assert "[stack.no-file]" in failed.err
+
+
+def test_a_build_that_fails_says_why(project: Project) -> None:
+    (project.directory / "web/Recipe").write_text("FROM scratch\nCOPY none /\n")
+    failed = project("deploy", status=1)
+    assert "[deploy.build]" in failed.err
+    assert "none" in failed.err
+
+
+@pytest.mark.parametrize("after", [0.1, 0.25, 0.4, 0.6, 0.9, 1.3])
+def test_killed_at_any_point_the_next_run_goes_on(project: Project, after: float) -> None:
+    """Once while the stack is made, once while it is changed."""
+    for page in ("first", "second"):
+        project.page(page)
+        process = project.program.start("deploy", cwd=project.directory)
+        time.sleep(after)
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        project("deploy")
+        found = project.status()
+        assert set(found) == {"web-1", "web-2", "api-1", "lb-1"}
+        assert {it["health"] for it in found.values()} == {"well"}
+        assert project.get() == page
+        assert project("deploy").out.endswith("nothing to do\n")
+
+
+def test_what_died_is_seen_and_started_again(project: Project) -> None:
+    project("deploy")
+    name = project.status()["web-2"]["name"]
+    kill_instance(project, name)
+    until(lambda: project.status()["web-2"]["state"] == "stopped")
+    assert project("status", status=1).out.count("stopped") >= 1
+    drifted = project("diff", status=1).out
+    assert "start web-2" in drifted
+    project("deploy")
+    assert project.status()["web-2"]["health"] == "well"
+    assert project("restart", "/web").out == "web-1\nweb-2\n"
+    assert {project.get("/who") for _ in range(8)} == {"web-1", "web-2"}
+
+
+def kill_instance(project: Project, name: str) -> None:
+    found = json.loads(project("inspect", name).out)
+    os.kill((found[0] if isinstance(found, list) else found)["pid"], signal.SIGKILL)
+
+
+def test_a_volume_outlives_its_stack_and_removing_asks(project: Project) -> None:
+    project("deploy")
+    project("exec", "/api", "sh", "-c", "echo kept > /srv/data/file")
+    project("destroy", status=2)
+    assert project.get() == "web one"
+    assert "data" in project("destroy", "--yes").err
+    assert project.get().startswith("error")
+    project("deploy")
+    assert project("exec", "/api", "cat", "/srv/data/file").out == "kept\n"
+    (project.directory / "api/page").write_text("api two\n")
+    project("deploy")
+    assert project("exec", "/api", "cat", "/srv/data/file", "/srv/index.html").out == "kept\napi two\n"
+    project("destroy", "--yes", "--volumes")
+    project("deploy")
+    assert project("exec", "/api", "cat", "/srv/data/file", status=1).out == ""
+
+
+def test_two_at_once_do_not_meet(project: Project) -> None:
+    project("deploy")
+    project.page("slow")
+    first = project.program.start("deploy", cwd=project.directory)
+    results: list[int] = []
+    while first.poll() is None:
+        results.append(project("deploy", status=None).status)
+    first.communicate()
+    assert first.returncode in (0, 1)
+    assert set(results) <= {0, 1}
+    project("deploy")
+    assert project.get() == "slow"
+
+
+def test_the_network_is_made_anew_where_it_is_gone(project: Project) -> None:
+    project("deploy")
+    place = project.program.home / "stacks" / project.name / "documents/network-default"
+    os.kill(json.loads(place.read_text())["keeper"]["pid"], signal.SIGKILL)
+    assert "replace network default" in project("deploy").err
+    assert project("exec", "/web-1", "wget", "-qO-", "http://api/index.html").out == "api one\n"
+    assert project.get() == "web one"
+
+
+def test_a_port_that_is_taken_stops_it(project: Project) -> None:
+    import socket
+
+    with socket.socket() as taken:
+        taken.bind(("", project.values["port"]))
+        taken.listen()
+        assert "[run.port-taken]" in project("deploy", status=1).err
+    assert project.status() == {}
+
+
+# The shop ------------------------------------------------------------------------------------------------------------
+
+
+def test_the_shop_from_source_to_answers(boxwright: Program, tmp_path: Path, engine: str) -> None:
+    place = tmp_path / "shop"
+    shutil.copytree(ROOT / "examples/shop", place)
+    port = free_port()
+    file = place / "autopilot.yaml"
+    name = f"shop{os.getpid()}"
+    text = file.read_text().replace('"8080:80"', f'"{port}:80"').replace("name: shop", f"name: {name}")
+    file.write_text(text.replace("engine: native", f"engine: {engine}"))
+    try:
+        said = boxwright("deploy", cwd=place)
+        assert "volume db-data" in said.err, "what the engine does without is named"
+        url = f"http://127.0.0.1:{port}/"
+        urllib.request.urlopen(url, b"apples", timeout=10).close()
+        answers = [json.loads(urllib.request.urlopen(url, timeout=10).read()) for _ in range(6)]
+        assert {it["from"] for it in answers} == {"web-1", "web-2", "web-3"}
+        assert [it["visits"] for it in answers] == [1, 2, 3, 4, 5, 6]
+        assert all(it["orders"] == ["apples"] for it in answers)
+        password = boxwright("exec", f"{name}/web", "sh", "-c", "echo $DB_PASSWORD", cwd=place).out.strip()
+        assert len(password) == 40
+        shown = [boxwright(*words, cwd=place) for words in (["deploy", "--plan", "--json"], ["events"], ["logs"])]
+        assert password not in "".join(it.out + it.err for it in (said, *shown))
+        code = place / "web/shop.py"
+        code.write_text(code.read_text().replace('VERSION = "1"', 'VERSION = "2"'))
+        boxwright("deploy", cwd=place)
+        answer = json.loads(urllib.request.urlopen(url, timeout=10).read())
+        assert (answer["version"], answer["orders"], answer["visits"]) == ("2", ["apples"], 7)
+    finally:
+        boxwright("destroy", "--yes", "--volumes", cwd=place)
+
+
+def test_a_database_of_the_image_comes_with_it(boxwright: Program, tmp_path: Path, engine: str) -> None:
+    """DBASE: what the build wrote is the first content; the password is another one."""
+    port = free_port()
+    name = f"guests{os.getpid()}"
+    (tmp_path / "autopilot.yaml").write_text(
+        f"name: {name}\ncontainers:\n  web: {{build: {ROOT}/examples/dbase-postgresql, ports: ['{port}:8080']}}\n"
+        f"cluster: {{engine: {engine}}}\n"
+    )
+    try:
+        boxwright("deploy", cwd=tmp_path)
+        until(lambda: opened(port))
+        assert b"build" in opened(port)
+    finally:
+        boxwright("destroy", "--yes", "--volumes", cwd=tmp_path)
+
+
+def opened(port: int) -> bytes:
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=5) as answer:
+            data: bytes = answer.read()
+            return data
+    except (OSError, urllib.error.URLError):
+        return b""
