@@ -16,17 +16,20 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Stop and start each, and print its name."""
+    """Take each out of the balance, stop and start it, and print its name once it is well."""
     from boxwright.app.opening import open_store
-    from boxwright.deploy.health import await_well
+    from boxwright.app.stacks.contents import StackContents
+    from boxwright.app.stacks.deployment import last_release
+    from boxwright.deploy.applying import apply_plan
+    from boxwright.deploy.planning import restart_plan
 
     for stack, name in [split_member(text) for text in options.names] or [("", "")]:
         found = meant(stack or None, options)
         with open_store(os.environ) as store, opened(found, store) as engine, engine.lock(found.name):
-            for instance in members(engine, found.name, name):
-                engine.stop(instance.name, instance.spec.stop_seconds if instance.spec else 10.0)
-                engine.start(instance.name)
-                if instance.spec is not None:
-                    await_well(engine, instance.name, instance.spec, lambda: False)
-                say(instance.logical)
+            chosen = [it.logical for it in members(engine, found.name, name)]
+            desired = last_release(engine, found.name).desired
+            observed = engine.observe(found.name)
+            plan = restart_plan(desired, observed, chosen)
+            contents = StackContents(engine, found.name, {})
+            apply_plan(engine, desired, observed, plan, contents, lambda it: say(it.name))
     return 0

@@ -24,6 +24,7 @@ from boxwright.deploy.planning import (
     NETWORK,
     REMOVE,
     REPLACE,
+    RESTART,
     START,
     UPDATE,
     VOLUME,
@@ -43,6 +44,7 @@ from boxwright.model.deployment import (
 )
 
 SECRET = "secret:"  # noqa: S105  the beginning of a reference
+ONE_BY_ONE = (REPLACE, MOVE, RESTART)
 DEPLOYING = "deploying"
 """The document that is there while a plan is being applied."""
 
@@ -142,6 +144,7 @@ class _Application:
                 if instance.spec is None or change.name in instance.spec.networks:
                     self._engine.stop(instance.name, instance.spec.stop_seconds if instance.spec else 0.0)
                     self._engine.delete(instance.name)
+                    self._live.lose(instance)
             self._engine.delete_network(self._desired.stack, change.name)
         self._engine.create_network(self._desired.stack, spec._replace(subnet=self._subnets[change.name]))
 
@@ -171,8 +174,8 @@ class _Application:
         try:
             self._await_others(container, done)
             changes = [it for it in self._plan.changes if it.kind == INSTANCE and _is_of(it, container)]
-            self._many([it for it in changes if it.action not in (REPLACE, MOVE)], self._instance, self._limits.jobs)
-            self._replace(container, [it for it in changes if it.action in (REPLACE, MOVE)])
+            self._many([it for it in changes if it.action not in ONE_BY_ONE], self._instance, self._limits.jobs)
+            self._replace(container, [it for it in changes if it.action in ONE_BY_ONE])
         except BaseException as error:
             self._failed.set()
             started = self._started[container.name]
@@ -280,6 +283,10 @@ class _Application:
                 self._engine.start(kept.name)
             self._well(kept.name, spec, kept.addresses)
             self._retire(change.old, drain=True)
+        elif change.action == RESTART and change.kept is not None:
+            self._stop_gently(change.kept, spec)
+            self._engine.start(change.kept.name)
+            self._well(change.kept.name, spec, change.kept.addresses)
         elif change.action == CREATE:
             self._bring_up(spec, 1)
         else:
@@ -302,10 +309,7 @@ class _Application:
         """The old ones are stopped, and started again where the new one does not become well."""
         running = [it for it in old if it.state == "running"]
         for instance in running:
-            self._live.disappear(instance.logical, instance.container, instance.name, instance.addresses)
-            if self._live.balances(instance.container):
-                self._live.drain(instance.container)
-            self._engine.stop(instance.name, instance.spec.stop_seconds if instance.spec else spec.stop_seconds)
+            self._stop_gently(instance, spec)
         try:
             self._bring_up(spec, generation)
         except BaseException:
@@ -315,6 +319,13 @@ class _Application:
                     self._live.appear(instance.spec, instance.addresses, instance.name)
             raise
         self._retire(old, drain=False)
+
+    def _stop_gently(self, instance: Instance, spec: InstanceSpec) -> None:
+        """Lead nothing to it any more, let requests end, stop it."""
+        self._live.disappear(instance.logical, instance.container, instance.name, instance.addresses)
+        if self._live.balances(instance.container):
+            self._live.drain(instance.container)
+        self._engine.stop(instance.name, instance.spec.stop_seconds if instance.spec else spec.stop_seconds)
 
     def _bring_up(self, spec: InstanceSpec, generation: int) -> None:
         """Make it, start it, wait until it is well. Nothing is left of it where that fails."""

@@ -106,6 +106,15 @@ class Live:
                 self.publish()
                 self._rebalance(container)
 
+    def lose(self, instance: Instance) -> None:
+        """An instance was removed; nobody is told yet."""
+        with self._lock:
+            self._balancers.discard(instance.name)
+            self.release(instance.addresses)
+            current = self._present.get(instance.logical)
+            if current is not None and current[1] == instance.addresses:
+                del self._present[instance.logical]
+
     def balances(self, container: str) -> bool:
         """Whether requests reach the instances of a container through a balancer that runs."""
         with self._lock:

@@ -18,6 +18,7 @@ from boxwright.model.deployment import (
 )
 
 CREATE, START, REPLACE, MOVE, REMOVE, KEEP, UPDATE = "create", "start", "replace", "move", "remove", "keep", "update"
+RESTART = "restart"
 NETWORK, VOLUME, INSTANCE = "network", "volume", "instance"
 
 
@@ -56,6 +57,19 @@ def make_plan(desired: Desired, observed: Observed) -> DeployPlan:
             *_volumes(desired, observed),
             *_instances(desired, observed),
             *_unwanted(desired, observed),
+        )
+    )
+
+
+def restart_plan(desired: Desired, observed: Observed, chosen: Iterable[str]) -> DeployPlan:
+    """A plan that restarts these instances, by their logical names; everything else stays as it is."""
+    wanted = set(chosen)
+    specs = {spec.logical: spec for spec in desired.instances}
+    return DeployPlan(
+        tuple(
+            Change(RESTART, INSTANCE, it.logical, "it was asked for", specs[it.logical], it)
+            for it in observed.instances
+            if it.logical in wanted and it.logical in specs
         )
     )
 

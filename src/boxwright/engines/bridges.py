@@ -81,7 +81,8 @@ def plug(bridge: Bridge, namespace: int, address: str, interface: str) -> None:
     ip, nsenter = _program("ip", "iproute2"), _program("nsenter", "util-linux")
     place = f"/proc/{os.getpid()}/fd/{namespace}"
     end = f"v{os.urandom(6).hex()}"
-    outside = f"link add {end} type veth peer name {interface} netns {place}\nlink set {end} master {_BRIDGE} up\n"
+    peer = f"peer name {interface} address {hardware_address(address)} netns {place}"
+    outside = f"link add {end} type veth {peer}\nlink set {end} master {_BRIDGE} up\n"
     width = ipaddress.IPv4Network(bridge.subnet).prefixlen
     inside = f"addr add {address}/{width} dev {interface}\nlink set {interface} up\n"
     for target, commands in ((bridge.namespace, outside), (place, inside)):
@@ -94,6 +95,11 @@ def plug(bridge: Bridge, namespace: int, address: str, interface: str) -> None:
         if done.returncode:
             problem = done.stderr.decode(errors="replace").strip()
             raise MachineError("network.cable", f"an instance can't be connected: {problem}")
+
+
+def hardware_address(address: str) -> str:
+    """Always the same for an address: who has it next is found at once, whatever neighbours remember (RFC 826)."""
+    return "02:62:" + ":".join(f"{byte:02x}" for byte in ipaddress.IPv4Address(address).packed)
 
 
 def remove_bridge(bridge: Bridge) -> None:

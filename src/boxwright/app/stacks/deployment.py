@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -208,6 +207,9 @@ def rolled_back(engine: DeployEngine, stack: str, number: int | None) -> Release
     return found[0]
 
 
-def default_project(directory: str) -> str:
-    """The name of a stack that has none: its directory's."""
-    return os.path.basename(os.path.abspath(directory)).lower()
+def last_release(engine: DeployEngine, stack: str) -> Release:
+    """What is to be there now. Raises BoxwrightError `deploy.no-release`."""
+    releases = read_releases(engine, stack)
+    if not releases:
+        raise BoxwrightError("deploy.no-release", f"{stack} was never deployed on {engine.name}")
+    return releases[-1]

@@ -354,10 +354,27 @@ def _state(container: Container) -> State:
 @contextmanager
 def open_native(store: Store) -> Iterator[NativeStacks]:
     """The engine. For a process with one thread, which becomes what containers need."""
-    from boxwright.app.privileges import ensure_privileges
-
-    ensure_privileges()
+    directory = StackDirectory(f"{store.home.root}/stacks")
+    _become_root(directory)
     with ExitStack() as undo:
         launcher = Launcher.start(Path(store.home.cache))
         undo.callback(launcher.close)
         yield NativeStacks(store, launcher)
+
+
+def _become_root(directory: StackDirectory) -> None:
+    """An ordinary user's stacks are in one user namespace: that of any network which is there, else a new one."""
+    if os.geteuid() == 0:
+        return
+    for stack in directory.stacks():
+        for name in directory.names(stack):
+            raw = directory.read(stack, name) if name.startswith("network-") else None
+            keeper = ProcessMark(**json.loads(raw)["keeper"]) if raw else None
+            if keeper is not None and is_alive(keeper):
+                from boxwright.sandbox.userns import join_user_namespace
+
+                join_user_namespace(keeper.pid)
+                return
+    from boxwright.app.privileges import ensure_privileges
+
+    ensure_privileges()
