@@ -24,7 +24,8 @@ pytestmark = pytest.mark.integration
 
 RECIPE = """\
 FROM tar:{base}
-RUN --network=none ln -s busybox /bin/httpd && ln -s busybox /bin/wget && ln -s busybox /bin/nslookup && ln -s busybox /bin/hostname
+RUN --network=none ln -s busybox /bin/httpd && ln -s busybox /bin/wget \
+    && ln -s busybox /bin/nslookup && ln -s busybox /bin/hostname
 COPY page /srv/index.html
 COPY start /bin/start
 EXPOSE 80
@@ -98,14 +99,21 @@ class Project:
 Make = Callable[..., Project]
 
 
-@pytest.fixture(params=["native"])
+@pytest.fixture(params=["native", pytest.param("podman", marks=pytest.mark.engine("podman"))])
 def engine(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
 @pytest.fixture
 def project(boxwright: Program, tmp_path: Path, busybox_base: Path, engine: str) -> Iterator[Project]:
+    """On each engine."""
     yield from a_project(boxwright, tmp_path / "stack", busybox_base, engine)
+
+
+@pytest.fixture
+def native_project(boxwright: Program, tmp_path: Path, busybox_base: Path) -> Iterator[Project]:
+    """For what is the same on each engine, or there on this one alone."""
+    yield from a_project(boxwright, tmp_path / "stack", busybox_base, "native")
 
 
 @pytest.fixture
@@ -221,52 +229,52 @@ def test_what_does_not_become_well_is_taken_back(project: Project) -> None:
     assert project.get() == "web one"
 
 
-def test_the_first_deployment_that_fails_leaves_nothing_but_volumes(project: Project) -> None:
-    (project.directory / "web/start").write_text("#!/bin/sh\nexit 3\n")
-    project("deploy", status=1)
-    assert project.status() == {}
-    project.write(web="./none")
-    failed = project("deploy", status=2)
+def test_the_first_deployment_that_fails_leaves_nothing_but_volumes(native_project: Project) -> None:
+    (native_project.directory / "web/start").write_text("#!/bin/sh\nexit 3\n")
+    native_project("deploy", status=1)
+    assert native_project.status() == {}
+    native_project.write(web="./none")
+    failed = native_project("deploy", status=2)
     assert "autopilot.yaml:4:12" in failed.err
     assert "[stack.no-file]" in failed.err
 
 
-def test_a_build_that_fails_says_why(project: Project) -> None:
-    (project.directory / "web/Recipe").write_text("FROM scratch\nCOPY none /\n")
-    failed = project("deploy", status=1)
+def test_a_build_that_fails_says_why(native_project: Project) -> None:
+    (native_project.directory / "web/Recipe").write_text("FROM scratch\nCOPY none /\n")
+    failed = native_project("deploy", status=1)
     assert "[deploy.build]" in failed.err
     assert "none" in failed.err
 
 
 @pytest.mark.parametrize("after", [0.1, 0.25, 0.4, 0.6, 0.9, 1.3])
-def test_killed_at_any_point_the_next_run_goes_on(project: Project, after: float) -> None:
+def test_killed_at_any_point_the_next_run_goes_on(native_project: Project, after: float) -> None:
     """Once while the stack is made, once while it is changed."""
     for page in ("first", "second"):
-        project.page(page)
-        process = project.program.start("deploy", cwd=project.directory)
+        native_project.page(page)
+        process = native_project.program.start("deploy", cwd=project.directory)
         time.sleep(after)
         process.send_signal(signal.SIGKILL)
         process.communicate()
-        project("deploy")
-        found = project.status()
+        native_project("deploy")
+        found = native_project.status()
         assert set(found) == {"web-1", "web-2", "api-1", "lb-1"}
         assert {it["health"] for it in found.values()} == {"well"}
-        assert project.get() == page
-        assert project("deploy").out.endswith("nothing to do\n")
+        assert native_project.get() == page
+        assert native_project("deploy").out.endswith("nothing to do\n")
 
 
-def test_what_died_is_seen_and_started_again(project: Project) -> None:
-    project("deploy")
-    name = project.status()["web-2"]["name"]
-    kill_instance(project, name)
-    until(lambda: project.status()["web-2"]["state"] == "stopped")
-    assert project("status", status=1).out.count("stopped") >= 1
-    drifted = project("diff", status=1).out
+def test_what_died_is_seen_and_started_again(native_project: Project) -> None:
+    native_project("deploy")
+    name = native_project.status()["web-2"]["name"]
+    kill_instance(native_project, name)
+    until(lambda: native_project.status()["web-2"]["state"] == "stopped")
+    assert native_project("status", status=1).out.count("stopped") >= 1
+    drifted = native_project("diff", status=1).out
     assert "start web-2" in drifted
-    project("deploy")
-    assert project.status()["web-2"]["health"] == "well"
-    assert project("restart", "/web").out == "web-1\nweb-2\n"
-    assert {project.get("/who") for _ in range(8)} == {"web-1", "web-2"}
+    native_project("deploy")
+    assert native_project.status()["web-2"]["health"] == "well"
+    assert native_project("restart", "/web").out == "web-1\nweb-2\n"
+    assert {native_project.get("/who") for _ in range(8)} == {"web-1", "web-2"}
 
 
 def kill_instance(project: Project, name: str) -> None:
@@ -291,37 +299,37 @@ def test_a_volume_outlives_its_stack_and_removing_asks(project: Project) -> None
     assert project("exec", "/api", "cat", "/srv/data/file", status=1).out == ""
 
 
-def test_two_at_once_do_not_meet(project: Project) -> None:
-    project("deploy")
-    project.page("slow")
-    first = project.program.start("deploy", cwd=project.directory)
+def test_two_at_once_do_not_meet(native_project: Project) -> None:
+    native_project("deploy")
+    native_project.page("slow")
+    first = native_project.program.start("deploy", cwd=project.directory)
     results: list[int] = []
     while first.poll() is None:
-        results.append(project("deploy", status=None).status)
+        results.append(native_project("deploy", status=None).status)
     first.communicate()
     assert first.returncode in (0, 1)
     assert set(results) <= {0, 1}
-    project("deploy")
-    assert project.get() == "slow"
+    native_project("deploy")
+    assert native_project.get() == "slow"
 
 
-def test_the_network_is_made_anew_where_it_is_gone(project: Project) -> None:
-    project("deploy")
-    place = project.program.home / "stacks" / project.name / "documents/network-default"
+def test_the_network_is_made_anew_where_it_is_gone(native_project: Project) -> None:
+    native_project("deploy")
+    place = native_project.program.home / "stacks" / native_project.name / "documents/network-default"
     os.kill(json.loads(place.read_text())["keeper"]["pid"], signal.SIGKILL)
-    assert "replace network default" in project("deploy").err
-    assert project("exec", "/web-1", "wget", "-qO-", "http://api/index.html").out == "api one\n"
-    assert project.get() == "web one"
+    assert "replace network default" in native_project("deploy").err
+    assert native_project("exec", "/web-1", "wget", "-qO-", "http://api/index.html").out == "api one\n"
+    assert native_project.get() == "web one"
 
 
-def test_a_port_that_is_taken_stops_it(project: Project) -> None:
+def test_a_port_that_is_taken_stops_it(native_project: Project) -> None:
     import socket
 
     with socket.socket() as taken:
-        taken.bind(("", project.values["port"]))
+        taken.bind(("", native_project.values["port"]))
         taken.listen()
-        assert "[run.port-taken]" in project("deploy", status=1).err
-    assert project.status() == {}
+        assert "[run.port-taken]" in native_project("deploy", status=1).err
+    assert native_project.status() == {}
 
 
 # The shop ------------------------------------------------------------------------------------------------------------

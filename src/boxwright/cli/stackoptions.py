@@ -61,7 +61,7 @@ def meant(given: str | None, options: argparse.Namespace) -> Meant:
 @contextmanager
 def opened(found: Meant, store: Store) -> Iterator[DeployEngine]:
     """The engine of a stack."""
-    from boxwright.app.stacks.deployment import open_deploy_engine
+    from boxwright.app.stacks.engines import open_deploy_engine
 
     with open_deploy_engine(found.engine, store, remote=found.remote, project=found.project) as engine:
         yield engine

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from typing import NamedTuple
 
 from boxwright.app.stacks.contents import StackContents, digest_of_file, file_digests
@@ -24,7 +23,7 @@ from boxwright.deploy.history import Release, StackEvent, add_events, add_releas
 from boxwright.deploy.planning import DeployPlan, make_plan
 from boxwright.errors import BoxwrightError
 from boxwright.model.deployment import ContainerSpec, Desired, NetworkSpec, Observed
-from boxwright.model.stack import NATIVE, Stack
+from boxwright.model.stack import Stack
 from boxwright.store.images import Images
 from boxwright.store.store import Store
 
@@ -41,19 +40,6 @@ class Prepared(NamedTuple):
     images: tuple[ImageFacts, ...]
     notes: tuple[str, ...]
     unfinished: bool
-
-
-@contextmanager
-def open_deploy_engine(name: str, store: Store, *, remote: str = "", project: str = "") -> Iterator[DeployEngine]:
-    """An engine by its name. For a process with one thread."""
-    if name == NATIVE:
-        from boxwright.app.stacks.native import open_native
-
-        with open_native(store) as native:
-            yield native
-        return
-    hint = f"the engine is named by `cluster: {{engine: ...}}`{f', remote {remote}' if remote or project else ''}"
-    raise BoxwrightError("deploy.engine", f"stacks can't be deployed on {name} yet", hint=hint)
 
 
 def completed_stack(stack: Stack, store: Store) -> tuple[Stack, dict[str, str]]:

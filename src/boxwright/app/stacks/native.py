@@ -14,9 +14,9 @@ from pathlib import Path
 from boxwright.app.containers import engine_of
 from boxwright.app.lookup import find_image
 from boxwright.app.placing import make_layer, open_log
-from boxwright.app.stacks.documents import StackDirectory
 from boxwright.deploy.engine import Executed, State
 from boxwright.engines.bridges import Bridge, make_bridge, plug, remove_bridge, routed_subnets
+from boxwright.engines.documents import StackDirectory
 from boxwright.engines.forward import Forward
 from boxwright.engines.native import NativeEngine, Streams
 from boxwright.engines.processes import ProcessMark, is_alive
@@ -57,7 +57,7 @@ class NativeStacks:
         self._store = store
         self._launcher = launcher
         self._engine: NativeEngine = engine_of(store.home)
-        self._directory = StackDirectory(f"{store.home.root}/stacks")
+        self._directory = stack_directory(store)
 
     def lacks(self, desired: Desired) -> Sequence[str]:
         """Placement, sizes of volumes, copies and firewalls need an engine that has them."""
@@ -76,7 +76,7 @@ class NativeStacks:
 
     def stacks(self) -> Sequence[str]:
         """Those that have a directory."""
-        return self._directory.stacks()
+        return stack_names(self._store)
 
     def lock(self, stack: str) -> AbstractContextManager[None]:
         """Held while a stack is changed."""
@@ -354,19 +354,31 @@ def _state(container: Container) -> State:
 @contextmanager
 def open_native(store: Store) -> Iterator[NativeStacks]:
     """The engine. For a process with one thread, which becomes what containers need."""
-    directory = StackDirectory(f"{store.home.root}/stacks")
-    _become_root(directory)
+    _become_root(store)
     with ExitStack() as undo:
         launcher = Launcher.start(Path(store.home.cache))
         undo.callback(launcher.close)
         yield NativeStacks(store, launcher)
 
 
-def _become_root(directory: StackDirectory) -> None:
+def stack_directory(store: Store) -> StackDirectory:
+    """Where a store remembers its stacks."""
+    return StackDirectory(lambda stack: f"{store.home.root}/stacks/{stack}")
+
+
+def stack_names(store: Store) -> tuple[str, ...]:
+    """The stacks of a store."""
+    with suppress(FileNotFoundError):
+        return tuple(sorted(os.listdir(f"{store.home.root}/stacks")))
+    return ()
+
+
+def _become_root(store: Store) -> None:
     """An ordinary user's stacks are in one user namespace: that of any network which is there, else a new one."""
     if os.geteuid() == 0:
         return
-    for stack in directory.stacks():
+    directory = stack_directory(store)
+    for stack in stack_names(store):
         for name in directory.names(stack):
             raw = directory.read(stack, name) if name.startswith("network-") else None
             keeper = ProcessMark(**json.loads(raw)["keeper"]) if raw else None

@@ -6,7 +6,7 @@ import fcntl
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
 from boxwright.errors import BoxwrightError
@@ -15,20 +15,10 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 class StackDirectory:
-    """A directory for each stack; only its owner can look into it."""
+    """A directory for each stack, where `place` says; only its owner can look into it."""
 
-    def __init__(self, directory: str) -> None:
-        self._directory = directory
-
-    def place(self, stack: str) -> str:
-        """The directory of a stack."""
-        return f"{self._directory}/{stack}"
-
-    def stacks(self) -> tuple[str, ...]:
-        """Those that have one."""
-        with suppress(FileNotFoundError):
-            return tuple(sorted(os.listdir(self._directory)))
-        return ()
+    def __init__(self, place: Callable[[str], str]) -> None:
+        self.place = place
 
     @contextmanager
     def lock(self, stack: str) -> Iterator[None]:

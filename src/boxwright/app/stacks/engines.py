@@ -1,0 +1,46 @@
+"""Picks the engine that a stack is deployed on, and gives it what it needs of the other rooms."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from boxwright.deploy.engine import DeployEngine, Executed, State
+from boxwright.errors import BoxwrightError
+from boxwright.model.stack import NATIVE
+from boxwright.store.store import Store
+
+
+@contextmanager
+def open_deploy_engine(name: str, store: Store, *, remote: str = "", project: str = "") -> Iterator[DeployEngine]:
+    """An engine by its name. For a process with one thread."""
+    if name == NATIVE:
+        from boxwright.app.stacks.native import open_native
+
+        with open_native(store) as native:
+            yield native
+    elif name in ("podman", "docker"):
+        yield _oci(name, store)
+    else:
+        hint = f"the engine is named by `cluster: {{engine: ...}}`{f', remote {remote}' if remote or project else ''}"
+        raise BoxwrightError("deploy.engine", f"stacks can't be deployed on {name} yet", hint=hint)
+
+
+def _oci(name: str, store: Store) -> DeployEngine:
+    from boxwright.engines.deploy.oci import DockerStacks, Hooks, OciStacks
+    from boxwright.engines.deploy.program import Program
+    from boxwright.sandbox.reach import connect_inside
+
+    one_at_a_time = threading.Lock()
+
+    def load_image(identity: str, reference: str) -> None:
+        from boxwright.app.lookup import find_image
+        from boxwright.images.load import load
+
+        with one_at_a_time:
+            load(find_image(store, identity), store, name, name=reference)
+
+    hooks = Hooks(load_image, connect_inside, Executed, State)
+    kind = OciStacks if name == "podman" else DockerStacks
+    return kind(name, Program(name), hooks)

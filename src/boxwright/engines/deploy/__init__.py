@@ -1,0 +1,1 @@
+"""Engines that stacks are deployed on."""
