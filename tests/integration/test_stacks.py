@@ -99,7 +99,9 @@ class Project:
 Make = Callable[..., Project]
 
 
-@pytest.fixture(params=["native", pytest.param("podman", marks=pytest.mark.engine("podman"))])
+@pytest.fixture(
+    params=["native", *(pytest.param(name, marks=pytest.mark.engine(name)) for name in ("podman", "lxd", "docker"))]
+)
 def engine(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
@@ -251,7 +253,7 @@ def test_killed_at_any_point_the_next_run_goes_on(native_project: Project, after
     """Once while the stack is made, once while it is changed."""
     for page in ("first", "second"):
         native_project.page(page)
-        process = native_project.program.start("deploy", cwd=project.directory)
+        process = native_project.program.start("deploy", cwd=native_project.directory)
         time.sleep(after)
         process.send_signal(signal.SIGKILL)
         process.communicate()
@@ -302,7 +304,7 @@ def test_a_volume_outlives_its_stack_and_removing_asks(project: Project) -> None
 def test_two_at_once_do_not_meet(native_project: Project) -> None:
     native_project("deploy")
     native_project.page("slow")
-    first = native_project.program.start("deploy", cwd=project.directory)
+    first = native_project.program.start("deploy", cwd=native_project.directory)
     results: list[int] = []
     while first.poll() is None:
         results.append(native_project("deploy", status=None).status)

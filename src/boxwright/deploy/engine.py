@@ -60,6 +60,10 @@ class DeployEngine(Protocol):
         """See that instances can be made of an image of the store."""
         ...
 
+    def drop_images(self, identities: Sequence[str]) -> None:
+        """A stack that is no more does not need them; others may."""
+        ...
+
     def create_network(self, stack: str, spec: NetworkSpec) -> None:
         """Make a network; its subnet is given."""
         ...

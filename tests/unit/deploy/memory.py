@@ -83,6 +83,9 @@ class MemoryEngine:
     def provide_image(self, identity: str, name: str) -> None:
         self._call("image")
 
+    def drop_images(self, identities: Sequence[str]) -> None:
+        self._call("images")
+
     def create_network(self, stack: str, spec: NetworkSpec) -> None:
         self._call(f"create network {spec.name}")
         assert spec.subnet

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,8 +23,11 @@ def open_deploy_engine(name: str, store: Store, *, remote: str = "", project: st
             yield native
     elif name in ("podman", "docker"):
         yield _oci(name, store)
+    elif name == "lxd":
+        with _lxd(store, remote) as lxd:
+            yield lxd
     else:
-        hint = f"the engine is named by `cluster: {{engine: ...}}`{f', remote {remote}' if remote or project else ''}"
+        hint = f"the engine is named by `cluster: {{engine: ...}}`{f', project {project}' if project else ''}"
         raise BoxwrightError("deploy.engine", f"stacks can't be deployed on {name} yet", hint=hint)
 
 
@@ -44,3 +48,23 @@ def _oci(name: str, store: Store) -> DeployEngine:
     hooks = Hooks(load_image, connect_inside, Executed, State)
     kind = OciStacks if name == "podman" else DockerStacks
     return kind(name, Program(name), hooks)
+
+
+@contextmanager
+def _lxd(store: Store, remote: str) -> Iterator[DeployEngine]:
+    from boxwright.app.stacks.lxdimages import load_image, user_ids
+    from boxwright.engines.deploy.lxd import LxdHooks, LxdStacks
+    from boxwright.engines.documents import StackDirectory
+    from boxwright.engines.lxdclient.address import find_endpoint
+    from boxwright.engines.lxdclient.client import LxdClient
+
+    directory = StackDirectory(lambda stack: f"{store.home.root}/stacks/lxd.{stack}")
+    hooks = LxdHooks(
+        lambda client, identity, alias: load_image(store, client, identity, alias),
+        lambda identity, user: user_ids(store, identity, user),
+        directory.lock,
+        Executed,
+        State,
+    )
+    with LxdClient(find_endpoint(remote, os.environ)) as client:
+        yield LxdStacks(client, hooks, remote=remote)

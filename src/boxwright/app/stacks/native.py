@@ -41,10 +41,14 @@ from boxwright.model.deployment import (
 )
 from boxwright.sandbox.launcher import Launcher
 from boxwright.sandbox.reach import connect_inside
+from boxwright.store.images import Images
 from boxwright.store.store import Store
 
 HOSTS = "/etc/hosts"
 SECRETS = "secrets"
+KEPT = "boxwright/stack/"
+"""Before the names by which the images of releases stay in the store."""
+
 _LOOPBACK = "127.0.0.1"
 
 
@@ -145,6 +149,13 @@ class NativeStacks:
             if not os.path.isdir(f"{self._store.home.layers}/{layer}"):
                 hint = "run 'boxwright fsck --repair', then deploy again"
                 raise BoxwrightError("deploy.image", f"a layer of the image {name} is gone", hint=hint)
+
+    def drop_images(self, identities: Sequence[str]) -> None:
+        """The names that kept them in the store; what nothing needs goes with the next collection."""
+        images = Images(self._store)
+        for name, image in images.listing():
+            if name.startswith(KEPT) and image.identity in identities:
+                images.remove(name)
 
     def create_network(self, stack: str, spec: NetworkSpec) -> None:
         """A bridge with its keeper."""

@@ -193,6 +193,11 @@ class OciStacks:
         if not self._run.objects("image", "inspect", _reference(identity)):
             self._hooks.load(identity, _reference(identity))
 
+    def drop_images(self, identities: Sequence[str]) -> None:
+        """Remove images that nothing uses."""
+        for identity in identities:
+            self._run("rmi", _reference(identity), check=False)
+
     def create_network(self, stack: str, spec: NetworkSpec) -> None:
         """A bridge of the engine's."""
         name = self._network_name(stack, spec.name)
