@@ -46,11 +46,15 @@ def meant(given: str | None, options: argparse.Namespace) -> Meant:
     """
     from boxwright.app.stacks.definition import NAMES, find_stack, load_stack
 
+    def load(file: str) -> Stack:
+        profiles = getattr(options, "profile", ())
+        return load_stack(file, os.environ, profiles, options.engine or "native")
+
     stack: Stack | None = None
     if given is None or os.path.exists(given) or given.endswith((".yaml", ".yml")):
-        stack = load_stack(find_stack(given))
+        stack = load(find_stack(given))
     elif any(os.path.isfile(name) for name in NAMES):
-        found = load_stack(find_stack(None))
+        found = load(find_stack(None))
         stack = found if found.name == given else None
     if stack is None:
         return Meant(str(given), options.engine or "native", None, options.remote)

@@ -195,7 +195,7 @@ class _Builder:
     def _aliases(self, container: StackContainer) -> tuple[str, ...]:
         """Its name, and what others who are linked with it call it."""
         called = [alias for it in self._stack.containers for target, alias in it.links if target == container.name]
-        return tuple(dict.fromkeys((container.name, *sorted(called))))
+        return tuple(dict.fromkeys((container.name, *container.aliases, *sorted(called))))
 
     # Volumes and files ------------------------------------------------------------------------------------------------
 

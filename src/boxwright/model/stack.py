@@ -106,7 +106,7 @@ class StackContainer(NamedTuple):
     """A kind of container: `replicas` instances of it are run. One of build, image, database and bundle is given.
 
     `links` are waited for and told of in the environment; `after` are names with what they are waited for:
-    started, healthy, or completed.
+    started, healthy, or completed. `aliases` are more names that lead to it.
     """
 
     name: str
@@ -134,6 +134,7 @@ class StackContainer(NamedTuple):
     stop_seconds: float = 10.0
     restart: str = ""
     failover: str = ""
+    aliases: tuple[str, ...] = ()
 
 
 class StackNetwork(NamedTuple):

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 from boxwright.app.definitions import read_definition
 from boxwright.app.recipes import PLACES
 from boxwright.errors import DefinitionError, UsageError
 from boxwright.frontends.stack.read import read_stack
-from boxwright.model.stack import Stack
+from boxwright.model.stack import NATIVE, Stack
 
 NAMES = ("autopilot.yaml", "compose.yaml", "compose.yml", "docker-compose.yaml", "docker-compose.yml")
 OWN = "images/"
@@ -29,9 +31,31 @@ def find_stack(given: str | None, directory: str = ".") -> str:
     return os.path.normpath(os.path.join(place, found))
 
 
-def load_stack(file: str) -> Stack:
-    """Read it. Raises DefinitionError."""
-    return read_stack(read_definition(file), file, locate)
+def load_stack(
+    file: str, environment: Mapping[str, str] = MappingProxyType({}), profiles: Sequence[str] = (), engine: str = NATIVE
+) -> Stack:
+    """Read it, an autopilot.yaml or a Compose file. Raises DefinitionError.
+
+    `environment` and `profiles` are for Compose files, which also can't say which `engine` runs them.
+    """
+    text = read_definition(file)
+    if not is_compose(file, text):
+        return read_stack(text, file, locate)
+    from boxwright.frontends.stack.compose import ComposeWorld, read_compose
+    from boxwright.frontends.stack.composetext import env_file
+
+    directory = os.path.dirname(os.path.abspath(file))
+    beside = f"{directory}/.env"
+    variables = env_file(read_definition(beside)) if os.path.isfile(beside) else {}
+    chosen = tuple(profiles) or tuple(filter(None, environment.get("COMPOSE_PROFILES", "").split(",")))
+    project = environment.get("COMPOSE_PROJECT_NAME") or os.path.basename(directory)
+    world = ComposeWorld(locate, read_definition, {**variables, **environment}, chosen, project, engine)
+    return read_compose(text, file, world)
+
+
+def is_compose(file: str, text: str) -> bool:
+    """By its name, or by its key `services`."""
+    return "compose" in os.path.basename(file) or (text.startswith("services:") or "\nservices:" in text)
 
 
 def locate(directory: str, text: str) -> str | None:
