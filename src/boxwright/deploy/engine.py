@@ -96,8 +96,8 @@ class DeployEngine(Protocol):
         """Remove it, running or not."""
         ...
 
-    def execute(self, instance: str, argv: Sequence[str], timeout: float) -> Executed:
-        """Run a command in a running instance as root."""
+    def execute(self, instance: str, argv: Sequence[str], timeout: float, stdin: bytes = b"") -> Executed:
+        """Run a command in a running instance as root; `stdin` is all that it can read."""
         ...
 
     def attach(self, instance: str, argv: Sequence[str], *, terminal: bool, stdin: bool) -> int:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final, NoReturn
 
 from boxwright.errors import StoreError
-from boxwright.files import close_others
+from boxwright.files import close_others, write_all
 from boxwright.ports import Bind, Detached, ExitStatus, SandboxSpec
 from boxwright.sandbox import capabilities, cgroups, channel, network, process, seccomp, skeleton, terminal
 from boxwright.sandbox.attached import Attached, remove_made
@@ -173,14 +173,18 @@ class Launcher:
         env: Mapping[str, str],
         output: Callable[[bytes], None],
         time_limit: float,
+        stdin: bytes = b"",
     ) -> ExitStatus:
         """Run a further process as root in the sandbox whose first process is `pid`, handing on what it writes.
 
-        For any thread. It is killed after `time_limit` seconds.
+        For any thread. It is killed after `time_limit` seconds. `stdin` is all that it can read.
         """
         request = EnterRequest(pid, tuple(argv), tuple(env.items()), "/", "", "sandbox", terminal=False)
         readable, writable = os.pipe()
-        null = os.open(os.devnull, os.O_RDONLY)
+        null = os.memfd_create("stdin", os.MFD_CLOEXEC) if stdin else os.open(os.devnull, os.O_RDONLY)
+        if stdin:
+            write_all(null, stdin)
+            os.lseek(null, 0, os.SEEK_SET)
         try:
             session = channel.send(self._control, request, [null, writable, writable])
         except BaseException:

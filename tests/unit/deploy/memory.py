@@ -140,7 +140,7 @@ class MemoryEngine:
         self._call(f"delete {instance}")
         self.instances.pop(instance, None)
 
-    def execute(self, instance: str, argv: Sequence[str], timeout: float) -> Executed:
+    def execute(self, instance: str, argv: Sequence[str], timeout: float, stdin: bytes = b"") -> Executed:
         self._call(f"execute {instance}")
         return Executed(0, b"")
 

@@ -283,12 +283,12 @@ class NativeStacks:
 
     # Inside an instance -----------------------------------------------------------------------------------------------
 
-    def execute(self, instance: str, argv: Sequence[str], timeout: float) -> Executed:
+    def execute(self, instance: str, argv: Sequence[str], timeout: float, stdin: bytes = b"") -> Executed:
         """Run a command in a running instance as root."""
         container = self._engine.running(instance)
         said: list[bytes] = []
         pid = container.status.process.pid if container.status else 0
-        ended = self._launcher.capture(pid, argv, dict(container.config.env), said.append, timeout)
+        ended = self._launcher.capture(pid, argv, dict(container.config.env), said.append, timeout, stdin)
         return Executed(ended.code, b"".join(said))
 
     def attach(self, instance: str, argv: Sequence[str], *, terminal: bool, stdin: bool) -> int:

@@ -370,10 +370,10 @@ class LxdStacks:
 
     # Inside an instance -----------------------------------------------------------------------------------------------
 
-    def execute(self, instance: str, argv: Sequence[str], timeout: float) -> Any:  # noqa: ANN401  as the hook makes it
+    def execute(self, instance: str, argv: Sequence[str], timeout: float, stdin: bytes = b"") -> Any:  # noqa: ANN401  the hook's
         """Run a command in a running instance as root."""
         said: list[bytes] = []
-        command = Command(tuple(argv), {})
+        command = Command(tuple(argv), {}, stdin=stdin)
         status = execute(self._of(instance), instance, command, said.append, said.append, Patience(timeout))
         return self._hooks.executed(status, b"".join(said))
 

@@ -321,9 +321,11 @@ class OciStacks:
 
     # Inside an instance -----------------------------------------------------------------------------------------------
 
-    def execute(self, instance: str, argv: Sequence[str], timeout: float) -> Any:  # noqa: ANN401  as the hook makes it
+    def execute(self, instance: str, argv: Sequence[str], timeout: float, stdin: bytes = b"") -> Any:  # noqa: ANN401  the hook's
         """Run a command in a running instance as root."""
-        done = self._run.run(("exec", "--user", "0", instance, *argv), timeout=timeout)
+        options = ("--interactive",) if stdin else ()
+        words = ("exec", "--user", "0", *options, instance, *argv)
+        done = self._run.run(words, timeout=timeout, stdin=stdin)
         return self._hooks.executed(done.returncode, done.stdout + done.stderr)
 
     def attach(self, instance: str, argv: Sequence[str], *, terminal: bool, stdin: bool) -> int:

@@ -38,14 +38,19 @@ class Program:
         return done.stdout.decode(errors="replace")
 
     def run(
-        self, words: Sequence[str], *, environment: Mapping[str, str] | None = None, timeout: float = SECONDS
+        self,
+        words: Sequence[str],
+        *,
+        environment: Mapping[str, str] | None = None,
+        timeout: float = SECONDS,
+        stdin: bytes = b"",
     ) -> subprocess.CompletedProcess[bytes]:
         """The finished process. `environment` is added to this process's own."""
         whole = {**os.environ, **environment} if environment else None
         try:
             return subprocess.run(
                 [self.path, *words],
-                stdin=subprocess.DEVNULL,
+                input=stdin,
                 capture_output=True,
                 check=False,
                 env=whole,
