@@ -99,9 +99,10 @@ class Project:
 Make = Callable[..., Project]
 
 
-@pytest.fixture(
-    params=["native", *(pytest.param(name, marks=pytest.mark.engine(name)) for name in ("podman", "lxd", "docker"))]
-)
+FOREIGN = [pytest.param(name, marks=pytest.mark.engine(name)) for name in ("podman", "docker", "lxd")]
+
+
+@pytest.fixture(params=["native", FOREIGN[0]])
 def engine(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
@@ -110,6 +111,14 @@ def engine(request: pytest.FixtureRequest) -> str:
 def project(boxwright: Program, tmp_path: Path, busybox_base: Path, engine: str) -> Iterator[Project]:
     """On each engine."""
     yield from a_project(boxwright, tmp_path / "stack", busybox_base, engine)
+
+
+@pytest.fixture(params=FOREIGN)
+def foreign_project(
+    boxwright: Program, tmp_path: Path, busybox_base: Path, request: pytest.FixtureRequest
+) -> Iterator[Project]:
+    """On engines of others."""
+    yield from a_project(boxwright, tmp_path / "stack", busybox_base, str(request.param))
 
 
 @pytest.fixture
@@ -140,30 +149,60 @@ def a_project(program: Program, place: Path, base: Path, engine: str) -> Iterato
     made("destroy", "--yes", "--volumes", status=None)
 
 
-def test_a_stack_is_built_linked_and_run(project: Project) -> None:
-    said = project("deploy").err
+def test_a_stack_is_built_linked_and_run(native_project: Project) -> None:
+    said = native_project("deploy").err
     assert "+ create web-1: it is not there" in said
-    found = project.status()
+    found = native_project.status()
     assert set(found) == {"web-1", "web-2", "api-1", "lb-1"}
     assert {it["health"] for it in found.values()} == {"well"}
-    assert project.get() == "web one"
-    assert {project.get("/who") for _ in range(8)} == {"web-1", "web-2"}
+    assert native_project.get() == "web one"
+    assert {native_project.get("/who") for _ in range(8)} == {"web-1", "web-2"}
 
-    assert project("exec", "/web-2", "wget", "-qO-", "http://api/index.html").out == "api one\n"
-    assert project("exec", f"{project.name}/web-1", "wget", "-qO-", "http://web-2/who").out == "web-2\n"
+    assert native_project("exec", "/web-2", "wget", "-qO-", "http://api/index.html").out == "api one\n"
+    assert native_project("exec", f"{native_project.name}/web-1", "wget", "-qO-", "http://web-2/who").out == "web-2\n"
+    assert (
+        native_project("exec", "/web", "sh", "-c", "echo $API_HOST $API_PORT $COLOUR; exit 7", status=7).out
+        == "api 80 red\n"
+    )
+    log = native_project("logs").out
+    assert "web-1 | web one" in log
+    assert "api-1 | api one" in log
+    assert "api-1" not in native_project("logs", "/web-2").out
+
+    again = native_project("deploy")
+    assert again.out == f"{native_project.name}: nothing to do\n"
+    assert native_project("deploy", "--plan").out == "nothing to do\n"
+    assert native_project("diff").out == f"{native_project.name}: as release 1\n"
+    assert "release 1" in native_project("events").out
+
+
+def test_each_engine_runs_the_same_stack(foreign_project: Project) -> None:
+    """One instance of each, so that no load balancer is needed, whose image would have to be loaded first."""
+    project = foreign_project
+    project.write(replicas=1)
+    project("deploy")
+    found = project.status()
+    assert {name: it["health"] for name, it in found.items()} == {"web-1": "well", "api-1": "well"}
+    assert project.get() == "web one"
+    assert project.get("/who") == "web-1"
+    assert project("exec", "/web", "wget", "-qO-", "http://api/index.html").out == "api one\n"
     assert (
         project("exec", "/web", "sh", "-c", "echo $API_HOST $API_PORT $COLOUR; exit 7", status=7).out == "api 80 red\n"
     )
-    log = project("logs").out
-    assert "web-1 | web one" in log
-    assert "api-1 | api one" in log
-    assert "api-1" not in project("logs", "/web-2").out
-
-    again = project("deploy")
-    assert again.out == f"{project.name}: nothing to do\n"
-    assert project("deploy", "--plan").out == "nothing to do\n"
-    assert project("diff").out == f"{project.name}: as release 1\n"
-    assert "release 1" in project("events").out
+    assert "web-1 | web one" in project("logs").out
+    assert project("deploy").out == f"{project.name}: nothing to do\n"
+    project("exec", "/api", "sh", "-c", "echo kept > /srv/data/file")
+    project.write(colour="blue")
+    (project.directory / "api/page").write_text("api two\n")
+    assert "environment: COLOUR" in project("deploy").err
+    assert project("exec", "/web", "sh", "-c", "echo $COLOUR").out == "blue\n"
+    assert project("exec", "/api", "cat", "/srv/data/file", "/srv/index.html").out == "kept\napi two\n"
+    (project.directory / "web/start").write_text("#!/bin/sh\necho broken on purpose\nexit 3\n")
+    assert "broken on purpose" in project("deploy", status=1).err
+    assert project.get() == "web one"
+    assert project("diff").out.startswith(f"{project.name}: as release 2")
+    project("restart", "/api")
+    assert project("exec", "/web", "wget", "-qO-", "http://api/index.html").out == "api two\n"
 
 
 @pytest.mark.ordinary_user
@@ -215,20 +254,20 @@ def test_an_update_loses_no_request_and_can_be_gone_back_from(project: Project) 
     project("rollback", "99", status=1)
 
 
-def test_what_does_not_become_well_is_taken_back(project: Project) -> None:
-    project("deploy")
-    before = project.status()
-    (project.directory / "web/start").write_text("#!/bin/sh\necho broken on purpose\nexit 3\n")
-    failed = project("deploy", status=1)
+def test_what_does_not_become_well_is_taken_back(native_project: Project) -> None:
+    native_project("deploy")
+    before = native_project.status()
+    (native_project.directory / "web/start").write_text("#!/bin/sh\necho broken on purpose\nexit 3\n")
+    failed = native_project("deploy", status=1)
     assert "broken on purpose" in failed.err
     assert "[deploy.ended]" in failed.err
-    assert project.status() == {name: {**it, "health": "well"} for name, it in before.items()}
-    assert project.get() == "web one"
-    (project.directory / "web/start").write_text(START.replace("-p 80", "-p 81"))
-    project.write(patience="500ms")
-    assert "[deploy.unhealthy]" in project("deploy", status=1).err
-    assert {name: it["generation"] for name, it in project.status().items()} == dict.fromkeys(before, 1)
-    assert project.get() == "web one"
+    assert native_project.status() == {name: {**it, "health": "well"} for name, it in before.items()}
+    assert native_project.get() == "web one"
+    (native_project.directory / "web/start").write_text(START.replace("-p 80", "-p 81"))
+    native_project.write(patience="500ms")
+    assert "[deploy.unhealthy]" in native_project("deploy", status=1).err
+    assert {name: it["generation"] for name, it in native_project.status().items()} == dict.fromkeys(before, 1)
+    assert native_project.get() == "web one"
 
 
 def test_the_first_deployment_that_fails_leaves_nothing_but_volumes(native_project: Project) -> None:
@@ -284,21 +323,21 @@ def kill_instance(project: Project, name: str) -> None:
     os.kill(next(it["pid"] for it in found if it["name"] == name), signal.SIGKILL)
 
 
-def test_a_volume_outlives_its_stack_and_removing_asks(project: Project) -> None:
-    project("deploy")
-    project("exec", "/api", "sh", "-c", "echo kept > /srv/data/file")
-    project("destroy", status=2)
-    assert project.get() == "web one"
-    assert "data" in project("destroy", "--yes").err
-    assert project.get().startswith("error")
-    project("deploy")
-    assert project("exec", "/api", "cat", "/srv/data/file").out == "kept\n"
-    (project.directory / "api/page").write_text("api two\n")
-    project("deploy")
-    assert project("exec", "/api", "cat", "/srv/data/file", "/srv/index.html").out == "kept\napi two\n"
-    project("destroy", "--yes", "--volumes")
-    project("deploy")
-    assert project("exec", "/api", "cat", "/srv/data/file", status=1).out == ""
+def test_a_volume_outlives_its_stack_and_removing_asks(native_project: Project) -> None:
+    native_project("deploy")
+    native_project("exec", "/api", "sh", "-c", "echo kept > /srv/data/file")
+    native_project("destroy", status=2)
+    assert native_project.get() == "web one"
+    assert "data" in native_project("destroy", "--yes").err
+    assert native_project.get().startswith("error")
+    native_project("deploy")
+    assert native_project("exec", "/api", "cat", "/srv/data/file").out == "kept\n"
+    (native_project.directory / "api/page").write_text("api two\n")
+    native_project("deploy")
+    assert native_project("exec", "/api", "cat", "/srv/data/file", "/srv/index.html").out == "kept\napi two\n"
+    native_project("destroy", "--yes", "--volumes")
+    native_project("deploy")
+    assert native_project("exec", "/api", "cat", "/srv/data/file", status=1).out == ""
 
 
 def test_two_at_once_do_not_meet(native_project: Project) -> None:
@@ -337,6 +376,7 @@ def test_a_port_that_is_taken_stops_it(native_project: Project) -> None:
 # The shop ------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("engine", ["native", FOREIGN[0], FOREIGN[2]])
 def test_the_shop_from_source_to_answers(boxwright: Program, tmp_path: Path, engine: str) -> None:
     place = tmp_path / "shop"
     shutil.copytree(ROOT / "examples/shop", place)
@@ -358,22 +398,27 @@ def test_the_shop_from_source_to_answers(boxwright: Program, tmp_path: Path, eng
         assert len(password) == 40
         shown = [boxwright(*words, cwd=place) for words in (["deploy", "--plan", "--json"], ["events"], ["logs"])]
         assert password not in "".join(it.out + it.err for it in (said, *shown))
+        boxwright("db", "backup", "/db", tmp_path / "dump.sql", cwd=place)
+        urllib.request.urlopen(url, b"pears", timeout=10).close()
+        (tmp_path / "bad.sql").write_text("nonsense;\n")
+        assert "[db.restore]" in boxwright("db", "restore", "/db", tmp_path / "bad.sql", "-y", cwd=place, status=1).err
+        assert json.loads(urllib.request.urlopen(url, timeout=10).read())["orders"] == ["apples", "pears"]
+        boxwright("db", "restore", "/db", tmp_path / "dump.sql", "-y", cwd=place)
         code = place / "web/shop.py"
         code.write_text(code.read_text().replace('VERSION = "1"', 'VERSION = "2"'))
         boxwright("deploy", cwd=place)
         answer = json.loads(urllib.request.urlopen(url, timeout=10).read())
-        assert (answer["version"], answer["orders"], answer["visits"]) == ("2", ["apples"], 7)
+        assert (answer["version"], answer["orders"], answer["visits"]) == ("2", ["apples"], 8)
     finally:
         boxwright("destroy", "--yes", "--volumes", cwd=place)
 
 
-def test_a_database_of_the_image_comes_with_it(boxwright: Program, tmp_path: Path, engine: str) -> None:
+def test_a_database_of_the_image_comes_with_it(boxwright: Program, tmp_path: Path) -> None:
     """DBASE: what the build wrote is the first content; the password is another one."""
     port = free_port()
     name = f"guests{os.getpid()}"
     (tmp_path / "autopilot.yaml").write_text(
         f"name: {name}\ncontainers:\n  web: {{build: {ROOT}/examples/dbase-postgresql, ports: ['{port}:80']}}\n"
-        f"cluster: {{engine: {engine}}}\n"
     )
     try:
         boxwright("deploy", cwd=tmp_path)
@@ -390,3 +435,39 @@ def opened(port: int) -> bytes:
             return data
     except (OSError, urllib.error.URLError):
         return b""
+
+
+def test_a_compose_file_is_deployed(boxwright: Program, tmp_path: Path, busybox_base: Path) -> None:
+    (tmp_path / "compose.yaml").write_text(
+        "services:\n"
+        "  web:\n"
+        "    build: {context: ., dockerfile: Recipe}\n"
+        '    ports: ["${PORT}:80"]\n'
+        "    depends_on: {job: {condition: service_completed_successfully}}\n"
+        "    privileged: true\n"
+        '  job: {build: ., command: ["sh", "-c", "echo done"], restart: "no"}\n'
+    )
+    (tmp_path / "Recipe").write_text(RECIPE.format(base=busybox_base))
+    (tmp_path / "page").write_text("composed\n")
+    (tmp_path / "start").write_text(START)
+    (tmp_path / "start").chmod(0o755)
+    port = free_port()
+    program = boxwright.with_environment(PORT=str(port), COMPOSE_PROJECT_NAME=f"c{os.getpid()}")
+    try:
+        said = program("deploy", cwd=tmp_path)
+        assert "compose.yaml:6:5: privileged of the service web is not carried over" in said.err
+        until(lambda: page(port))
+        assert page(port) == "composed\n"
+        assert program("deploy", cwd=tmp_path).out.endswith("nothing to do\n")
+        assert "done" in program("status", cwd=tmp_path).out
+    finally:
+        program("destroy", "--yes", cwd=tmp_path)
+
+
+def page(port: int) -> str:
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/index.html", timeout=5) as answer:
+            text: str = answer.read().decode()
+            return text
+    except OSError:
+        return ""

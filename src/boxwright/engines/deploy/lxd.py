@@ -47,6 +47,7 @@ _USER = "user."
 _DOCUMENT = f"{_USER}boxwright."
 _STACK = f"{_USER}{LABEL}stack"
 _FOLLOW_SECONDS = 0.3
+_BUSY_SECONDS = 60.0
 _WIDTH = 12
 
 
@@ -361,7 +362,7 @@ class LxdStacks:
             pass  # it does not end by itself
         found = client.find(f"/instances/{instance}")
         if found is not None and _state(found) == RUNNING:
-            client.change_state(instance, "stop", force=True)
+            _unless_gone(lambda: client.change_state(instance, "stop", force=True))
 
     def delete(self, instance: str) -> None:
         """Remove it, running or not."""
@@ -482,8 +483,16 @@ def _free_port() -> int:
 
 
 def _unless_gone(work: Callable[[], object]) -> None:
-    try:
-        work()
-    except LxdError as error:
-        if error.code != "lxd.not-found":
-            raise
+    """Do it, where there is still something to do; wait while the server is busy with the end of an instance."""
+    until = time.monotonic() + _BUSY_SECONDS
+    while True:
+        try:
+            work()
+        except LxdError as error:
+            if error.code == "lxd.not-found":
+                return
+            if "busy running" not in error.message or time.monotonic() > until:
+                raise
+            time.sleep(_FOLLOW_SECONDS)
+        else:
+            return

@@ -78,6 +78,7 @@ class OciStacks:
         self._hooks = hooks
         self._directory = StackDirectory(self._memory)
         self._places: dict[str, str] = {}
+        self._version: tuple[int, ...] | None = None
 
     def lacks(self, desired: Desired) -> Sequence[str]:
         """One host, volumes without sizes."""
@@ -373,14 +374,22 @@ class OciStacks:
 
 
 class DockerStacks(OciStacks):
-    """Docker 20.10 takes one network when a container is made."""
+    """Docker takes one network when a container is made, before 25.0."""
 
     def _network_words(self, new: NewInstance) -> list[str]:
         if not new.addresses:
             return ["--network", "none"]
         network, address = new.addresses[0]
-        name = self._network_name(new.stack, network)
-        return ["--network", name, "--ip", address, "--mac-address", hardware_address(address)]
+        words = ["--network", self._network_name(new.stack, network), "--ip", address]
+        # Until 1.44 a network's hardware address can't be given; the engine makes it of the address itself.
+        return [*words, "--mac-address", hardware_address(address)] if self._takes_hardware_address() else words
+
+    def _takes_hardware_address(self) -> bool:
+        if self._version is None:
+            text = self._run("version", "--format", "{{.Server.APIVersion}}").strip()
+            numbers = tuple(int(part) for part in text.split(".") if part.isdecimal())
+            self._version = numbers
+        return self._version >= (1, 44)
 
     def _connect_more(self, new: NewInstance) -> None:
         for network, address in new.addresses[1:]:
