@@ -13,6 +13,7 @@ from boxwright.cli.stackoptions import add_stack, meant, opened
 from boxwright.errors import UsageError
 
 if TYPE_CHECKING:
+    from boxwright.cli.stackoptions import Meant
     from boxwright.deploy.applying import Progress
     from boxwright.deploy.planning import DeployPlan
     from boxwright.model.stack import Stack
@@ -42,20 +43,19 @@ def run(options: argparse.Namespace) -> int:
     if found.stack is None:
         hint = "name its file, or go to its directory"
         raise UsageError("definition.not-found", f"there is no definition of {found.name} here", hint=hint)
-    return deploy(found.stack, options, "deploy", {})
+    return deploy(found, found.stack, options, "deploy", {})
 
 
-def deploy(stack: Stack, options: argparse.Namespace, reason: str, replicas: dict[str, int]) -> int:
-    """Build, plan and apply. `replicas` are those that differ from the definition's."""
+def deploy(place: Meant, stack: Stack, options: argparse.Namespace, reason: str, replicas: dict[str, int]) -> int:
+    """Build, plan and apply. `place` is where `stack` goes; `replicas` are those that differ from the definition's."""
     from boxwright.app.opening import open_store
     from boxwright.app.stacks.deployment import carry_out, completed_stack, desired_stack, prepare_deployment
     from boxwright.app.stacks.images import planned_builds, wants_balancer
+    from boxwright.cli.stackbuild import build_images
 
     began = time.monotonic()
     for text in stack.notes:
         note(f"note: {text}")
-    from boxwright.cli.stackbuild import build_images
-
     built: set[str] = set()
     quiet = options.quiet or options.json
     balanced = wants_balancer(stack, replicas)
@@ -63,7 +63,6 @@ def deploy(stack: Stack, options: argparse.Namespace, reason: str, replicas: dic
     with open_store(os.environ) as store:
         completed = completed_stack(stack, store)
     build_images(planned_builds(completed[0], balanced=balanced), built, quiet=True)
-    place = meant(None if options.stack is None else options.stack, options)._replace(name=stack.name)
     with open_store(os.environ) as store, opened(place, store) as engine, engine.lock(stack.name):
         desired, contents, images = desired_stack(completed, store, engine, os.environ, replicas)
         prepared = prepare_deployment(engine, desired, contents, images)

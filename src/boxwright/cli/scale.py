@@ -39,4 +39,4 @@ def run(options: argparse.Namespace) -> int:
         if names[name].database is not None and int(number) > 1:
             raise UsageError("usage.scale", f"the database {name} can't have {number} replicas")
         replicas[name] = int(number)
-    return deploy(found.stack, options, f"scale {' '.join(options.replicas)}", replicas)
+    return deploy(found, found.stack, options, f"scale {' '.join(options.replicas)}", replicas)

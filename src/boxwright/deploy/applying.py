@@ -14,7 +14,7 @@ from typing import NamedTuple, Protocol
 from boxwright.deploy.addresses import choose_subnet
 from boxwright.deploy.balancing import CONFIGURATION
 from boxwright.deploy.engine import DeployEngine
-from boxwright.deploy.health import await_end, await_well
+from boxwright.deploy.health import await_end, await_well, last_words
 from boxwright.deploy.live import BALANCER, Live
 from boxwright.deploy.planning import (
     CREATE,
@@ -345,13 +345,21 @@ class _Application:
         )
         try:
             self._engine.create(new)
-            self._engine.start(name)
+            self._start(name)
             self._note_started(spec.container)
             self._well(name, spec, addresses)
         except BoxwrightError:
             self._engine.delete(name)
             self._live.release(addresses)
             raise
+
+    def _start(self, name: str) -> None:
+        """Start it; where that fails, what it wrote may say why."""
+        try:
+            self._engine.start(name)
+        except BoxwrightError as error:
+            message = f"{error.message}{last_words(self._engine, name)}"
+            raise BoxwrightError(error.code, message, hint=error.hint) from error
 
     def _well(self, name: str, spec: InstanceSpec, addresses: tuple[tuple[str, str], ...]) -> None:
         try:
