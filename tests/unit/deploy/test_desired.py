@@ -78,7 +78,7 @@ def test_the_shop_as_it_is_to_be() -> None:
     assert one(found, "web-1").mounts[0].source == "data"
     assert one(found, "cache-1").aliases == ("cache", "store")
     assert [it.name for it in found.volumes] == ["data", "data-2", "data-3", "db-data"]
-    assert [(it.name, it.internal) for it in found.networks] == [("front", False), ("back", True), ("default", False)]
+    assert [(it.name, it.internal) for it in found.networks] == [("back", True), ("default", False)]
 
 
 def test_the_balancer_takes_over_the_ports_of_what_it_balances() -> None:

@@ -10,6 +10,7 @@ import base64
 import hashlib
 import ipaddress
 import os
+import shlex
 import shutil
 import socket
 import subprocess
@@ -21,7 +22,6 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 from boxwright.engines.bridges import hardware_address, routed_subnets
-from boxwright.engines.deploy.lxcwords import quoted_command
 from boxwright.engines.lxdclient.client import LxdClient
 from boxwright.engines.lxdclient.execution import Command, execute
 from boxwright.engines.lxdclient.failures import LxdError
@@ -49,6 +49,8 @@ _STACK = f"{_USER}{LABEL}stack"
 _FOLLOW_SECONDS = 0.3
 _BUSY_SECONDS = 60.0
 _WIDTH = 12
+SCRIPT = "/.boxwright-start"
+"""In an instance: its command, where that can't be said in one line."""
 
 
 class LxdHooks(NamedTuple):
@@ -85,8 +87,6 @@ class LxdStacks:
             found += [f"{it.logical}: this LXD is no cluster" for it in desired.instances if it.placement.on]
             found += [f"volume {it.name}: copies need a cluster" for it in desired.volumes if it.replicate > 1]
         found += [f"network {it.name}: rules are not written yet" for it in desired.networks if it.allow or it.deny]
-        for spec in desired.instances:
-            quoted_command(spec.argv)  # what can't be said to LXC is known before anything changes
         return tuple(dict.fromkeys(found))
 
     # Names ----------------------------------------------------------------------------------------------------------
@@ -287,6 +287,9 @@ class LxdStacks:
         client.run("POST", "/instances", body, query={"target": new.member} if new.member else None)
         made: set[str] = set()
         push_file(client, new.name, "/etc/hosts", new.hosts.encode(), mode=0o644)
+        if _needs_script(new.spec.argv):
+            script = f"#!/bin/sh\nexec {shlex.join(new.spec.argv)}\n"
+            push_file(client, new.name, SCRIPT, script.encode("utf-8", "surrogateescape"), mode=0o755)
         for path, data, mode in new.files:
             for directory in _parents(path):
                 if directory not in made:
@@ -296,7 +299,10 @@ class LxdStacks:
 
     def _config(self, new: NewInstance) -> dict[str, str]:
         spec = new.spec
-        lines = [f"lxc.init.cmd = {quoted_command(spec.argv)}", f"lxc.init.cwd = {spec.directory or '/'}"]
+        lines = [
+            f"lxc.init.cmd = {SCRIPT if _needs_script(spec.argv) else ' '.join(spec.argv)}",
+            f"lxc.init.cwd = {spec.directory or '/'}",
+        ]
         lines.append(f"lxc.uts.name = {spec.logical}")
         if spec.user:
             uid, gid = self._hooks.ids(spec.image, spec.user)
@@ -430,6 +436,11 @@ class LxdStacks:
 
         with ThreadPoolExecutor(8) as pool:
             list(pool.map(write, names))
+
+
+def _needs_script(argv: Sequence[str]) -> bool:
+    """LXC splits its one line at white space, whatever quotes are there."""
+    return any(not word or word.split() != [word] for word in argv)
 
 
 def _instance(raw: Mapping[str, Any]) -> Instance | None:
