@@ -413,19 +413,32 @@ def test_the_shop_from_source_to_answers(boxwright: Program, tmp_path: Path, eng
         boxwright("destroy", "--yes", "--volumes", cwd=place)
 
 
-def test_a_database_of_the_image_comes_with_it(boxwright: Program, tmp_path: Path) -> None:
-    """DBASE: what the build wrote is the first content; the password is another one."""
+def test_a_database_of_the_image_is_filled_backed_up_destroyed_and_restored(boxwright: Program, tmp_path: Path) -> None:
+    """DBASE: what the build wrote is the first content; MariaDB and PHP."""
     port = free_port()
-    name = f"guests{os.getpid()}"
-    (tmp_path / "autopilot.yaml").write_text(
-        f"name: {name}\ncontainers:\n  web: {{build: {ROOT}/examples/dbase-postgresql, ports: ['{port}:80']}}\n"
-    )
+    place = tmp_path / "guests"
+    shutil.copytree(ROOT / "examples/dbase-mysql", place)
+    recipe = place / "Recipe"
+    recipe.write_text(recipe.read_text().replace("PORT 8080:80", f"PORT {port}:80"))
+    file = place / "autopilot.yaml"
+    file.write_text(file.read_text().replace("name: guests", f"name: guests{os.getpid()}"))
+    guests = "Ada\nGrace\nZoë\n"
     try:
-        boxwright("deploy", cwd=tmp_path)
+        boxwright("deploy", cwd=place)
         until(lambda: opened(port))
-        assert b"Grace" in opened(port)
+        urllib.request.urlopen(f"http://127.0.0.1:{port}/", b"Linus", timeout=10).close()
+        assert opened(port).decode() == f"{guests}Linus\n"
+        boxwright("db", "backup", "/web-guestbook", "dump.sql", cwd=place)
+        boxwright("destroy", "--yes", "--volumes", cwd=place)
+        boxwright("deploy", cwd=place)
+        until(lambda: opened(port))
+        assert opened(port).decode() == guests
+        boxwright("db", "restore", "/web-guestbook", "dump.sql", status=2, cwd=place)
+        boxwright("db", "restore", "/web-guestbook", "dump.sql", "--yes", cwd=place)
+        assert opened(port).decode() == f"{guests}Linus\n"
+        assert "[db.none]" in boxwright("db", "backup", "/web", cwd=place, status=1).err
     finally:
-        boxwright("destroy", "--yes", "--volumes", cwd=tmp_path)
+        boxwright("destroy", "--yes", "--volumes", cwd=place)
 
 
 def opened(port: int) -> bytes:
