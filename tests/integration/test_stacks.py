@@ -35,6 +35,7 @@ START = """\
 #!/bin/sh
 trap 'exit 0' TERM
 hostname > /srv/who
+[ ! -e /srv/hidden ] || busybox mv /srv/hidden /srv/index.html
 cat /srv/index.html
 httpd -f -p 80 -h /srv &
 wait
@@ -316,6 +317,30 @@ def test_what_died_is_seen_and_started_again(native_project: Project) -> None:
     assert native_project.status()["web-2"]["health"] == "well"
     assert native_project("restart", "/web").out == "web-1\nweb-2\n"
     assert {native_project.get("/who") for _ in range(8)} == {"web-1", "web-2"}
+
+
+def test_a_watched_stack_is_kept_as_it_should_be(native_project: Project) -> None:
+    """Started where it died, restarted where its check fails, left alone where it is well."""
+    native_project.write(replicas=1)
+    native_project("deploy")
+    process = native_project.program.start("watch", "--interval", "0.2", cwd=native_project.directory)
+    try:
+        before = native_project.status()
+        kill_instance(native_project, before["web-1"]["name"])
+        until(lambda: native_project.get() == "web one", 20)
+        native_project("exec", "/web", "busybox", "mv", "/srv/index.html", "/srv/hidden")
+        until(lambda: "restart web-1" in native_project("events").out, 30)
+        until(lambda: native_project.get() == "web one", 20)
+        assert native_project.status()["api-1"] == before["api-1"]
+        assert native_project("deploy").out.endswith("nothing to do\n")
+    finally:
+        process.send_signal(signal.SIGINT)
+        said = process.communicate()[1]
+    assert "start web-1" in said
+    assert "restart web-1" in said
+    assert "Traceback" not in said
+    unit = native_project("watch", native_project.name, "--unit").out
+    assert f"watch {native_project.name} --engine native" in unit
 
 
 def kill_instance(project: Project, name: str) -> None:

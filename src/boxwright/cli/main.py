@@ -50,6 +50,7 @@ GROUPS = {
         "rollback": "go back to an earlier release",
         "destroy": "remove a stack",
         "events": "show what happened to a stack",
+        "watch": "keep what runs equal to a stack",
         "db": "back up and restore a stack's databases",
     },
     "images": {

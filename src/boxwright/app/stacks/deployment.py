@@ -113,7 +113,7 @@ def carry_out(
     before = _before(prepared)
     engine.write_document(stack, DEPLOYING, reason.encode())
     try:
-        _apply(engine, prepared, note, Limits(jobs, prepared.unfinished))
+        apply_prepared(engine, prepared, note, Limits(jobs, prepared.unfinished))
     except BoxwrightError as error:
         events.append(StackEvent(round(time.time(), 3), "failed", stack, error.message))
         note(Progress("rollback", "stack", stack, error.message))
@@ -132,7 +132,8 @@ def carry_out(
     return release
 
 
-def _apply(engine: DeployEngine, prepared: Prepared, tell: Callable[[Progress], None], limits: Limits) -> None:
+def apply_prepared(engine: DeployEngine, prepared: Prepared, tell: Callable[[Progress], None], limits: Limits) -> None:
+    """Provide the images and files that the plan needs, and apply it. Raises BoxwrightError."""
     needed = {it.spec.image: it.spec.image_name for it in prepared.plan.work if it.spec is not None}
     with ThreadPoolExecutor(limits.jobs) as pool:
         for done in [pool.submit(engine.provide_image, *item) for item in needed.items()]:

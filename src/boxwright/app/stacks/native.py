@@ -50,6 +50,8 @@ KEPT = "boxwright/stack/"
 """Before the names by which the images of releases stay in the store."""
 
 _LOOPBACK = "127.0.0.1"
+_PORT_SECONDS = 3.0
+_PAUSE_SECONDS = 0.05
 
 
 class NativeStacks:
@@ -72,7 +74,7 @@ class NativeStacks:
             if spec.allow or spec.deny:
                 found.append(f"network {spec.name}: the native engine has no firewall")
         found += [
-            f"{it.logical}: `restart: {it.restart}` is done by no process of the native engine"
+            f"{it.logical}: `restart: {it.restart}` is done by 'boxwright watch'"
             for it in desired.instances
             if it.restart not in ("", "no")
         ]
@@ -244,11 +246,24 @@ class NativeStacks:
             return
         with suppress(FileNotFoundError):
             os.unlink(container.exit_file)
-        config = container.config
+        until = time.monotonic() + _PORT_SECONDS
+        while True:
+            try:
+                self._start(container)
+            except BoxwrightError as error:
+                # What had the port before may still be going away.
+                if error.code != "run.port-taken" or time.monotonic() > until:
+                    raise
+                time.sleep(_PAUSE_SECONDS)
+            else:
+                return
+
+    def _start(self, container: Container) -> None:
         log = open_log(container.directory)
         null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
         try:
-            self._engine.start(self._launcher, config, Streams(null, log, log), self._plugging(config))
+            streams = Streams(null, log, log)
+            self._engine.start(self._launcher, container.config, streams, self._plugging(container.config))
         finally:
             os.close(null)
             os.close(log)
