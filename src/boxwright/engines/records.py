@@ -29,7 +29,6 @@ from boxwright.errors import BoxwrightError, StoreError
 _GONE = ".gone-"
 _ATTEMPTS = 100
 _STALE_SECONDS = 60.0
-_LATER = ("labels", "attachments")  # records of older versions don't have them
 
 
 class Mounted(NamedTuple):
@@ -320,9 +319,9 @@ class Records:
 
 
 def _config(raw: dict[str, Any]) -> ContainerConfig:
-    values = {name: raw[name] for name in ContainerConfig._fields if name not in _LATER}
-    for name in _LATER:
-        values[name] = tuple((key, value) for key, value in raw.get(name, ()))
+    values = {name: raw[name] for name in ContainerConfig._fields}
+    for name in ("labels", "attachments"):
+        values[name] = tuple((key, value) for key, value in raw[name])
     values["linked"] = tuple(raw["linked"])
     values["layers"] = tuple(raw["layers"])
     values["argv"] = tuple(raw["argv"])
