@@ -42,7 +42,7 @@ def run(options: argparse.Namespace) -> int:
         kept = () if options.volumes else observed.volumes
         specs = [it.spec for it in observed.instances if it.spec is not None]
         specs += [spec for release in read_releases(engine, found.name) for spec in release.desired.instances]
-        engine.drop_images(sorted({spec.image for spec in specs}))
+        engine.drop_images(found.name, sorted({spec.image for spec in specs}))
         engine.forget(found.name, keep_secrets=bool(kept))
     if kept:
         note(f"kept: volume {', '.join(kept)}")

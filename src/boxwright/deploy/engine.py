@@ -60,7 +60,7 @@ class DeployEngine(Protocol):
         """See that instances can be made of an image of the store."""
         ...
 
-    def drop_images(self, identities: Sequence[str]) -> None:
+    def drop_images(self, stack: str, identities: Sequence[str]) -> None:
         """A stack that is no more does not need them; others may."""
         ...
 

@@ -83,7 +83,7 @@ class MemoryEngine:
     def provide_image(self, identity: str, name: str) -> None:
         self._call("image")
 
-    def drop_images(self, identities: Sequence[str]) -> None:
+    def drop_images(self, stack: str, identities: Sequence[str]) -> None:
         self._call("images")
 
     def create_network(self, stack: str, spec: NetworkSpec) -> None:

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from boxwright.app.stacks.contents import StackContents, digest_of_file, file_digests
 from boxwright.app.stacks.images import (
+    KEPT,
     bundle_environment,
     image_facts,
     kept_tags,
@@ -180,7 +181,13 @@ def _remember(engine: DeployEngine, prepared: Prepared, store: Store, reason: st
     for name, identity in kept_tags(prepared.desired.stack, prepared.images):
         if images.find(name) is None and (image := images.find(identity)) is not None:
             images.tag(image, name)
-    return add_release(engine, prepared.desired, reason, int(time.time()))
+    release = add_release(engine, prepared.desired, reason, int(time.time()))
+    remembered = read_releases(engine, prepared.desired.stack)
+    needed = {spec.image for it in remembered for spec in it.desired.instances}
+    for name, image in images.listing():
+        if name.startswith(f"{KEPT}{prepared.desired.stack}:") and image.identity not in needed:
+            images.remove(name)
+    return release
 
 
 def rolled_back(engine: DeployEngine, stack: str, number: int | None) -> Release:

@@ -19,6 +19,9 @@ from boxwright.model.stack import Stack, StackContainer, StackDatabase
 from boxwright.store.store import Store
 
 DATA = "/var/lib/dbase"
+KEPT = "boxwright/stack/"
+"""Before the names by which the images of releases stay in the store."""
+
 EMPTY = "{empty}"
 """In the words of a build: an empty directory."""
 
@@ -184,4 +187,4 @@ def wants_balancer(stack: Stack, replicas: Mapping[str, int]) -> bool:
 
 def kept_tags(stack: str, images: Iterable[ImageFacts]) -> tuple[tuple[str, str], ...]:
     """Names under which the images of a release stay in the store, so that it can be gone back to."""
-    return tuple((f"boxwright/stack/{stack}:{it.identity.removeprefix('sha256:')[:12]}", it.identity) for it in images)
+    return tuple((f"{KEPT}{stack}:{it.identity.removeprefix('sha256:')[:12]}", it.identity) for it in images)

@@ -14,6 +14,7 @@ from pathlib import Path
 from boxwright.app.containers import engine_of
 from boxwright.app.lookup import find_image
 from boxwright.app.placing import make_layer, open_log
+from boxwright.app.stacks.images import KEPT
 from boxwright.deploy.engine import Executed, State
 from boxwright.engines.bridges import Bridge, make_bridge, plug, remove_bridge, routed_subnets
 from boxwright.engines.documents import StackDirectory
@@ -46,9 +47,6 @@ from boxwright.store.store import Store
 
 HOSTS = "/etc/hosts"
 SECRETS = "secrets"
-KEPT = "boxwright/stack/"
-"""Before the names by which the images of releases stay in the store."""
-
 _LOOPBACK = "127.0.0.1"
 _PORT_SECONDS = 3.0
 _PAUSE_SECONDS = 0.05
@@ -152,11 +150,11 @@ class NativeStacks:
                 hint = "run 'boxwright fsck --repair', then deploy again"
                 raise BoxwrightError("deploy.image", f"a layer of the image {name} is gone", hint=hint)
 
-    def drop_images(self, identities: Sequence[str]) -> None:
+    def drop_images(self, stack: str, identities: Sequence[str]) -> None:
         """The names that kept them in the store; what nothing needs goes with the next collection."""
         images = Images(self._store)
         for name, image in images.listing():
-            if name.startswith(KEPT) and image.identity in identities:
+            if name.startswith(f"{KEPT}{stack}:") and image.identity in identities:
                 images.remove(name)
 
     def create_network(self, stack: str, spec: NetworkSpec) -> None:

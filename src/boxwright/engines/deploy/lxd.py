@@ -208,8 +208,9 @@ class LxdStacks:
         if self._client.find(f"/images/aliases/{alias}") is None:
             self._hooks.load(self._client, identity, alias)
 
-    def drop_images(self, identities: Sequence[str]) -> None:
+    def drop_images(self, stack: str, identities: Sequence[str]) -> None:
         """Remove images; instances don't need them any more once they are made."""
+        del stack
         for identity in identities:
             found = self._client.find(f"/images/aliases/{_alias(identity)}")
             if found is not None:

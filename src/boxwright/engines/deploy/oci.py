@@ -194,8 +194,9 @@ class OciStacks:
         if not self._run.objects("image", "inspect", _reference(identity)):
             self._hooks.load(identity, _reference(identity))
 
-    def drop_images(self, identities: Sequence[str]) -> None:
+    def drop_images(self, stack: str, identities: Sequence[str]) -> None:
         """Remove images that nothing uses."""
+        del stack
         for identity in identities:
             self._run("rmi", _reference(identity), check=False)
 
