@@ -33,7 +33,7 @@ unit: setup-test
 test: check integration ## everything; under 25 minutes
 
 integration: setup-test
-	@$(python) -m pytest -q -m "integration and not long" --durations=10 tests
+	@$(python) -m pytest -q -m "integration and not long" --durations=60 tests
 
 long: setup-test ## the tests that take long: whole stacks, large toolchains, every engine (LONG="-k lxd")
 	@$(python) -m pytest -q -m "integration and long" --durations=10 tests $(LONG)

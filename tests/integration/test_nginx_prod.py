@@ -21,7 +21,7 @@ import pytest
 from tests.conftest import ROOT, Program
 from tests.integration.conftest import free_port
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.long]
 
 EXAMPLE = ROOT / "examples/nginx-prod"
 IMAGE = "sysadmin42/nginx-production:1.22.1-p1"

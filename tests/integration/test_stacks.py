@@ -288,7 +288,9 @@ def test_a_build_that_fails_says_why(native_project: Project) -> None:
     assert "none" in failed.err
 
 
-@pytest.mark.parametrize("after", [0.1, 0.25, 0.4, 0.6, 0.9, 1.3])
+@pytest.mark.parametrize(
+    "after", [0.1, 0.4, 0.9, *(pytest.param(after, marks=pytest.mark.long) for after in (0.25, 0.6, 1.3))]
+)
 def test_killed_at_any_point_the_next_run_goes_on(native_project: Project, after: float) -> None:
     """Once while the stack is made, once while it is changed."""
     for page in ("first", "second"):
@@ -401,7 +403,10 @@ def test_a_port_that_is_taken_stops_it(native_project: Project) -> None:
 # The shop ------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("engine", ["native", FOREIGN[0], FOREIGN[2]])
+@pytest.mark.parametrize(
+    "engine",
+    ["native", *(pytest.param(name, marks=[pytest.mark.engine(name), pytest.mark.long]) for name in ("podman", "lxd"))],
+)
 def test_the_shop_from_source_to_answers(boxwright: Program, tmp_path: Path, engine: str) -> None:
     place = tmp_path / "shop"
     shutil.copytree(ROOT / "examples/shop", place)
@@ -438,6 +443,7 @@ def test_the_shop_from_source_to_answers(boxwright: Program, tmp_path: Path, eng
         boxwright("destroy", "--yes", "--volumes", cwd=place)
 
 
+@pytest.mark.long
 def test_a_database_of_the_image_is_filled_backed_up_destroyed_and_restored(boxwright: Program, tmp_path: Path) -> None:
     """DBASE: what the build wrote is the first content; MariaDB and PHP."""
     port = free_port()
