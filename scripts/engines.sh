@@ -51,7 +51,7 @@ start() {
     local name="$1"
     shift
     say "starting $name (log: $state/$name.log)"
-    setsid "$@" >>"$state/$name.log" 2>&1 </dev/null &
+    (cd / && exec setsid "$@") >>"$state/$name.log" 2>&1 </dev/null & # a daemon must not stand in a directory that goes
     echo $! >"$state/$name.pid"
 }
 

@@ -7,7 +7,6 @@ import os
 import shutil
 import signal
 import subprocess
-import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -15,11 +14,11 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import PROGRAM, Program, remove_tree
+from tests.conftest import Program, remove_tree
 from tests.integration import registries
 from tests.integration.conftest import free_port, until
 from tests.integration.hosttoolchain import make_toolchain
-from tests.integration.servers import listens
+from tests.integration.servers import listens, prepare_ssh, start_s3
 
 LIB = """\
 name: lib
@@ -167,30 +166,12 @@ def serve(world: World) -> Iterator[None]:
 def ssh(world: World) -> Iterator[None]:
     """Written over a real sshd of this test's own, by a user's own configuration, read from busybox's web server."""
     world.name = "mysuperbinhost"
-    place = world.path / "ssh"
-    place.mkdir()
     world.repository.mkdir(exist_ok=True)
-    for name in ("host", "user"):
-        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", place / name], check=True)
-    port = free_port()
-    (place / "sshd_config").write_text(
-        f"Port {port}\nListenAddress 127.0.0.1\nHostKey {place}/host\nAuthorizedKeysFile {place}/user.pub\n"
-        "PidFile none\n"
-        "StrictModes no\nUsePAM no\nPasswordAuthentication no\nSubsystem sftp internal-sftp\n"
-    )
-    (place / "config").write_text(
-        f"Host mysuperbinhost\n HostName 127.0.0.1\n Port {port}\n User root\n IdentityFile {place}/user\n"
-        f" UserKnownHostsFile {place}/known\n StrictHostKeyChecking accept-new\n"
-    )
-    (place / "bin").mkdir()
-    (place / "bin/sftp").write_text(f'#!/bin/sh\nexec /usr/bin/sftp -F {place}/config "$@"\n')
-    (place / "bin/sftp").chmod(0o755)
-    Path("/run/sshd").mkdir(exist_ok=True)
-    world.environment["PATH"] = f"{place}/bin:{os.environ['PATH']}"
+    server = prepare_ssh(world.path / "ssh", world.name)
+    world.environment |= server.environment
 
     def start() -> None:
-        world.server = subprocess.Popen(["/usr/sbin/sshd", "-D", "-f", place / "sshd_config"])
-        until(lambda: listens(port))
+        world.server = server.start()
 
     world.restart = start
     page = free_port()
@@ -215,17 +196,8 @@ def s3(world: World) -> Iterator[None]:
     port = free_port()
     address = f"http://127.0.0.1:{port}"
 
-    def answers() -> bool:
-        try:
-            urllib.request.urlopen(urllib.request.Request(f"{address}/bucket", method="PUT"), timeout=5).close()
-        except OSError:
-            return False
-        return True
-
     def start() -> None:
-        words: list[str | Path] = [PROGRAM.parent / ".venv/bin/moto_server", "-p", str(port)]
-        world.server = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        until(answers, 30)
+        world.server = start_s3(port, os.environ)
 
     world.restart = start
     try:

@@ -25,9 +25,22 @@ def listens(port: int) -> bool:
     return True
 
 
-@contextmanager
-def ssh_server(place: Path, name: str) -> Iterator[dict[str, str]]:
-    """A real sshd, which a user's own configuration calls `name`; yields the environment in which sftp knows it."""
+class Ssh(NamedTuple):
+    """A real sshd that can be started, again too, and the environment in which sftp knows it by its name."""
+
+    configuration: Path
+    port: int
+    environment: dict[str, str]
+
+    def start(self) -> subprocess.Popen[bytes]:
+        """It answers then."""
+        server = subprocess.Popen(["/usr/sbin/sshd", "-D", "-f", self.configuration])
+        until(lambda: listens(self.port))
+        return server
+
+
+def prepare_ssh(place: Path, name: str) -> Ssh:
+    """Keys and configurations in a new directory; a user's own configuration calls the server `name`."""
     place.mkdir()
     for key in ("host", "user"):
         subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", place / key], check=True)
@@ -45,30 +58,46 @@ def ssh_server(place: Path, name: str) -> Iterator[dict[str, str]]:
     (place / "bin/sftp").write_text(f'#!/bin/sh\nexec /usr/bin/sftp -F {place}/config "$@"\n')
     (place / "bin/sftp").chmod(0o755)
     Path("/run/sshd").mkdir(exist_ok=True)
-    sshd = subprocess.Popen(["/usr/sbin/sshd", "-D", "-f", place / "sshd_config"])
+    return Ssh(place / "sshd_config", port, {"PATH": f"{place}/bin:{os.environ['PATH']}"})
+
+
+@contextmanager
+def ssh_server(place: Path, name: str) -> Iterator[dict[str, str]]:
+    """A running one; yields its environment."""
+    prepared = prepare_ssh(place, name)
+    sshd = prepared.start()
     try:
-        until(lambda: listens(port))
-        yield {"PATH": f"{place}/bin:{os.environ['PATH']}"}
+        yield prepared.environment
     finally:
         sshd.terminate()
         sshd.wait(10)
 
 
+def start_s3(port: int, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
+    """Moto's server with an empty bucket `bucket`; it answers then."""
+
+    def answers() -> bool:
+        try:
+            request = urllib.request.Request(f"http://127.0.0.1:{port}/bucket", method="PUT")
+            urllib.request.urlopen(request, timeout=5).close()
+        except OSError:
+            return False
+        return True
+
+    words: list[str | Path] = [PROGRAM.parent / ".venv/bin/moto_server", "-p", str(port)]
+    quiet = subprocess.DEVNULL
+    server = subprocess.Popen(words, stdout=quiet, stderr=quiet, env={**environment})
+    until(answers, 30)
+    return server
+
+
 @contextmanager
 def s3_server(**environment: str) -> Iterator[str]:
-    """Moto's server with an empty bucket `bucket`; yields its address."""
+    """One with these variables; yields its address."""
     port = free_port()
-    server = subprocess.Popen(
-        [PROGRAM.parent / ".venv/bin/moto_server", "-p", str(port)],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        env={**os.environ, **environment},
-    )
-    address = f"http://127.0.0.1:{port}"
+    server = start_s3(port, {**os.environ, **environment})
     try:
-        until(lambda: listens(port), 30)
-        urllib.request.urlopen(urllib.request.Request(f"{address}/bucket", method="PUT"), timeout=5).close()
-        yield address
+        yield f"http://127.0.0.1:{port}"
     finally:
         server.terminate()
         server.wait(10)

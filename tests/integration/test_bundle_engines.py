@@ -189,7 +189,7 @@ def case(make: type[Engine], kind: str, *more: pytest.MarkDecorator) -> Any:
 
 CASES = [
     case(Native, "python"),
-    case(Native, "php"),
+    case(Native, "php", LONG),
     case(Podman, "python"),
     case(Podman, "php", LONG),
     case(Docker, "python", LONG),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -16,9 +15,10 @@ from boxwright.app.repositoryconfiguration import Binary, Way
 from boxwright.errors import BoxwrightError
 from boxwright.repositories.binary.place import Place, Source, Upload, whole
 from boxwright.repositories.binary.upkeep import collect, count
-from tests.conftest import MARK, PROGRAM
-from tests.integration.conftest import free_port, until
+from tests.conftest import MARK
+from tests.integration.conftest import free_port
 from tests.integration.registries import FaultProxy, Registry, proxied, serving
+from tests.integration.servers import start_s3
 from tests.unit.repositories.conftest import Host
 from tests.unit.repositories.test_catalog import (  # noqa: F401 - they are run here too, with this module's `host`
     fetch,
@@ -130,22 +130,11 @@ def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
 def bucket() -> Iterator[str]:
     """The endpoint of moto's server with the bucket `bucket`."""
     port = free_port()
-    words: list[str | Path] = [PROGRAM.parent / ".venv/bin/moto_server", "-p", str(port)]
-    address = f"http://127.0.0.1:{port}"
-
-    def answers() -> bool:
-        try:
-            urllib.request.urlopen(urllib.request.Request(f"{address}/bucket", method="PUT"), timeout=5).close()
-        except OSError:
-            return False
-        return True
-
     # It outlives a test: what looks for things left behind must not know it.
     own = {name: value for name, value in os.environ.items() if name != MARK}
-    with subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=own) as server:
+    with start_s3(port, own) as server:
         try:
-            until(answers, 30)
-            yield address
+            yield f"http://127.0.0.1:{port}"
         finally:
             server.terminate()
 
