@@ -306,7 +306,8 @@ def test_no_space_at_the_other_side_is_a_clear_error(
         world.stop()
 
 
-@pytest.mark.parametrize("place", [SSH, "s3", "oci"])
+# A registry that is killed while it writes a tag may keep an empty one, and answers 500 for it until that is put again.
+@pytest.mark.parametrize("place", [SSH, "s3", pytest.param("oci", marks=pytest.mark.long)])
 def test_a_server_that_dies_in_an_upload_leaves_the_repository_whole(
     world: World, place: str, request: pytest.FixtureRequest, busybox_base: Path, context: Callable[..., Path]
 ) -> None:
