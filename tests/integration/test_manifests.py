@@ -561,7 +561,7 @@ def test_a_killed_build_leaves_nothing(boxwright: Program, project: Project) -> 
 # The modules that come with the program ------------------------------------------------------------------------------
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_every_module_keeps_its_promise(boxwright: Program, tmp_path: Path) -> None:
     place = tmp_path / "all"
     place.mkdir()
