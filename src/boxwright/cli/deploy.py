@@ -9,7 +9,7 @@ import time
 from typing import TYPE_CHECKING
 
 from boxwright.cli.console import note, say
-from boxwright.cli.stackoptions import add_stack, meant, opened
+from boxwright.cli.stackoptions import PATIENCE, add_stack, meant, opened
 from boxwright.errors import UsageError
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def deploy(place: Meant, stack: Stack, options: argparse.Namespace, reason: str,
     with open_store(os.environ) as store:
         completed = completed_stack(stack, store)
     build_images(planned_builds(completed[0], balanced=balanced), built, quiet=True)
-    with open_store(os.environ) as store, opened(place, store) as engine, engine.lock(stack.name):
+    with open_store(os.environ) as store, opened(place, store) as engine, engine.lock(stack.name, PATIENCE):
         desired, contents, images = desired_stack(completed, store, engine, os.environ, replicas)
         prepared = prepare_deployment(engine, desired, contents, images)
         for text in () if quiet else prepared.notes:

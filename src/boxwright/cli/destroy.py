@@ -8,7 +8,7 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 
 from boxwright.cli.console import note, say
-from boxwright.cli.stackoptions import add_stack, meant, opened
+from boxwright.cli.stackoptions import PATIENCE, add_stack, meant, opened
 from boxwright.errors import UsageError
 
 
@@ -25,7 +25,7 @@ def run(options: argparse.Namespace) -> int:
     from boxwright.deploy.history import read_releases
 
     found = meant(options.stack, options)
-    with open_store(os.environ) as store, opened(found, store) as engine, engine.lock(found.name):
+    with open_store(os.environ) as store, opened(found, store) as engine, engine.lock(found.name, PATIENCE):
         observed = engine.observe(found.name)
         if not options.yes:
             _ask(found.name, len(observed.instances), observed.volumes if options.volumes else ())

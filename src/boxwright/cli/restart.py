@@ -6,7 +6,7 @@ import argparse
 import os
 
 from boxwright.cli.console import say
-from boxwright.cli.stackoptions import add_engine, meant, members, opened, split_member
+from boxwright.cli.stackoptions import PATIENCE, add_engine, meant, members, opened, split_member
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -25,7 +25,7 @@ def run(options: argparse.Namespace) -> int:
 
     for stack, name in [split_member(text) for text in options.names] or [("", "")]:
         found = meant(stack or None, options)
-        with open_store(os.environ) as store, opened(found, store) as engine, engine.lock(found.name):
+        with open_store(os.environ) as store, opened(found, store) as engine, engine.lock(found.name, PATIENCE):
             chosen = [it.logical for it in members(engine, found.name, name)]
             desired = last_release(engine, found.name).desired
             observed = engine.observe(found.name)

@@ -6,7 +6,7 @@ import argparse
 import os
 
 from boxwright.cli.console import note, say
-from boxwright.cli.stackoptions import add_engine, meant, opened
+from boxwright.cli.stackoptions import PATIENCE, add_engine, meant, opened
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -31,7 +31,7 @@ def run(options: argparse.Namespace) -> int:
 
     found = meant(options.stack, options)
     quiet = options.quiet or options.json
-    with open_store(os.environ) as store, opened(found, store) as engine, engine.lock(found.name):
+    with open_store(os.environ) as store, opened(found, store) as engine, engine.lock(found.name, PATIENCE):
         release = rolled_back(engine, found.name, options.release)
         contents = StackContents(engine, found.name, {})
         prepared = prepare_deployment(engine, release.desired, contents, ())

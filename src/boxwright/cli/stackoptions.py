@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from boxwright.store.store import Store
 
 ENGINES = ("native", "podman", "lxd", "docker", "lxc")
+PATIENCE = 30.0
+"""Seconds for which a command waits while another one, as `watch`, changes the same stack."""
 
 
 class Meant(NamedTuple):

@@ -44,8 +44,8 @@ class DeployEngine(Protocol):
         """The names of all stacks that are there."""
         ...
 
-    def lock(self, stack: str) -> AbstractContextManager[None]:
-        """Held while a stack is changed. Raises BoxwrightError `deploy.busy`."""
+    def lock(self, stack: str, patience: float) -> AbstractContextManager[None]:
+        """Held while a stack is changed, waited for `patience` seconds. Raises BoxwrightError `deploy.busy`."""
         ...
 
     def observe(self, stack: str) -> Observed:

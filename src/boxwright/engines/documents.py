@@ -6,11 +6,13 @@ import fcntl
 import os
 import re
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
 from boxwright.errors import BoxwrightError
 
+POLL_SECONDS = 0.05
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
@@ -21,16 +23,22 @@ class StackDirectory:
         self.place = place
 
     @contextmanager
-    def lock(self, stack: str) -> Iterator[None]:
-        """Held while a stack is changed. Raises BoxwrightError `deploy.busy`."""
+    def lock(self, stack: str, patience: float) -> Iterator[None]:
+        """Held while a stack is changed, waited for `patience` seconds. Raises BoxwrightError `deploy.busy`."""
         os.makedirs(self.place(stack), mode=0o700, exist_ok=True)
-        held = os.open(f"{self.place(stack)}/.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        path = f"{self.place(stack)}/.lock"
+        held = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            deadline = time.monotonic() + patience
+            while not _try_lock(held):
+                if time.monotonic() >= deadline:
+                    message = f"the stack {stack} is being changed by another process"
+                    raise BoxwrightError("deploy.busy", message, hint="wait until that one has ended")
+                time.sleep(POLL_SECONDS)
+            if not _is_current(path, held):
+                message = f"the stack {stack} was removed meanwhile, by another process"
+                raise BoxwrightError("deploy.busy", message, hint="do it again, if it is still wanted")
             yield
-        except BlockingIOError as error:
-            message = f"the stack {stack} is being changed by another process"
-            raise BoxwrightError("deploy.busy", message, hint="wait until that one has ended") from error
         finally:
             os.close(held)
 
@@ -82,3 +90,19 @@ class StackDirectory:
         if not _NAME.fullmatch(name):
             raise ValueError(name)
         return f"{self.place(stack)}/documents/{name}"
+
+
+def _try_lock(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _is_current(path: str, descriptor: int) -> bool:
+    """Whether the file still has its name: it goes with its stack."""
+    try:
+        return os.stat(path).st_ino == os.fstat(descriptor).st_ino
+    except FileNotFoundError:
+        return False

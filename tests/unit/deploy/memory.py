@@ -61,7 +61,7 @@ class MemoryEngine:
         return tuple({new.stack for new, _ in self.instances.values()})
 
     @contextmanager
-    def lock(self, stack: str) -> Iterator[None]:
+    def lock(self, stack: str, patience: float) -> Iterator[None]:
         yield
 
     def observe(self, stack: str) -> Observed:

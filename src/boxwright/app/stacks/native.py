@@ -82,9 +82,9 @@ class NativeStacks:
         """Those that have a directory."""
         return stack_names(self._store)
 
-    def lock(self, stack: str) -> AbstractContextManager[None]:
+    def lock(self, stack: str, patience: float) -> AbstractContextManager[None]:
         """Held while a stack is changed."""
-        return self._directory.lock(stack)
+        return self._directory.lock(stack, patience)
 
     # What is there ----------------------------------------------------------------------------------------------------
 

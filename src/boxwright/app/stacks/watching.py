@@ -34,7 +34,7 @@ class Watcher:
     def look(self) -> None:
         """Once. Nothing is done while a deployment is under way, or was interrupted: the next one goes on with it."""
         try:
-            with self._engine.lock(self._stack):
+            with self._engine.lock(self._stack, 0):
                 if self._engine.read_document(self._stack, DEPLOYING) is None:
                     self._mend()
         except BoxwrightError as error:

@@ -62,7 +62,7 @@ class LxdHooks(NamedTuple):
 
     load: Callable[[LxdClient, str, str], None]
     ids: Callable[[str, str], tuple[int, int]]
-    lock: Callable[[str], AbstractContextManager[None]]
+    lock: Callable[[str, float], AbstractContextManager[None]]
     executed: Callable[[int, bytes], Any]
     state: Callable[[str, int | None], Any]
 
@@ -115,7 +115,7 @@ class LxdStacks:
         projects = self._client.get("/projects", recursion="1")
         return tuple(it["config"][_STACK] for it in projects if _STACK in it.get("config", {}))
 
-    def lock(self, stack: str) -> AbstractContextManager[None]:
+    def lock(self, stack: str, patience: float) -> AbstractContextManager[None]:
         """Held while a stack is changed. The project is made with it."""
         if self._client.find(f"/projects/{self._project(stack)}") is None:
             features = {
@@ -126,7 +126,7 @@ class LxdStacks:
             }
             with suppress(LxdError):
                 self._client.run("POST", "/projects", {"name": self._project(stack), "config": features})
-        return self._hooks.lock(stack)
+        return self._hooks.lock(stack, patience)
 
     def read_document(self, stack: str, name: str) -> bytes | None:
         """What was written under a name."""

@@ -107,12 +107,12 @@ class OciStacks:
         names = self._run("volume", "ls", "-q", "--filter", f"label={LABEL}stack").split()
         return tuple(it.removesuffix(f".{_MEMORY}") for it in names if it.endswith(f".{_MEMORY}"))
 
-    def lock(self, stack: str) -> AbstractContextManager[None]:
+    def lock(self, stack: str, patience: float) -> AbstractContextManager[None]:
         """Held while a stack is changed. The memory is made with it."""
         name = self._volume_name(stack, _MEMORY)
         if not self._run.objects("volume", "inspect", name):
             self._run("volume", "create", "--label", f"{LABEL}stack={stack}", name, check=False)
-        return self._directory.lock(stack)
+        return self._directory.lock(stack, patience)
 
     def read_document(self, stack: str, name: str) -> bytes | None:
         """What was written under a name."""
