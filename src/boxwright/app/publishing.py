@@ -83,7 +83,7 @@ def publish_image(to: Opened, image: Image, names: Sequence[str], store: Store, 
     place, key, now = to.place(), signing_key(to.configured), int(time.time())
     to.catalog.initialise(place)
     sent = 0
-    if not to.catalog.lookup([("image", image.identity)]):
+    if not to.catalog.has(("image", image.identity)):
         tree = send_tree(to.catalog, place, store, image.snapshot, names[0] if names else "", store.scratch())
         sent = tree.sent
         to.catalog.publish(place, key, [_image_entry(image, tree.packs, names, store, now)])
@@ -120,7 +120,7 @@ def publish_trees(to: Opened, graph: Graph, keys: Keys, store: Store) -> None:
         if not isinstance(node.step, Base) or node.step.source != "toolchain" or snapshot is None:
             continue
         content = snapshot.manifest.content
-        if to.catalog.lookup([("tree", content)]):
+        if to.catalog.has(("tree", content)):
             continue
         tree = send_tree(to.catalog, place, store, snapshot, node.step.name, store.scratch())
         entry = TreeEntry(

@@ -14,7 +14,7 @@ from boxwright.errors import BoxwrightError, FetchError
 from boxwright.repositories.binary.journal import Journal, Signed
 from boxwright.repositories.binary.keys import SIGNATURE_SIZE, PrivateKey, PublicKey, Trust
 from boxwright.repositories.binary.loosejournal import LooseJournal, is_listing
-from boxwright.repositories.binary.place import MissingError, Place, Source, Upload, at_once, whole
+from boxwright.repositories.binary.place import MissingError, Place, Source, UnreadableError, Upload, at_once, whole
 from boxwright.repositories.binary.records import (
     FORMAT,
     MOST,
@@ -131,6 +131,12 @@ class Catalog:
         found = zip(wanted, at_once(lambda it: self._read_record(record_name(*it), it), wanted), strict=True)
         return {identity: entry for identity, entry in found if entry is not None}
 
+    def has(self, identity: Identity) -> bool:
+        """Whether a record need not be published: one that the place can't read is put again."""
+        with suppress(UnreadableError):
+            return identity in self.lookup([identity])
+        return False
+
     def _from_journal(self, wanted: Iterable[Identity]) -> dict[Identity, Entry]:
         self._read_journal()
         found: dict[Identity, Entry] = {}
@@ -226,9 +232,10 @@ class Catalog:
     # Writing ------------------------------------------------------------------------------------------------------
 
     def initialise(self, place: Place) -> None:
-        """Make the repository, where there is none yet."""
-        if self.open():
-            return
+        """Make the repository, where there is none yet, or none that can be read."""
+        with suppress(UnreadableError):
+            if self.open():
+                return
         text = f'{{"format": {FORMAT}, "id": "{secrets.token_hex(16)}"}}\n'
         place.put([Upload(ROOT, text.encode())])
         for pause in PAUSES:
@@ -260,9 +267,27 @@ class Catalog:
         kept, signed = self._beside(place, key, [(name, *targets[name]) for name in taken])
         new = {data for name, (_, data) in targets.items() if name not in taken}
         signed += [Signed(data, {key.public.id: key.sign(data)}) for data in payloads if data in new]
-        if self._journal is not None:
-            self._journal.append(place, signed)
+        self._note(place, signed)
         return kept
+
+    def _note(self, place: Place, signed: Sequence[Signed]) -> None:
+        """Add records to the journal."""
+        if isinstance(self._journal, LooseJournal):
+            self._journal.append(place, signed, lambda: self._all_signed(place))
+        elif self._journal is not None:
+            self._journal.append(place, signed)
+
+    def _all_signed(self, place: Place) -> list[Signed]:
+        """Every record that can be read, with the signatures of keys that count."""
+
+        def read(name: str) -> Signed | None:
+            with suppress(FetchError):
+                payload = whole(place, name, MOST)
+                return Signed(payload, self._signatures(payload))
+            return None
+
+        found = at_once(read, [it.name for prefix in ("records/", "names/") for it in place.names(prefix)])
+        return [it for it in found if it is not None and it.signatures]
 
     def _beside(
         self, place: Place, key: PrivateKey, taken: Sequence[tuple[str, Entry, bytes]]
@@ -305,8 +330,7 @@ class Catalog:
             signature = key.sign(data)
             place.put([Upload(signature_name(data, key.public.id), signature)])
             if not place.put([_record(name_record(name, number), numbered, data)]):
-                if self._journal is not None:
-                    self._journal.append(place, [Signed(data, {key.public.id: signature})])
+                self._note(place, [Signed(data, {key.public.id: signature})])
                 return numbered
 
     def prune(self, place: Place, before: int) -> int:

@@ -4,6 +4,9 @@ A registry can't put a tag only where none is: of two that put one at once the l
 before and afterwards, and the journal, of which nothing may be lost, has names that no two writers choose alike
 (loosejournal.py). It lies in a repository of its own below, so that its list of tags is short however many packages
 there are. A record's manifest names its content as layers: the registry keeps that as long as the record.
+
+A registry that is killed while it writes may keep half of a tag or of a link to a blob: it lists the tag, and answers
+500 for it. So what it can't read counts as not there when it is to be put, which mends it.
 """
 
 from __future__ import annotations
@@ -16,12 +19,13 @@ import os
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from io import BytesIO
-from typing import Any
+from typing import Any, TypeVar
 
 from boxwright.errors import FetchError
 from boxwright.model.digest import Digest, digest_from_hex, digest_of
-from boxwright.repositories.binary.place import Listed, MissingError, Upload, at_once, checked
+from boxwright.repositories.binary.place import Listed, MissingError, UnreadableError, Upload, at_once, checked
 from boxwright.repositories.registry.client import MANIFEST_TYPE, Client, Manifest
+from boxwright.repositories.registry.failures import RegistryError
 from boxwright.repositories.registry.retries import pause
 from boxwright.repositories.registry.transport import Answer, Body
 
@@ -35,8 +39,10 @@ JOURNAL = "journal/"
 BLOBS = "blobs/"
 ATTEMPTS = 3
 PAUSE_SECONDS = 0.2
+SERVER_ERROR = 500
 SLOWEST = 1000
 """Bytes a second below which a transfer is given up."""
+_T = TypeVar("_T")
 _EMPTY = b"{}"
 _TIME = "%Y-%m-%dT%H:%M:%SZ"
 _UNUSABLE = frozenset("_+@~")
@@ -73,7 +79,7 @@ class OciPlace:
         client = self._client(name)
         digest = _blob_of(name)
         if digest is None:
-            manifest = client.manifest(tag_of(name))
+            manifest = self._manifest(name)
             if manifest is None:
                 raise MissingError(self.where, name)
             data = _inline(manifest, f"{self.where}: {name}")
@@ -114,8 +120,8 @@ class OciPlace:
     def _is_there(self, name: str) -> bool:
         digest = _blob_of(name)
         if digest is not None:
-            return self._client(name).has_blob(digest)
-        return self._client(name).digest(tag_of(name)) is not None
+            return bool(_readable(lambda: self._client(name).has_blob(digest)))
+        return _readable(lambda: self._client(name).digest(tag_of(name))) is not None
 
     def listed(self, prefix: str) -> set[str]:
         """The names of the objects below `prefix`, but content: one request, or a page for each thousand."""
@@ -128,22 +134,37 @@ class OciPlace:
         if prefix in ("", BLOBS):
             every = tagged if not prefix else sorted(self.listed(""))
             yield from self._contents([name for name in every if not name.startswith(JOURNAL)])
-        for name, manifest in zip(tagged, at_once(self._manifest, tagged), strict=True):
-            if manifest is not None:
+        for name, manifest in zip(tagged, at_once(self._manifest_or_error, tagged), strict=True):
+            if isinstance(manifest, UnreadableError):
+                yield Listed(name, 0, 0)
+            elif manifest is not None:
                 data = _inline(manifest, f"{self.where}: {name}")
                 size = len(data) if data is not None else int(_layers(manifest)[0].get("size", 0))
                 yield Listed(name, size, _time_of(manifest))
 
     def _manifest(self, name: str) -> Manifest | None:
-        return self._client(name).manifest(tag_of(name))
+        try:
+            return self._client(name).manifest(tag_of(name))
+        except RegistryError as error:
+            if error.status < SERVER_ERROR:
+                raise
+            raise UnreadableError(error.code, f"{error.message}: {name}", hint=error.hint) from error
+
+    def _manifest_or_error(self, name: str) -> Manifest | UnreadableError | None:
+        try:
+            return self._manifest(name)
+        except UnreadableError as error:
+            return error
 
     def _contents(self, names: Sequence[str]) -> Iterator[Listed]:
         found: dict[Digest, int] = {}
-        for manifest in at_once(self._manifest, names):
-            for layer in _layers(manifest) if manifest is not None else ():
+        manifests = [it for it in at_once(self._manifest_or_error, names) if isinstance(it, Manifest)]
+        for manifest in manifests:
+            for layer in _layers(manifest):
                 if layer.get("mediaType") == CONTENT_TYPE:
-                    found.setdefault(Digest(layer["digest"]), _time_of(manifest) if manifest else 0)
-        sizes = at_once(self._client("").blob_size, list(found))
+                    found.setdefault(Digest(layer["digest"]), _time_of(manifest))
+        client = self._client("")
+        sizes = at_once(lambda digest: _readable(lambda: client.blob_size(digest)), list(found))
         for (digest, when), size in zip(found.items(), sizes, strict=True):
             if size is not None:
                 value = digest.removeprefix("sha256:")
@@ -166,12 +187,12 @@ class OciPlace:
         name, client = checked(upload.name), self._client(upload.name, push=True)
         content = _blob_of(name)
         if content is not None:
-            if client.has_blob(content):
+            if _readable(lambda: client.has_blob(content)):
                 return None
             size = os.stat(upload.path).st_size if upload.path else len(upload.data)
             client.put_blob(content, _body(upload, size))
             return content
-        if client.digest(tag_of(name)) is not None:
+        if _readable(lambda: client.digest(tag_of(name))) is not None:
             return None
         data = upload.data
         if upload.path:
@@ -204,7 +225,7 @@ class OciPlace:
     def _prepare(self, client: Client) -> None:
         """Put the empty configuration that every manifest names."""
         if str(client) not in self._prepared:
-            if not client.has_blob(digest_of(_EMPTY)):
+            if not _readable(lambda: client.has_blob(digest_of(_EMPTY))):
                 client.put_blob(digest_of(_EMPTY), Body(lambda: BytesIO(_EMPTY), len(_EMPTY)))
             self._prepared.add(str(client))
 
@@ -230,6 +251,16 @@ class OciPlace:
         """Let go of connections."""
         self._clients.clear()
         self._closed()
+
+
+def _readable(ask: Callable[[], _T]) -> _T | None:
+    """What a registry says of something; None where it can't read what it has."""
+    try:
+        return ask()
+    except RegistryError as error:
+        if error.status < SERVER_ERROR:
+            raise
+        return None
 
 
 def tag_of(name: str) -> str:

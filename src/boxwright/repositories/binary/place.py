@@ -45,6 +45,10 @@ class MissingError(FetchError):
         super().__init__("repository.missing", f"{where} holds no {name}")
 
 
+class UnreadableError(FetchError):
+    """The place has such an object and can't give it, however often it is asked; others it can."""
+
+
 class Source(Protocol):
     """A place that can be read. Safe for threads.
 
