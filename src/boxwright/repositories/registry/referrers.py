@@ -2,7 +2,7 @@
 
 Where the registry has no referrers of its own (before distribution 3), they stand in an index under a tag
 (distribution-spec, "Pushing Manifests with Subject", "Referrers Tag Schema"). Nobody can lock a tag: who writes there
-looks afterwards whether another one's change won, and tries again.
+looks again when everybody who read before that has written, and adds it anew where another one's change won.
 """
 
 from __future__ import annotations
@@ -18,7 +18,10 @@ from boxwright.repositories.registry.client import INDEX_TYPE, MANIFEST_TYPE, Cl
 from boxwright.repositories.registry.failures import RegistryError
 
 _TRIES = 8
-_PAUSE = 0.1
+_SETTLED = 0.3
+"""Seconds at least in which another one who read the index before our change has written its own."""
+_SLOWER = 5
+"""How much longer than ours another one's read and write may take."""
 
 
 def put_referrer(client: Client, subject: Digest, manifest: bytes, descriptor: Mapping[str, Any]) -> None:
@@ -29,16 +32,16 @@ def put_referrer(client: Client, subject: Digest, manifest: bytes, descriptor: M
 
 def _add_to_tag(client: Client, subject: Digest, descriptor: Mapping[str, Any]) -> None:
     tag = fallback_tag(subject)
-    for attempt in range(_TRIES):
+    for _ in range(_TRIES):
+        start = time.monotonic()
         found = client.manifest(tag)
         present = descriptors(found.value) if found else []
         if any(it["digest"] == descriptor["digest"] for it in present):
-            if attempt == 0 or _stays(client, tag, descriptor):
-                return
-            continue
+            return
         index = {"manifests": [*present, descriptor], "mediaType": INDEX_TYPE, "schemaVersion": 2}
         client.put_manifest(tag, json.dumps(index, sort_keys=True, separators=(",", ":")).encode(), INDEX_TYPE)
-        time.sleep(_PAUSE * attempt * random.random())  # noqa: S311 - no secret
+        settled = max(_SETTLED, _SLOWER * (time.monotonic() - start))
+        time.sleep(settled * (1 + random.random()))  # noqa: S311 - no secret
     if not _stays(client, tag, descriptor):
         hint = "push again when nobody else does"
         raise RegistryError("registry.busy", f"{client}: others keep changing what belongs to {subject}", hint=hint)
