@@ -233,12 +233,19 @@ def context(tmp_path: Path) -> Callable[..., Path]:
     return make
 
 
+def bootstrap_tar(archive: Path, *packages: str) -> Path:
+    """A minimal root file system of the distribution with these packages besides, as a tar."""
+    options = ["--quiet", "--variant=minbase", "--dpkgopt=force-unsafe-io"]
+    options += [f"--dpkgopt=path-exclude=/usr/share/{name}/*" for name in ("doc", "man", "locale", "info") if packages]
+    options += [f"--include={','.join(packages)}"] if packages else []
+    subprocess.run(["mmdebstrap", *options, "bookworm", archive], check=True, timeout=580)
+    return archive
+
+
 @pytest.fixture(scope="session")
 def base_tar(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A root file system tarball of the distribution, for tests that must not bootstrap one themselves."""
-    archive = tmp_path_factory.mktemp("base") / "base.tar"
-    subprocess.run(["mmdebstrap", "--quiet", "--variant=minbase", "bookworm", archive], check=True, timeout=300)
-    return archive
+    return bootstrap_tar(tmp_path_factory.mktemp("base") / "base.tar")
 
 
 @pytest.fixture(scope="session")

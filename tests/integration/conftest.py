@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import socket
-import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT, Program, Result, remove_tree
+from tests.conftest import ROOT, Program, Result, bootstrap_tar, remove_tree
 
 TOOL_RECIPE = """\
 FROM tar:{base}
@@ -113,10 +112,8 @@ def base(boxwright: Program) -> Base:
 @pytest.fixture(scope="session")
 def toolchain(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A compiler's root file system, so that each store has it in seconds."""
-    archive = tmp_path_factory.mktemp("toolchain") / "toolchain.tar"
-    include = "--include=gcc,libc6-dev,make,patch"
-    skip = "--dpkgopt=path-exclude=/usr/share/doc/*"
-    subprocess.run(["mmdebstrap", "--quiet", "--variant=minbase", include, skip, "bookworm", archive], check=True)
+    place = tmp_path_factory.mktemp("toolchain") / "toolchain.tar"
+    archive = bootstrap_tar(place, "gcc", "libc6-dev", "make", "patch")
     archive.chmod(0o644)
     for parent in (archive.parent, archive.parent.parent, archive.parent.parent.parent):
         parent.chmod(0o755)

@@ -95,6 +95,7 @@ def test_packages_by_digest(base: tuple[Path, BootstrapResult]) -> None:
     assert all(len(p.sha256) == 64 for p in result.packages)
 
 
+@pytest.mark.long
 def test_the_same_in_a_user_namespace(base: tuple[Path, BootstrapResult], tmp_path: Path) -> None:
     """A second run, with owners shifted and no devices to be made, gives the same tree."""
     program = (
@@ -217,6 +218,7 @@ def test_signed_by_another(signed_mirror: tuple[Path, Path], tmp_path: Path, nam
     assert "did not find any indices" in right.message  # it went on, and there are no packages
 
 
+@pytest.mark.long
 def test_own_keyring_in_the_tree(tmp_path: Path) -> None:
     """A base that is checked with a keyring of one's own goes on with it: apt in the tree finds it."""
     keyring = tmp_path / "mine.gpg"

@@ -206,6 +206,7 @@ def test_sixteen_builds_at_once(context: Context, busybox_base: Path, tmp_path: 
     program("fsck")
 
 
+@pytest.mark.long
 def test_a_thousand_steps(boxwright: Program, context: Context, busybox_base: Path, tmp_path: Path) -> None:
     lines = "".join(f"RUN echo {number} >> /log\n" for number in range(1000))
     place = context(f"FROM tar:{busybox_base}\n{lines}")

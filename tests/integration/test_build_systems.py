@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import Program, remove_tree
+from tests.conftest import Program, bootstrap_tar, remove_tree
 from tests.integration.test_packages import archive, record
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.long]
 
 PROJECTS = Path(__file__).parents[1] / "cases" / "systems"
 TOOLS = (
@@ -36,19 +36,10 @@ FILES = {
 NEVER = ("direct_url.json", "perllocal.pod", ".packlist", ".crates.toml", "__pycache__", "usr/local/")
 
 
-def bootstrap(directory: Path, *packages: str) -> Path:
-    """A root file system with these packages, as a tar."""
-    result = directory / "toolchain.tar"
-    include = f"--include={','.join(packages)}"
-    skip = [f"--dpkgopt=path-exclude=/usr/share/{name}/*" for name in ("doc", "man", "locale", "info")]
-    subprocess.run(["mmdebstrap", "--quiet", "--variant=minbase", include, *skip, "bookworm", result], check=True)
-    return result
-
-
 @pytest.fixture(scope="module")
 def tools(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What CMake, Meson, Python and Perl need."""
-    return bootstrap(tmp_path_factory.mktemp("tools"), *TOOLS)
+    return bootstrap_tar(tmp_path_factory.mktemp("tools") / "toolchain.tar", *TOOLS)
 
 
 @pytest.fixture(scope="module")
@@ -97,10 +88,9 @@ def test_a_project_by_its_build_systems_defaults(name: str, program: Program, to
     built_twice(program, name, tools, tmp_path)
 
 
-@pytest.mark.long
 @pytest.mark.parametrize(("name", "package"), [("go", "golang-go"), ("rust", "cargo")])
 def test_a_project_of_a_large_toolchain(name: str, package: str, program: Program, tmp_path: Path) -> None:
-    tools = bootstrap(tmp_path, package, "patch")
+    tools = bootstrap_tar(tmp_path / "toolchain.tar", package, "patch")
     built_twice(program, name, tools, tmp_path)
     if name == "go":
         go_module_cache(program, tools, tmp_path)

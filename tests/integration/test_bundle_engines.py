@@ -188,13 +188,13 @@ def case(make: type[Engine], kind: str, *more: pytest.MarkDecorator) -> Any:
 
 
 CASES = [
-    case(Native, "python"),
+    case(Native, "python", LONG),
     case(Native, "php", LONG),
     case(Podman, "python"),
     case(Podman, "php", LONG),
     case(Docker, "python", LONG),
-    case(Docker, "php"),
-    case(Lxd, "python"),
+    case(Docker, "php", LONG),
+    case(Lxd, "python", LONG),
     case(Lxd, "php", LONG),
 ]
 

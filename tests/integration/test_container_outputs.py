@@ -43,7 +43,7 @@ def directory(tmp_path: Path) -> Callable[[str], Path]:
     return make
 
 
-@pytest.fixture(params=["scratch", "base", "each"])
+@pytest.fixture(params=["scratch", pytest.param("base", marks=pytest.mark.long), "each"])
 def composed(request: pytest.FixtureRequest, boxwright: Program, directory: Callable[[str], Path]) -> str:
     """An image of packages: alone, on a base, and as the union of one image for each."""
     name = f"composed-{request.param}"

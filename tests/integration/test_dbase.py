@@ -78,7 +78,10 @@ def fetch(port: int, body: str | None = None) -> str:
             time.sleep(0.05)
 
 
-@pytest.mark.parametrize(("example", "database"), [("dbase-mysql", "guestbook"), ("dbase-postgresql", "db")])
+@pytest.mark.parametrize(
+    ("example", "database"),
+    [pytest.param("dbase-mysql", "guestbook", marks=pytest.mark.long), ("dbase-postgresql", "db")],
+)
 def test_examples(boxwright: Program, example: str, database: str) -> None:
     boxwright("build", ROOT / "examples" / example, "-q", "-t", example)
     try:
@@ -283,6 +286,7 @@ def shared(ordinary_home: Path) -> Iterator[Path]:
 
 @pytest.mark.ordinary_user
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.usefixtures("client")
 def test_ordinary_user(boxwright: Program, ordinary_boxwright: Program, shared: Path) -> None:
     """A server's image as a root file system stands for the base, which an ordinary user's machine may not reach."""

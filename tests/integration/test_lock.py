@@ -91,6 +91,7 @@ def newest_version(package: str) -> str:
     return next(line[9:] for line in shown.splitlines() if line.startswith("Version: "))
 
 
+@pytest.mark.long
 def test_a_toolchain_and_the_distributions_packages_are_the_same_next_year(
     boxwright: Program, another_store: Callable[[str], Program], tmp_path: Path, web: Web
 ) -> None:

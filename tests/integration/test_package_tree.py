@@ -17,6 +17,7 @@ EXPECTED = {"name", "version", "summary", "license", "homepage", "test"}
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_packages_are_built_twice_to_the_same_bytes(boxwright: Program, tmp_path: Path) -> None:
     here = Circumstances(ROOT, boxwright.home)
     elsewhere = changed(tmp_path, as_user=False)._replace(store=boxwright.home, no_cache=True)

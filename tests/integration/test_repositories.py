@@ -407,7 +407,7 @@ def test_a_server_that_dies_in_a_download_leaves_the_store_whole(
 # Images ---------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("place", ["serve", "oci"])
+@pytest.mark.parametrize("place", ["serve", pytest.param("oci", marks=pytest.mark.long)])
 def test_a_changed_file_costs_its_change(
     world: World, place: str, request: pytest.FixtureRequest, busybox_base: Path, context: Callable[..., Path]
 ) -> None:

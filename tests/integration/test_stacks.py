@@ -100,10 +100,14 @@ class Project:
 Make = Callable[..., Project]
 
 
-FOREIGN = [pytest.param(name, marks=pytest.mark.engine(name)) for name in ("podman", "docker", "lxd")]
+FOREIGN = [
+    pytest.param("podman", marks=pytest.mark.engine("podman")),
+    pytest.param("docker", marks=pytest.mark.engine("docker")),
+    pytest.param("lxd", marks=[pytest.mark.engine("lxd"), pytest.mark.long]),
+]
 
 
-@pytest.fixture(params=["native", FOREIGN[0]])
+@pytest.fixture(params=["native", pytest.param("podman", marks=[pytest.mark.engine("podman"), pytest.mark.long])])
 def engine(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
