@@ -103,6 +103,7 @@ Make = Callable[..., Project]
 FOREIGN = [
     pytest.param("podman", marks=pytest.mark.engine("podman")),
     pytest.param("docker", marks=pytest.mark.engine("docker")),
+    pytest.param("lxc", marks=pytest.mark.engine("lxc")),
     pytest.param("lxd", marks=[pytest.mark.engine("lxd"), pytest.mark.long]),
 ]
 
@@ -123,6 +124,17 @@ def foreign_project(
     boxwright: Program, tmp_path: Path, busybox_base: Path, request: pytest.FixtureRequest
 ) -> Iterator[Project]:
     """On engines of others."""
+    yield from a_project(boxwright, tmp_path / "stack", busybox_base, str(request.param))
+
+
+LOCAL = ["native", pytest.param("lxc", marks=[pytest.mark.engine("lxc"), pytest.mark.long])]
+
+
+@pytest.fixture(params=LOCAL)
+def local_project(
+    boxwright: Program, tmp_path: Path, busybox_base: Path, request: pytest.FixtureRequest
+) -> Iterator[Project]:
+    """On engines that run instances over the store's own layers."""
     yield from a_project(boxwright, tmp_path / "stack", busybox_base, str(request.param))
 
 
@@ -154,31 +166,31 @@ def a_project(program: Program, place: Path, base: Path, engine: str) -> Iterato
     made("destroy", "--yes", "--volumes", status=None)
 
 
-def test_a_stack_is_built_linked_and_run(native_project: Project) -> None:
-    said = native_project("deploy").err
+def test_a_stack_is_built_linked_and_run(local_project: Project) -> None:
+    said = local_project("deploy").err
     assert "+ create web-1: it is not there" in said
-    found = native_project.status()
+    found = local_project.status()
     assert set(found) == {"web-1", "web-2", "api-1", "lb-1"}
     assert {it["health"] for it in found.values()} == {"well"}
-    assert native_project.get() == "web one"
-    assert {native_project.get("/who") for _ in range(8)} == {"web-1", "web-2"}
+    assert local_project.get() == "web one"
+    assert {local_project.get("/who") for _ in range(8)} == {"web-1", "web-2"}
 
-    assert native_project("exec", "/web-2", "wget", "-qO-", "http://api/index.html").out == "api one\n"
-    assert native_project("exec", f"{native_project.name}/web-1", "wget", "-qO-", "http://web-2/who").out == "web-2\n"
+    assert local_project("exec", "/web-2", "wget", "-qO-", "http://api/index.html").out == "api one\n"
+    assert local_project("exec", f"{local_project.name}/web-1", "wget", "-qO-", "http://web-2/who").out == "web-2\n"
     assert (
-        native_project("exec", "/web", "sh", "-c", "echo $API_HOST $API_PORT $COLOUR; exit 7", status=7).out
+        local_project("exec", "/web", "sh", "-c", "echo $API_HOST $API_PORT $COLOUR; exit 7", status=7).out
         == "api 80 red\n"
     )
-    log = native_project("logs").out
+    log = local_project("logs").out
     assert "web-1 | web one" in log
     assert "api-1 | api one" in log
-    assert "api-1" not in native_project("logs", "/web-2").out
+    assert "api-1" not in local_project("logs", "/web-2").out
 
-    again = native_project("deploy")
-    assert again.out == f"{native_project.name}: nothing to do\n"
-    assert native_project("deploy", "--plan").out == "nothing to do\n"
-    assert native_project("diff").out == f"{native_project.name}: as release 1\n"
-    assert "release 1" in native_project("events").out
+    again = local_project("deploy")
+    assert again.out == f"{local_project.name}: nothing to do\n"
+    assert local_project("deploy", "--plan").out == "nothing to do\n"
+    assert local_project("diff").out == f"{local_project.name}: as release 1\n"
+    assert "release 1" in local_project("events").out
 
 
 def test_each_engine_runs_the_same_stack(foreign_project: Project) -> None:
@@ -259,28 +271,28 @@ def test_an_update_loses_no_request_and_can_be_gone_back_from(project: Project) 
     project("rollback", "99", status=1)
 
 
-def test_what_does_not_become_well_is_taken_back(native_project: Project) -> None:
-    native_project("deploy")
-    before = native_project.status()
-    (native_project.directory / "web/start").write_text("#!/bin/sh\necho broken on purpose\nexit 3\n")
-    failed = native_project("deploy", status=1)
+def test_what_does_not_become_well_is_taken_back(local_project: Project) -> None:
+    local_project("deploy")
+    before = local_project.status()
+    (local_project.directory / "web/start").write_text("#!/bin/sh\necho broken on purpose\nexit 3\n")
+    failed = local_project("deploy", status=1)
     assert "broken on purpose" in failed.err
     assert "[deploy.ended]" in failed.err
-    assert native_project.status() == {name: {**it, "health": "well"} for name, it in before.items()}
-    assert native_project.get() == "web one"
-    (native_project.directory / "web/start").write_text(START.replace("-p 80", "-p 81"))
-    native_project.write(patience="500ms")
-    assert "[deploy.unhealthy]" in native_project("deploy", status=1).err
-    assert {name: it["generation"] for name, it in native_project.status().items()} == dict.fromkeys(before, 1)
-    assert native_project.get() == "web one"
+    assert local_project.status() == {name: {**it, "health": "well"} for name, it in before.items()}
+    assert local_project.get() == "web one"
+    (local_project.directory / "web/start").write_text(START.replace("-p 80", "-p 81"))
+    local_project.write(patience="500ms")
+    assert "[deploy.unhealthy]" in local_project("deploy", status=1).err
+    assert {name: it["generation"] for name, it in local_project.status().items()} == dict.fromkeys(before, 1)
+    assert local_project.get() == "web one"
 
 
-def test_the_first_deployment_that_fails_leaves_nothing_but_volumes(native_project: Project) -> None:
-    (native_project.directory / "web/start").write_text("#!/bin/sh\nexit 3\n")
-    native_project("deploy", status=1)
-    assert native_project.status() == {}
-    native_project.write(web="./none")
-    failed = native_project("deploy", status=2)
+def test_the_first_deployment_that_fails_leaves_nothing_but_volumes(local_project: Project) -> None:
+    (local_project.directory / "web/start").write_text("#!/bin/sh\nexit 3\n")
+    local_project("deploy", status=1)
+    assert local_project.status() == {}
+    local_project.write(web="./none")
+    failed = local_project("deploy", status=2)
     assert "autopilot.yaml:4:12" in failed.err
     assert "[stack.no-file]" in failed.err
 
@@ -295,20 +307,20 @@ def test_a_build_that_fails_says_why(native_project: Project) -> None:
 @pytest.mark.parametrize(
     "after", [0.1, 0.4, 0.9, *(pytest.param(after, marks=pytest.mark.long) for after in (0.25, 0.6, 1.3))]
 )
-def test_killed_at_any_point_the_next_run_goes_on(native_project: Project, after: float) -> None:
+def test_killed_at_any_point_the_next_run_goes_on(local_project: Project, after: float) -> None:
     """Once while the stack is made, once while it is changed."""
     for page in ("first", "second"):
-        native_project.page(page)
-        process = native_project.program.start("deploy", cwd=native_project.directory)
+        local_project.page(page)
+        process = local_project.program.start("deploy", cwd=local_project.directory)
         time.sleep(after)
         process.send_signal(signal.SIGKILL)
         process.communicate()
-        native_project("deploy")
-        found = native_project.status()
+        local_project("deploy")
+        found = local_project.status()
         assert set(found) == {"web-1", "web-2", "api-1", "lb-1"}
         assert {it["health"] for it in found.values()} == {"well"}
-        assert native_project.get() == page
-        assert native_project("deploy").out.endswith("nothing to do\n")
+        assert local_project.get() == page
+        assert local_project("deploy").out.endswith("nothing to do\n")
 
 
 def test_what_died_is_seen_and_started_again(native_project: Project) -> None:
@@ -354,35 +366,35 @@ def kill_instance(project: Project, name: str) -> None:
     os.kill(next(it["pid"] for it in found if it["name"] == name), signal.SIGKILL)
 
 
-def test_a_volume_outlives_its_stack_and_removing_asks(native_project: Project) -> None:
-    native_project("deploy")
-    native_project("exec", "/api", "sh", "-c", "echo kept > /srv/data/file")
-    native_project("destroy", status=2)
-    assert native_project.get() == "web one"
-    assert "data" in native_project("destroy", "--yes").err
-    assert native_project.get().startswith("error")
-    native_project("deploy")
-    assert native_project("exec", "/api", "cat", "/srv/data/file").out == "kept\n"
-    (native_project.directory / "api/page").write_text("api two\n")
-    native_project("deploy")
-    assert native_project("exec", "/api", "cat", "/srv/data/file", "/srv/index.html").out == "kept\napi two\n"
-    native_project("destroy", "--yes", "--volumes")
-    native_project("deploy")
-    assert native_project("exec", "/api", "cat", "/srv/data/file", status=1).out == ""
+def test_a_volume_outlives_its_stack_and_removing_asks(local_project: Project) -> None:
+    local_project("deploy")
+    local_project("exec", "/api", "sh", "-c", "echo kept > /srv/data/file")
+    local_project("destroy", status=2)
+    assert local_project.get() == "web one"
+    assert "data" in local_project("destroy", "--yes").err
+    assert local_project.get().startswith("error")
+    local_project("deploy")
+    assert local_project("exec", "/api", "cat", "/srv/data/file").out == "kept\n"
+    (local_project.directory / "api/page").write_text("api two\n")
+    local_project("deploy")
+    assert local_project("exec", "/api", "cat", "/srv/data/file", "/srv/index.html").out == "kept\napi two\n"
+    local_project("destroy", "--yes", "--volumes")
+    local_project("deploy")
+    assert local_project("exec", "/api", "cat", "/srv/data/file", status=1).out == ""
 
 
-def test_two_at_once_do_not_meet(native_project: Project) -> None:
-    native_project("deploy")
-    native_project.page("slow")
-    first = native_project.program.start("deploy", cwd=native_project.directory)
+def test_two_at_once_do_not_meet(local_project: Project) -> None:
+    local_project("deploy")
+    local_project.page("slow")
+    first = local_project.program.start("deploy", cwd=local_project.directory)
     results: list[int] = []
     while first.poll() is None:
-        results.append(native_project("deploy", status=None).status)
+        results.append(local_project("deploy", status=None).status)
     first.communicate()
     assert first.returncode in (0, 1)
     assert set(results) <= {0, 1}
-    native_project("deploy")
-    assert native_project.get() == "slow"
+    local_project("deploy")
+    assert local_project.get() == "slow"
 
 
 def test_the_network_is_made_anew_where_it_is_gone(native_project: Project) -> None:
@@ -394,14 +406,14 @@ def test_the_network_is_made_anew_where_it_is_gone(native_project: Project) -> N
     assert native_project.get() == "web one"
 
 
-def test_a_port_that_is_taken_stops_it(native_project: Project) -> None:
+def test_a_port_that_is_taken_stops_it(local_project: Project) -> None:
     import socket
 
     with socket.socket() as taken:
-        taken.bind(("", native_project.values["port"]))
+        taken.bind(("", local_project.values["port"]))
         taken.listen()
-        assert "[run.port-taken]" in native_project("deploy", status=1).err
-    assert native_project.status() == {}
+        assert "[run.port-taken]" in local_project("deploy", status=1).err
+    assert local_project.status() == {}
 
 
 # The shop ------------------------------------------------------------------------------------------------------------

@@ -26,7 +26,6 @@ class Meant(NamedTuple):
     engine: str
     stack: Stack | None
     remote: str = ""
-    project: str = ""
 
 
 def add_engine(parser: argparse.ArgumentParser) -> None:
@@ -61,7 +60,7 @@ def meant(given: str | None, options: argparse.Namespace) -> Meant:
     if stack is None:
         return Meant(str(given), options.engine or "native", None, options.remote)
     engine = options.engine or stack.cluster.engine
-    return Meant(stack.name, engine, stack, options.remote or stack.cluster.remote, stack.cluster.project)
+    return Meant(stack.name, engine, stack, options.remote or stack.cluster.remote)
 
 
 @contextmanager
@@ -69,7 +68,7 @@ def opened(found: Meant, store: Store) -> Iterator[DeployEngine]:
     """The engine of a stack."""
     from boxwright.app.stacks.engines import open_deploy_engine
 
-    with open_deploy_engine(found.engine, store, remote=found.remote, project=found.project) as engine:
+    with open_deploy_engine(found.engine, store, remote=found.remote) as engine:
         yield engine
 
 

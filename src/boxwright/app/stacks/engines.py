@@ -8,13 +8,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from boxwright.deploy.engine import DeployEngine, Executed, State
-from boxwright.errors import BoxwrightError
 from boxwright.model.stack import NATIVE
 from boxwright.store.store import Store
 
 
 @contextmanager
-def open_deploy_engine(name: str, store: Store, *, remote: str = "", project: str = "") -> Iterator[DeployEngine]:
+def open_deploy_engine(name: str, store: Store, *, remote: str = "") -> Iterator[DeployEngine]:
     """An engine by its name. For a process with one thread."""
     if name == NATIVE:
         from boxwright.app.stacks.native import open_native
@@ -23,12 +22,13 @@ def open_deploy_engine(name: str, store: Store, *, remote: str = "", project: st
             yield native
     elif name in ("podman", "docker"):
         yield _oci(name, store)
-    elif name == "lxd":
+    elif name == "lxc":
+        from boxwright.app.stacks.lxc import LxcStacks
+
+        yield LxcStacks(store)
+    else:
         with _lxd(store, remote) as lxd:
             yield lxd
-    else:
-        hint = f"the engine is named by `cluster: {{engine: ...}}`{f', project {project}' if project else ''}"
-        raise BoxwrightError("deploy.engine", f"stacks can't be deployed on {name} yet", hint=hint)
 
 
 def _oci(name: str, store: Store) -> DeployEngine:
@@ -52,7 +52,8 @@ def _oci(name: str, store: Store) -> DeployEngine:
 
 @contextmanager
 def _lxd(store: Store, remote: str) -> Iterator[DeployEngine]:
-    from boxwright.app.stacks.lxdimages import load_image, user_ids
+    from boxwright.app.stacks.lxdimages import load_image
+    from boxwright.app.stacks.users import user_of
     from boxwright.engines.deploy.lxd import LxdHooks, LxdStacks
     from boxwright.engines.documents import StackDirectory
     from boxwright.engines.lxdclient.address import find_endpoint
@@ -61,7 +62,7 @@ def _lxd(store: Store, remote: str) -> Iterator[DeployEngine]:
     directory = StackDirectory(lambda stack: f"{store.home.root}/stacks/lxd.{stack}")
     hooks = LxdHooks(
         lambda client, identity, alias: load_image(store, client, identity, alias),
-        lambda identity, user: user_ids(store, identity, user),
+        lambda identity, user: user_of(store, identity, user)[:2],
         directory.lock,
         Executed,
         State,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import socket
@@ -14,16 +13,24 @@ from pathlib import Path
 from boxwright.app.containers import engine_of
 from boxwright.app.lookup import find_image
 from boxwright.app.placing import make_layer, open_log
-from boxwright.app.stacks.images import KEPT
+from boxwright.app.stacks.networks import StackNetworks
+from boxwright.app.stacks.places import (
+    HOSTS,
+    check_layers,
+    one_host_lacks,
+    release_images,
+    rewrite_file,
+    volume_option,
+    write_files,
+)
 from boxwright.deploy.engine import Executed, State
-from boxwright.engines.bridges import Bridge, make_bridge, plug, remove_bridge, routed_subnets
+from boxwright.engines.bridges import routed_subnets
 from boxwright.engines.documents import StackDirectory
 from boxwright.engines.forward import Forward
 from boxwright.engines.native import NativeEngine, Streams
-from boxwright.engines.processes import ProcessMark, is_alive
 from boxwright.engines.records import Container, ContainerConfig, Mounted
 from boxwright.engines.streams import read_log
-from boxwright.engines.volumes import VolumeOption, Volumes
+from boxwright.engines.volumes import Volumes
 from boxwright.errors import BoxwrightError
 from boxwright.model.deployment import (
     CREATED,
@@ -33,7 +40,6 @@ from boxwright.model.deployment import (
     STOPPED,
     Desired,
     Instance,
-    Network,
     NetworkSpec,
     NewInstance,
     Observed,
@@ -42,10 +48,8 @@ from boxwright.model.deployment import (
 )
 from boxwright.sandbox.launcher import Launcher
 from boxwright.sandbox.reach import connect_inside
-from boxwright.store.images import Images
 from boxwright.store.store import Store
 
-HOSTS = "/etc/hosts"
 SECRETS = "secrets"
 _LOOPBACK = "127.0.0.1"
 _PORT_SECONDS = 3.0
@@ -62,21 +66,11 @@ class NativeStacks:
         self._launcher = launcher
         self._engine: NativeEngine = engine_of(store.home)
         self._directory = stack_directory(store)
+        self._networks = StackNetworks(self._directory)
 
     def lacks(self, desired: Desired) -> Sequence[str]:
-        """Placement, sizes of volumes, copies and firewalls need an engine that has them."""
-        found = [f"{it.logical}: the native engine knows one host" for it in desired.instances if it.placement.on]
-        found += [f"volume {it.name}: the native engine keeps to no size" for it in desired.volumes if it.size]
-        found += [f"volume {it.name}: copies need other members" for it in desired.volumes if it.replicate > 1]
-        for spec in desired.networks:
-            if spec.allow or spec.deny:
-                found.append(f"network {spec.name}: the native engine has no firewall")
-        found += [
-            f"{it.logical}: `restart: {it.restart}` is done by 'boxwright watch'"
-            for it in desired.instances
-            if it.restart not in ("", "no")
-        ]
-        return tuple(dict.fromkeys(found))
+        """What needs more than one host, or one of its own kind."""
+        return one_host_lacks("the native engine", desired)
 
     def stacks(self) -> Sequence[str]:
         """Those that have a directory."""
@@ -93,7 +87,7 @@ class NativeStacks:
         found = [self._instance(it) for it in self._engine.records.all() if _label(it, "stack") == stack]
         return Observed(
             tuple(it for it in found if it is not None),
-            tuple(self._networks(stack)),
+            tuple(self._networks.of(stack)),
             tuple(self._volumes(stack)),
             self._taken(),
         )
@@ -106,24 +100,6 @@ class NativeStacks:
         ports = tuple(str(forward) for forward in container.config.ports) if now.state == RUNNING else ()
         started = container.status.started if container.status else 0
         return found._replace(exit_code=now.exit_code, started=started, ports=ports)
-
-    def _networks(self, stack: str) -> Iterator[Network]:
-        for document in self._directory.names(stack):
-            if document.startswith("network-"):
-                bridge = self._bridge(stack, document.removeprefix("network-"))
-                if bridge is not None:
-                    yield Network(document.removeprefix("network-"), bridge.subnet, is_alive(bridge.keeper))
-
-    def _bridge(self, stack: str, name: str) -> Bridge | None:
-        raw = self._directory.read(stack, f"network-{name}")
-        if raw is None:
-            return None
-        fields = json.loads(raw)
-        return Bridge(fields["subnet"], ProcessMark(**fields["keeper"]))
-
-    def _is_internal(self, stack: str, name: str) -> bool:
-        raw = self._directory.read(stack, f"network-{name}")
-        return raw is not None and bool(json.loads(raw)["internal"])
 
     def _volumes(self, stack: str) -> Iterator[str]:
         with suppress(FileNotFoundError):
@@ -144,34 +120,19 @@ class NativeStacks:
 
     def provide_image(self, identity: str, name: str) -> None:
         """It is run out of the store."""
-        image = find_image(self._store, identity)
-        for layer in image.snapshot.layers:
-            if not os.path.isdir(f"{self._store.home.layers}/{layer}"):
-                hint = "run 'boxwright fsck --repair', then deploy again"
-                raise BoxwrightError("deploy.image", f"a layer of the image {name} is gone", hint=hint)
+        check_layers(self._store, identity, name)
 
     def drop_images(self, stack: str, identities: Sequence[str]) -> None:
-        """The names that kept them in the store; what nothing needs goes with the next collection."""
-        images = Images(self._store)
-        for name, image in images.listing():
-            if name.startswith(f"{KEPT}{stack}:") and image.identity in identities:
-                images.remove(name)
+        """Their names in the store go."""
+        release_images(self._store, stack, identities)
 
     def create_network(self, stack: str, spec: NetworkSpec) -> None:
         """A bridge with its keeper."""
-        old = self._bridge(stack, spec.name)
-        if old is not None:
-            remove_bridge(old)
-        bridge = make_bridge(spec.subnet)
-        fields = {"subnet": bridge.subnet, "keeper": bridge.keeper._asdict(), "internal": spec.internal}
-        self._directory.write(stack, f"network-{spec.name}", json.dumps(fields).encode())
+        self._networks.create(stack, spec)
 
     def delete_network(self, stack: str, name: str) -> None:
         """The keeper is ended."""
-        bridge = self._bridge(stack, name)
-        if bridge is not None:
-            remove_bridge(bridge)
-        self._directory.write(stack, f"network-{name}", None)
+        self._networks.delete(stack, name)
 
     def create_volume(self, stack: str, spec: VolumeSpec) -> None:
         """Made by the first instance that mounts it, from what its image holds there."""
@@ -190,11 +151,11 @@ class NativeStacks:
             place = self._engine.records.place(name)
             make_layer(self._store, image, place, read_only=False)
             os.close(open_log(place))
-            files = self._write_files(place, new)
-            options = [self._option(new.stack, it.kind, it.source, it.target, it.read_only) for it in new.spec.mounts]
+            files = write_files(place, new)
+            options = [volume_option(new.stack, it) for it in new.spec.mounts]
             volumes = Volumes(f"{self._store.home.root}/volumes", self._store)
             mounts = volumes.provide(options, image.snapshot, f"{place}/volumes")
-            internal = all(self._is_internal(new.stack, network) for network in new.spec.networks)
+            internal = self._networks.are_internal(new.stack, new.spec.networks)
             config = ContainerConfig(
                 id=os.urandom(6).hex(),
                 name=name,
@@ -217,25 +178,6 @@ class NativeStacks:
                 attachments=new.addresses,
             )
             self._engine.records.write_config(config)
-
-    def _option(self, stack: str, kind: str, source: str, target: str, read_only: bool) -> VolumeOption:  # noqa: FBT001
-        """A volume of a stack is called ``STACK.NAME``."""
-        if kind == "path":
-            return VolumeOption(os.path.abspath(source), target, read_only)
-        return VolumeOption(f"{stack}.{source}" if kind == "volume" else "", target, read_only)
-
-    def _write_files(self, place: str, new: NewInstance) -> tuple[Mounted, ...]:
-        """Files of its own, which it sees read-only; on the host nobody else can reach them."""
-        made: list[Mounted] = []
-        if new.files:
-            os.mkdir(f"{place}/files", 0o711)
-        for number, (target, data, mode) in enumerate(new.files):
-            path = f"{place}/files/{number}"
-            with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-                file.write(data)
-            os.chmod(path, mode)
-            made.append(Mounted(path, target, read_only=True))
-        return tuple(made)
 
     def start(self, instance: str) -> None:
         """Start it with its cables plugged in."""
@@ -261,23 +203,12 @@ class NativeStacks:
         null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
         try:
             streams = Streams(null, log, log)
-            self._engine.start(self._launcher, container.config, streams, self._plugging(container.config))
+            config = container.config
+            plug_in = self._networks.plugging(dict(config.labels)[f"{LABEL}stack"], config.attachments)
+            self._engine.start(self._launcher, config, streams, plug_in)
         finally:
             os.close(null)
             os.close(log)
-
-    def _plugging(self, config: ContainerConfig) -> Callable[[int], None]:
-        stack = dict(config.labels)[f"{LABEL}stack"]
-
-        def attach(namespace: int) -> None:
-            for number, (network, address) in enumerate(config.attachments):
-                bridge = self._bridge(stack, network)
-                if bridge is None or not is_alive(bridge.keeper):
-                    message = f"the network {network} of {stack} is gone"
-                    raise BoxwrightError("deploy.network", message, hint="deploy again: it is made anew")
-                plug(bridge, namespace, address, f"net{number}")
-
-        return attach
 
     def stop(self, instance: str, seconds: float) -> None:
         """Ask it to end; kill it after `seconds`."""
@@ -334,14 +265,7 @@ class NativeStacks:
 
     def put(self, instance: str, path: str, data: bytes) -> None:
         """Write the file in place: the instance has this very file mounted."""
-        container = self._engine.records.get(instance)
-        for mount in container.config.mounts:
-            if mount.target == path:
-                with open(mount.source, "r+b") as file:
-                    file.write(data)
-                    file.truncate()
-                return
-        raise BoxwrightError("deploy.file", f"{instance} was given no file {path}")
+        rewrite_file(self._engine.records.get(instance).config.mounts, instance, path, data)
 
     def publish_names(self, stack: str, hosts: str) -> None:
         """One file serves all instances."""
@@ -401,16 +325,14 @@ def _become_root(store: Store) -> None:
     """An ordinary user's stacks are in one user namespace: that of any network which is there, else a new one."""
     if os.geteuid() == 0:
         return
-    directory = stack_directory(store)
+    networks = StackNetworks(stack_directory(store))
     for stack in stack_names(store):
-        for name in directory.names(stack):
-            raw = directory.read(stack, name) if name.startswith("network-") else None
-            keeper = ProcessMark(**json.loads(raw)["keeper"]) if raw else None
-            if keeper is not None and is_alive(keeper):
-                from boxwright.sandbox.userns import join_user_namespace
+        keeper = networks.keeper(stack)
+        if keeper is not None:
+            from boxwright.sandbox.userns import join_user_namespace
 
-                join_user_namespace(keeper.pid)
-                return
+            join_user_namespace(keeper.pid)
+            return
     from boxwright.app.privileges import ensure_privileges
 
     ensure_privileges()

@@ -1,0 +1,355 @@
+"""Stacks on LXC: instances over the store's own layers, networks and volumes as the native engine has them."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, suppress
+
+from boxwright.app.containers import engine_of
+from boxwright.app.lookup import find_image
+from boxwright.app.placing import make_layer, open_log
+from boxwright.app.stacks.networks import StackNetworks
+from boxwright.app.stacks.places import (
+    HOSTS,
+    check_layers,
+    one_host_lacks,
+    release_images,
+    rewrite_file,
+    volume_option,
+    write_files,
+)
+from boxwright.app.stacks.users import user_of
+from boxwright.deploy.engine import Executed, State
+from boxwright.engines import processes
+from boxwright.engines.bridges import routed_subnets
+from boxwright.engines.deploy.lxc import LxcInstances, LxcRecord, check_variable
+from boxwright.engines.documents import StackDirectory
+from boxwright.engines.forward import Forward, claim, pasta_options
+from boxwright.engines.processes import ProcessMark
+from boxwright.engines.records import Mounted
+from boxwright.engines.volumes import Volumes
+from boxwright.errors import BoxwrightError
+from boxwright.model.deployment import (
+    CREATED,
+    LABEL,
+    LOST,
+    RUNNING,
+    STOPPED,
+    Desired,
+    Instance,
+    NetworkSpec,
+    NewInstance,
+    Observed,
+    VolumeSpec,
+    labelled_instance,
+)
+from boxwright.sandbox.network import request, resolver
+from boxwright.sandbox.reach import connect_inside
+from boxwright.store.store import Store
+
+SECRETS = "secrets"
+RESOLVER = "/etc/resolv.conf"
+_LOOPBACK = "127.0.0.1"
+_CONNECTED_SECONDS = 10.0
+_PORT_SECONDS = 3.0
+_PAUSE_SECONDS = 0.005
+_TIMED_OUT = 124
+_DEFAULT_ROUTE = "00000000"
+_NAMING = (
+    "unshare", "--mount", "--propagation", "private",
+    "sh", "-c", 'mount --bind "$1" "$2" && shift 2 && exec "$@"', "boxwright",
+)  # fmt: skip
+"""pasta gives up what it needs to look at another process before it opens the network: it wants a name for it."""
+
+
+class LxcStacks:
+    """The stacks on LXC of a store. Raises BoxwrightError `deploy.engine-lacks` for an ordinary user."""
+
+    name = "lxc"
+
+    def __init__(self, store: Store) -> None:
+        if os.geteuid() != 0:
+            hint = "use the engine native as an ordinary user"
+            raise BoxwrightError("deploy.engine-lacks", "stacks on LXC need root", hint=hint)
+        self._store = store
+        self._home = f"{store.home.root}/lxc-stacks"
+        self._instances = LxcInstances(f"{self._home}/instances", store.home.layers)
+        self._directory = StackDirectory(lambda stack: f"{self._home}/stacks/{stack}")
+        self._networks = StackNetworks(self._directory)
+        self._volumes_place = f"{self._home}/volumes"
+
+    def lacks(self, desired: Desired) -> Sequence[str]:
+        """What needs more than one host; a variable of several lines can't be said in LXC's configuration at all."""
+        for instance in desired.instances:
+            for name, value in instance.env:
+                check_variable(name, value)
+        return one_host_lacks("LXC", desired)
+
+    def stacks(self) -> Sequence[str]:
+        """Those that have a directory."""
+        return _entries(f"{self._home}/stacks")
+
+    def lock(self, stack: str, patience: float) -> AbstractContextManager[None]:
+        """Held while a stack is changed."""
+        return self._directory.lock(stack, patience)
+
+    # What is there ----------------------------------------------------------------------------------------------------
+
+    def observe(self, stack: str) -> Observed:
+        """By the instances' records and processes."""
+        found = [self._instance(it, stack) for it in self._instances.names()]
+        volumes = [it.removeprefix(f"{stack}.") for it in _entries(self._volumes_place) if it.startswith(f"{stack}.")]
+        return Observed(
+            tuple(it for it in found if it is not None),
+            tuple(self._networks.of(stack)),
+            tuple(volumes),
+            routed_subnets(),
+        )
+
+    def _instance(self, name: str, stack: str) -> Instance | None:
+        record = self._instances.find(name)
+        if record is None or dict(record.labels).get(f"{LABEL}stack") != stack:
+            return None
+        now = self.state(name)
+        found = labelled_instance(name, dict(record.labels), now.state)
+        status = self._instances.status(name)
+        if found is None or status is None:
+            return found
+        ports = status.ports if now.state == RUNNING else ()
+        return found._replace(exit_code=now.exit_code, started=status.started, ports=ports)
+
+    def state(self, instance: str) -> State:
+        """What an instance does now."""
+        if self._instances.find(instance) is None:
+            return State(LOST)
+        if self._instances.is_running(instance):
+            return State(RUNNING)
+        if self._instances.status(instance) is None:
+            return State(CREATED)
+        self._instances.tidy(instance)
+        return State(STOPPED, self._instances.exit_code(instance))
+
+    # Images, networks, volumes ----------------------------------------------------------------------------------------
+
+    def provide_image(self, identity: str, name: str) -> None:
+        """It is run out of the store."""
+        check_layers(self._store, identity, name)
+
+    def drop_images(self, stack: str, identities: Sequence[str]) -> None:
+        """Their names in the store go."""
+        release_images(self._store, stack, identities)
+
+    def create_network(self, stack: str, spec: NetworkSpec) -> None:
+        """A bridge with its keeper."""
+        self._networks.create(stack, spec)
+
+    def delete_network(self, stack: str, name: str) -> None:
+        """The keeper is ended."""
+        self._networks.delete(stack, name)
+
+    def create_volume(self, stack: str, spec: VolumeSpec) -> None:
+        """Made by the first instance that mounts it, from what its image holds there."""
+
+    def delete_volume(self, stack: str, name: str) -> None:
+        """Remove it with its content."""
+        shutil.rmtree(f"{self._volumes_place}/{stack}.{name}", ignore_errors=True)
+
+    # Instances --------------------------------------------------------------------------------------------------------
+
+    def create(self, new: NewInstance) -> None:
+        """A record, a layer, its files; nothing is started."""
+        self.delete(new.name)
+        spec = new.spec
+        image = find_image(self._store, spec.image)
+        place = self._instances.make_place(new.name)
+        make_layer(self._store, image, place, read_only=False)
+        os.close(open_log(place))
+        files = write_files(place, new)
+        options = [volume_option(new.stack, it) for it in spec.mounts]
+        volumes = Volumes(self._volumes_place, self._store)
+        mounts = volumes.provide(options, image.snapshot, f"{place}/volumes")
+        internal = self._networks.are_internal(new.stack, spec.networks)
+        who = user_of(self._store, spec.image, spec.user or "0")
+        record = LxcRecord(
+            labels=new.labels,
+            layers=image.snapshot.layers,
+            argv=spec.argv,
+            env=tuple({"HOME": who.home, **dict(new.env)}.items()),
+            directory=spec.directory,
+            user=(who.uid, who.gid),
+            hostname=spec.logical,
+            internal=internal,
+            ports=tuple(Forward(it.port.container, it.port.protocol, it.port.host, it.address) for it in spec.ports),
+            mounts=(*mounts, *files, *self._names(new.stack, place, internal=internal)),
+            stop_signal=spec.stop_signal,
+            attachments=new.addresses,
+        )
+        self._instances.write(new.name, record)
+
+    def _names(self, stack: str, place: str, *, internal: bool) -> tuple[Mounted, ...]:
+        """Where names are looked up."""
+        path = f"{place}/resolv.conf"
+        with open(RESOLVER, encoding="utf-8", errors="replace") as host:
+            text = resolver(host.read(), "none" if internal else "default")
+        with open(path, "x", encoding="utf-8") as file:
+            file.write(text)
+        hosts = Mounted(self._directory.hosts(stack), HOSTS, read_only=True)
+        return hosts, Mounted(path, RESOLVER, read_only=True)
+
+    def start(self, instance: str) -> None:
+        """Start it with its cables plugged in."""
+        if not self._instances.is_running(instance):
+            record = self._instances.get(instance)
+            self._instances.start(instance, lambda pid, place: self._connect(record, pid, place))
+
+    def _connect(self, record: LxcRecord, pid: int, place: str) -> tuple[ProcessMark | None, tuple[str, ...]]:
+        """Cables to the stack's bridges, and pasta(1) for what leads out of the machine and its ports."""
+        namespace = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            plug_in = self._networks.plugging(dict(record.labels)[f"{LABEL}stack"], record.attachments)
+            if record.internal:
+                plug_in(namespace)
+                return None, ()
+            with engine_of(self._store.home).records.lock("ports"):
+                ports = _claim(record.ports)
+                carrier = _carry(pid, place, ports)
+            plug_in(namespace)
+        finally:
+            os.close(namespace)
+        return carrier, tuple(str(it) for it in ports)
+
+    def stop(self, instance: str, seconds: float) -> None:
+        """Ask it to end; kill it after `seconds`."""
+        self._instances.stop(instance, seconds)
+
+    def delete(self, instance: str) -> None:
+        """Remove it, running or not."""
+        self._instances.delete(instance)
+
+    # Inside an instance -----------------------------------------------------------------------------------------------
+
+    def execute(self, instance: str, argv: Sequence[str], timeout: float, stdin: bytes = b"") -> Executed:
+        """Run a command in a running instance as root."""
+        words = self._instances.command(self._running(instance), argv)
+        try:
+            done = subprocess.run(
+                words,
+                input=stdin,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                check=False,
+                timeout=timeout,
+                start_new_session=True,
+            )
+        except subprocess.TimeoutExpired as error:
+            return Executed(_TIMED_OUT, error.stdout or b"")
+        return Executed(done.returncode, done.stdout)
+
+    def attach(self, instance: str, argv: Sequence[str], *, terminal: bool, stdin: bool) -> int:
+        """The same on this process's own streams; lxc-attach makes a terminal where these are one."""
+        words = self._instances.command(self._running(instance), argv)
+        given = None if stdin or terminal else subprocess.DEVNULL
+        return subprocess.run(words, stdin=given, check=False).returncode
+
+    def _running(self, instance: str) -> str:
+        if not self._instances.is_running(instance):
+            raise BoxwrightError("container.not-running", f"the instance {instance} does not run")
+        return instance
+
+    def logs(self, instance: str, follow: Callable[[], bool]) -> Iterator[bytes]:
+        """What it wrote."""
+        return self._instances.log(instance, follow)
+
+    def connect(self, instance: str, port: int, timeout: float) -> socket.socket:
+        """From inside its own network."""
+        record, status = self._instances.find(instance), self._instances.status(instance)
+        if record is None or status is None or not self._instances.is_running(instance):
+            raise OSError("it does not run")
+        address = next((address for _, address in record.attachments), _LOOPBACK)
+        return connect_inside(f"/proc/{status.holder.pid}/ns/net", (address, port), timeout)
+
+    def put(self, instance: str, path: str, data: bytes) -> None:
+        """Replace a file that it was given."""
+        rewrite_file(self._instances.get(instance).mounts, instance, path, data)
+
+    def publish_names(self, stack: str, hosts: str) -> None:
+        """One file serves all instances."""
+        self._directory.write_hosts(stack, hosts)
+
+    # Documents --------------------------------------------------------------------------------------------------------
+
+    def read_document(self, stack: str, name: str) -> bytes | None:
+        """What was written under a name."""
+        return self._directory.read(stack, f"document-{name}")
+
+    def write_document(self, stack: str, name: str, data: bytes | None) -> None:
+        """Keep something under a name."""
+        self._directory.write(stack, f"document-{name}", data)
+
+    def forget(self, stack: str, *, keep_secrets: bool) -> None:
+        """Remove the documents of a stack that is no more."""
+        secrets = self.read_document(stack, SECRETS) if keep_secrets else None
+        self._directory.forget(stack)
+        if secrets is not None:
+            self.write_document(stack, SECRETS, secrets)
+
+
+def _entries(directory: str) -> tuple[str, ...]:
+    with suppress(FileNotFoundError):
+        return tuple(sorted(os.listdir(directory)))
+    return ()
+
+
+def _claim(ports: Sequence[Forward]) -> tuple[Forward, ...]:
+    """What had a port before may still be going away."""
+    until = time.monotonic() + _PORT_SECONDS
+    while True:
+        try:
+            return claim(ports)
+        except BoxwrightError as error:
+            if error.code != "run.port-taken" or time.monotonic() > until:
+                raise
+            time.sleep(_PAUSE_SECONDS)
+
+
+def _carry(pid: int, place: str, ports: Sequence[Forward]) -> ProcessMark:
+    """Start pasta(1) for the network namespace of a process, and wait until that has its way out."""
+    tcp, udp = pasta_options(ports)
+    point = f"{place}/net"
+    words = [word.format(netns=point) for word in request("", tcp=tcp, udp=udp).command]
+    with open(point, "wb"):
+        pass
+    with open(f"{place}/carrier.log", "wb") as messages:
+        carrier = subprocess.Popen(
+            [*_NAMING, f"/proc/{pid}/ns/net", point, *words],
+            stdin=subprocess.DEVNULL,
+            stdout=messages,
+            stderr=messages,
+            start_new_session=True,
+            cwd="/",
+            preexec_fn=_default_signals,  # noqa: PLW1509 - pasta of Debian 12 stumbles at ignored signals
+        )
+    until = time.monotonic() + _CONNECTED_SECONDS
+    while carrier.poll() is None and time.monotonic() < until:
+        with open(f"/proc/{pid}/net/route", encoding="ascii") as routes:
+            if any(line.split()[1:2] == [_DEFAULT_ROUTE] for line in routes):
+                carrier.returncode = 0  # it stays when this process ends: nobody waits for it
+                return processes.mark(carrier.pid)
+        time.sleep(_PAUSE_SECONDS)
+    carrier.kill()
+    carrier.wait()
+    with open(f"{place}/carrier.log", encoding="utf-8", errors="replace") as file:
+        said = file.read().strip().splitlines()[-1:]
+    message = f"the instance's network can't be made: {' '.join(said)}"
+    raise BoxwrightError("deploy.network", message, hint="'boxwright doctor' may help")
+
+
+def _default_signals() -> None:
+    for number in (signal.SIGPIPE, signal.SIGXFSZ):
+        signal.signal(number, signal.SIG_DFL)
