@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.cases import CASES, Bench, Case
+from bench.stacks import LxcLaunch, PodmanCompose
 from bench.tools import ROOT, Boxwright, Buildah, BuildKit, BuildStream, CommandFailedError, GitArchive, Tool
 
 PEAK_LIMIT = 80_000_000
@@ -58,7 +59,7 @@ def arguments() -> argparse.Namespace:
     )
     parser.add_argument("--runs", type=int, default=5, help="how often each is measured (default 5); medians are shown")
     parser.add_argument(
-        "--peers", default="buildkit,buildah,buildstream,git", help="`none`, or some of them (default: all)"
+        "--peers", default="buildkit,buildah,buildstream,git,compose,lxc", help="`none`, or some of them (default: all)"
     )
     parser.add_argument(
         "--work", type=Path, help="work here and keep it with the stores (default: a temporary directory)"
@@ -165,7 +166,8 @@ def main() -> None:
     with working_directory(options.work) as work:
         own = Boxwright(work / "store")
         known: dict[str, Tool] = {"buildkit": BuildKit(), "buildah": Buildah(work / "buildah"),
-                                  "buildstream": BuildStream(work / "buildstream"), "git": GitArchive()}  # fmt: skip
+                                  "buildstream": BuildStream(work / "buildstream"), "git": GitArchive(),
+                                  "compose": PodmanCompose(), "lxc": LxcLaunch()}  # fmt: skip
         wanted = [] if options.peers == "none" else options.peers.split(",")
         if unknown := set(wanted) - set(known):
             sys.exit(f"bench: no such peer: {', '.join(sorted(unknown))}; there are: {', '.join(known)}")

@@ -16,7 +16,8 @@ from pathlib import Path
 from bench import bundles
 from bench.remote import packages_on_a_server
 from bench.sharing import fetch_packages, push_changed
-from bench.tools import Boxwright, BundleTool, PackageTool, Tool
+from bench.stacks import ten_on_lxd, ten_on_podman
+from bench.tools import Boxwright, Builder, BundleTool, PackageTool, Tool
 from boxwright.frontends.recipe.frontend import RecipeOptions, build_graph
 from boxwright.model.span import Span
 from boxwright.ports import ResolvedBase
@@ -39,6 +40,13 @@ class Bench:
     tool: Tool
     work: Path
 
+    @property
+    def builder(self) -> Builder:
+        """The tool, which builds images."""
+        if not isinstance(self.tool, Builder):
+            raise TypeError(self.tool.name)
+        return self.tool
+
     def salt(self) -> str:
         return os.urandom(8).hex()
 
@@ -47,7 +55,7 @@ class Bench:
         """A build context with a recipe of the base and these lines."""
         directory = self.work / f"context-{self.salt()}"
         directory.mkdir()
-        write_recipe(directory, f"FROM {self.tool.base}", *lines)
+        write_recipe(directory, f"FROM {self.builder.base}", *lines)
         try:
             yield directory
         finally:
@@ -80,13 +88,13 @@ def echoes(count: int, salt: str) -> list[str]:
 
 def run_cold(bench: Bench, count: int = 50) -> float:
     with bench.context(*echoes(count, bench.salt())) as context:
-        return bench.tool.build(context).seconds
+        return bench.builder.build(context).seconds
 
 
 def run_cached(bench: Bench) -> float:
     with bench.context(*echoes(50, "always the same")) as context:
-        bench.tool.build(context)
-        return bench.tool.build(context).seconds
+        bench.builder.build(context)
+        return bench.builder.build(context).seconds
 
 
 # Many files ----------------------------------------------------------------------------------------------------------
@@ -112,27 +120,27 @@ def copying(bench: Bench) -> Iterator[Path]:
 
 def copy_cold(bench: Bench) -> float:
     with copying(bench) as context:
-        return bench.tool.build(context).seconds
+        return bench.builder.build(context).seconds
 
 
 def copy_cached(bench: Bench) -> float:
     with copying(bench) as context:
-        bench.tool.build(context)
-        return bench.tool.build(context).seconds
+        bench.builder.build(context)
+        return bench.builder.build(context).seconds
 
 
 def copy_edited(bench: Bench) -> float:
     with copying(bench) as context:
-        bench.tool.build(context)
+        bench.builder.build(context)
         (context / "files" / "50" / "5000.bin").write_text(bench.salt())
-        return bench.tool.build(context).seconds
+        return bench.builder.build(context).seconds
 
 
 # Stages and archives -------------------------------------------------------------------------------------------------
 
 
 def stages(bench: Bench) -> float:
-    salt, base = bench.salt(), bench.tool.base
+    salt, base = bench.salt(), bench.builder.base
     lines: list[str] = []
     for number in range(STAGES):
         lines += [
@@ -142,7 +150,7 @@ def stages(bench: Bench) -> float:
     lines += [f"FROM {base}", *(f"COPY --from=stage{number} /made /made{number}" for number in range(STAGES))]
     with bench.context() as context:
         write_recipe(context, *lines)
-        return bench.tool.build(context).seconds
+        return bench.builder.build(context).seconds
 
 
 def write_filler(path: Path) -> None:
@@ -158,9 +166,9 @@ def export(bench: Bench) -> float:
     archive = bench.work / "image.tar"
     with bench.context("COPY filler /filler") as context:
         write_filler(context / "filler")
-        bench.tool.build(context)
+        bench.builder.build(context)
         archive.unlink(missing_ok=True)
-        seconds = bench.tool.export(context, archive).seconds
+        seconds = bench.builder.export(context, archive).seconds
         archive.unlink()
         return seconds
 
@@ -174,16 +182,16 @@ def push_edited(bench: Bench) -> float:
             path = context / "app" / f"{number // 20:02}" / f"{number}.txt"
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(os.urandom(FILE_BYTES))
-        bench.tool.build(context)
-        bench.tool.push(context, name)
+        bench.builder.build(context)
+        bench.builder.push(context, name)
         (context / "app" / "03" / "70.txt").write_text(bench.salt())
-        bench.tool.build(context)
-        return bench.tool.push(context, name).seconds
+        bench.builder.build(context)
+        return bench.builder.push(context, name).seconds
 
 
 def plan(bench: Bench) -> float:
     with bench.context(*echoes(10_000, bench.salt())) as context:
-        return bench.tool.build(context, "--dry-run").seconds
+        return bench.builder.build(context, "--dry-run").seconds
 
 
 class NoBases:
@@ -344,5 +352,23 @@ CASES = (
         PACKAGE_PEERS,
         times=1.5,
         runs=1,
+    ),
+    Case(
+        "stack-podman-10",
+        "ten containers of an image that podman has, until all run",
+        None,
+        lambda bench: ten_on_podman(bench.tool, bench.work / "stacks"),
+        peers=("podman-compose",),
+        runs=3,
+        times=1.0,
+    ),
+    Case(
+        "stack-lxd-10",
+        "the same on LXD",
+        None,
+        lambda bench: ten_on_lxd(bench.tool, bench.work / "stacks"),
+        peers=("lxc launch",),
+        runs=3,
+        times=1.2,
     ),
 )

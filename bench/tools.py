@@ -1,4 +1,4 @@
-"""The builders that are compared. Each builds a context; the caches are the tools' own, and no store is deleted."""
+"""The programs that are compared. The caches are the tools' own, and no store is deleted."""
 
 from __future__ import annotations
 
@@ -53,16 +53,28 @@ def run(command: Sequence[str | Path], environment: Mapping[str, str] | None = N
     return Sample(seconds, usage.ru_maxrss * 1024)
 
 
+def containers_configuration() -> dict[str, str]:
+    """For buildah and podman: what the machine's limits ask for."""
+    configuration = ENGINES / "containers.conf"
+    return {"CONTAINERS_CONF": str(configuration)} if configuration.exists() else {}
+
+
 class Tool(Protocol):
-    """A builder under measurement."""
+    """What is measured."""
 
     name: str
-    base: str  # what stands behind FROM
 
     def answers(self) -> bool: ...
 
     def prepare(self, base_tar: Path) -> None:
         """Have the base at hand, so that no row pays for it."""
+
+
+@runtime_checkable
+class Builder(Tool, Protocol):
+    """A builder of images under measurement."""
+
+    base: str  # what stands behind FROM
 
     def build(self, context: Path, *options: str) -> Sample: ...
 
@@ -222,10 +234,8 @@ class Buildah:
         return self._run("push", "-q", "--tls-verify=false", "boxwright-bench", f"docker://{name}")
 
     def _run(self, *arguments: str | Path) -> Sample:
-        configuration = ENGINES / "containers.conf"
-        environment = {"CONTAINERS_CONF": str(configuration)} if configuration.exists() else {}
         store = ("--root", self.home / "root", "--runroot", self.home / "run")
-        return run(("buildah", *store, *arguments), environment)
+        return run(("buildah", *store, *arguments), containers_configuration())
 
 
 @dataclass
@@ -234,7 +244,6 @@ class BuildStream:
 
     home: Path
     name: str = "BuildStream"
-    base: str = ""
     version: str = "2.8.1"
     environment: Path = ROOT / ".cache" / "buildstream"
 
@@ -256,15 +265,6 @@ class BuildStream:
         directory.mkdir(exist_ok=True)
         self.write_packages(directory, 1, 1, "warm")
         self.build_packages(directory)
-
-    def build(self, context: Path, *options: str) -> Sample:
-        raise NotImplementedError
-
-    def export(self, context: Path, archive: Path) -> Sample:
-        raise NotImplementedError
-
-    def push(self, context: Path, name: str) -> Sample:
-        raise NotImplementedError
 
     def write_packages(self, directory: Path, chains: int, length: int, salt: str) -> None:
         """Elements of kind `manual`; nothing is stripped."""
@@ -308,22 +308,12 @@ class GitArchive:
     """`git archive --format=zip`, which makes ZIPs of commits and builds nothing."""
 
     name: str = "git archive"
-    base: str = ""
 
     def answers(self) -> bool:
         return succeeds("git", "--version")
 
     def prepare(self, base_tar: Path) -> None:
         """Nothing is needed."""
-
-    def build(self, context: Path, *options: str) -> Sample:
-        raise NotImplementedError
-
-    def export(self, context: Path, archive: Path) -> Sample:
-        raise NotImplementedError
-
-    def push(self, context: Path, name: str) -> Sample:
-        raise NotImplementedError
 
     def bundle(self, repository: Path, directory: Path) -> Sample:
         """Write the ZIP."""

@@ -421,7 +421,10 @@ def test_a_port_that_is_taken_stops_it(local_project: Project) -> None:
 
 @pytest.mark.parametrize(
     "engine",
-    ["native", *(pytest.param(name, marks=[pytest.mark.engine(name), pytest.mark.long]) for name in ("podman", "lxd"))],
+    [
+        "native",
+        *(pytest.param(name, marks=[pytest.mark.engine(name), pytest.mark.long]) for name in ("podman", "lxc", "lxd")),
+    ],
 )
 def test_the_shop_from_source_to_answers(boxwright: Program, tmp_path: Path, engine: str) -> None:
     place = tmp_path / "shop"
