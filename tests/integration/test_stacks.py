@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import signal
+import subprocess
 import threading
 import time
 import urllib.error
@@ -220,6 +221,25 @@ def test_each_engine_runs_the_same_stack(foreign_project: Project) -> None:
     assert project("diff").out.startswith(f"{project.name}: as release 2")
     project("restart", "/api")
     assert project("exec", "/web", "wget", "-qO-", "http://api/index.html").out == "api two\n"
+
+
+@pytest.mark.long
+@pytest.mark.engine("podman")
+def test_what_has_a_name_already(boxwright: Program, tmp_path: Path, busybox_base: Path) -> None:
+    """What an interrupted attempt left is replaced; what is somebody else's stays."""
+    for project in a_project(boxwright, tmp_path / "stack", busybox_base, "podman"):
+        project.write(replicas=1)
+        name = f"{project.name}-api-1-g1"
+        command = ["podman", "create", "--name", name, "--rootfs", str(tmp_path), "true"]
+        subprocess.run([*command[:2], "--label", f"dev.boxwright.stack={project.name}", *command[2:]], check=True)
+        project("deploy")
+        assert project("exec", "/api", "cat", "/srv/index.html").out == "api one\n"
+        project("destroy", "--yes")
+        subprocess.run(command, check=True)
+        try:
+            assert "[deploy.name-taken]" in project("deploy", status=1).err
+        finally:
+            subprocess.run(["podman", "rm", name], check=True)
 
 
 @pytest.mark.ordinary_user

@@ -238,8 +238,16 @@ class OciStacks:
     # Instances --------------------------------------------------------------------------------------------------------
 
     def create(self, new: NewInstance) -> None:
-        """Make it with its files; nothing is started."""
-        self.delete(new.name)
+        """Make it with its files; nothing is started. It is not asked first: that would cost as much as making it."""
+        try:
+            self._create(new)
+        except BoxwrightError:
+            if self._inspected(new.name) is None:
+                raise
+            self.delete(new.name)
+            self._create(new)
+
+    def _create(self, new: NewInstance) -> None:
         spec = new.spec
         secret = {name for name, _ in spec.secret_env}
         words = ["create", "--name", new.name, "--hostname", spec.logical]
