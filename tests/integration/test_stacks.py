@@ -473,11 +473,19 @@ def test_the_shop_from_source_to_answers(boxwright: Program, tmp_path: Path, eng
         assert "[db.restore]" in boxwright("db", "restore", "/db", tmp_path / "bad.sql", "-y", cwd=place, status=1).err
         assert json.loads(urllib.request.urlopen(url, timeout=10).read())["orders"] == ["apples", "pears"]
         boxwright("db", "restore", "/db", tmp_path / "dump.sql", "-y", cwd=place)
+        assert "[stack.no-secret]" in boxwright("deploy", "--rotate", "none", cwd=place, status=2).err
+        rotated = boxwright("deploy", "--rotate", "db", cwd=place).err
+        assert "environment: DBASE_PASSWORD" in rotated
+        assert "environment: DB_PASSWORD" in rotated
+        changed = boxwright("exec", f"{name}/web", "sh", "-c", "echo $DB_PASSWORD", cwd=place).out.strip()
+        assert len(changed) == 40
+        assert changed != password
+        assert json.loads(urllib.request.urlopen(url, timeout=10).read())["orders"] == ["apples"]
         code = place / "web/shop.py"
         code.write_text(code.read_text().replace('VERSION = "1"', 'VERSION = "2"'))
         boxwright("deploy", cwd=place)
         answer = json.loads(urllib.request.urlopen(url, timeout=10).read())
-        assert (answer["version"], answer["orders"], answer["visits"]) == ("2", ["apples"], 8)
+        assert (answer["version"], answer["orders"], answer["visits"]) == ("2", ["apples"], 9)
     finally:
         boxwright("destroy", "--yes", "--volumes", cwd=place)
 

@@ -25,6 +25,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """The options of `deploy`."""
     add_stack(parser)
     add_working(parser)
+    parser.add_argument(
+        "--rotate", action="append", default=[], metavar="NAME", help="make a database's password, or a secret, anew"
+    )
     parser.add_argument("--profile", action="append", default=[], help="a profile of a Compose file; repeatable")
 
 
@@ -64,7 +67,9 @@ def deploy(place: Meant, stack: Stack, options: argparse.Namespace, reason: str,
         completed = completed_stack(stack, store)
     build_images(planned_builds(completed[0], balanced=balanced), built, quiet=True)
     with open_store(os.environ) as store, opened(place, store) as engine, engine.lock(stack.name, PATIENCE):
-        desired, contents, images = desired_stack(completed, store, engine, os.environ, replicas)
+        desired, contents, images = desired_stack(
+            completed, store, engine, os.environ, replicas, getattr(options, "rotate", ())
+        )
         prepared = prepare_deployment(engine, desired, contents, images)
         for text in () if quiet else prepared.notes:
             note(f"note: {text}")

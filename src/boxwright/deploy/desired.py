@@ -46,12 +46,13 @@ class ImageFacts(NamedTuple):
 
 
 class ServerFacts(NamedTuple):
-    """A database server: where its data lies, its program, its port, how it says that it answers, and a first dump."""
+    """A database server: where its data lies, its program, its port, the secret that is its password, a first dump."""
 
     kind: str
     home: str
     program: str
     port: int
+    secret: str
     dump: str = ""
 
 
@@ -176,9 +177,10 @@ class _Builder:
         """Its variables, and those that hold secrets. What the stack's author says wins."""
         env = {"PATH": DEFAULT_PATH, **dict(config.env)}
         secret_env: dict[str, str] = {}
-        if container.name in self._facts.servers:
+        own = self._facts.servers.get(container.name)
+        if own is not None:
             env["DBASE_LISTEN"] = "*"
-            secret_env["DBASE_PASSWORD"] = container.name
+            secret_env["DBASE_PASSWORD"] = own.secret
         for target, alias in container.links:
             linked = self._stack.container(target)
             prefix = alias.upper().replace("-", "_").replace(".", "_")
@@ -188,7 +190,7 @@ class _Builder:
             server = self._facts.servers.get(target)
             if server is not None:
                 env |= {f"{prefix}_TYPE": server.kind, f"{prefix}_NAME": OWN_NAME, f"{prefix}_USER": OWN_NAME}
-                secret_env[f"{prefix}_PASSWORD"] = target
+                secret_env[f"{prefix}_PASSWORD"] = server.secret
         env.update(container.env)
         return env, {name: secret for name, secret in secret_env.items() if name not in dict(container.env)}
 

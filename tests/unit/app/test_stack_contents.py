@@ -31,6 +31,20 @@ def test_a_secret_is_made_once_and_stays() -> None:
     assert engine.calls == calls
 
 
+def test_a_secret_is_made_anew_and_the_old_one_stays() -> None:
+    engine = MemoryEngine()
+    contents = StackContents(engine, "shop", {})
+    contents.rotate("db")
+    assert contents.made("db") == "db", "what was never made is not made twice"
+    for _ in range(10):
+        contents.rotate("db")
+    contents.keep()
+    later = StackContents(engine, "shop", {})
+    assert later.made("db") == "db#11"
+    assert later.made("db-2") == "db-2"
+    assert len({later.content(f"secret:{name}") for name in ("db", "db#2", "db#10", "db#11", "db-2")}) == 5
+
+
 def test_a_changed_value_has_another_name_and_the_old_one_stays(tmp_path: Path) -> None:
     engine = MemoryEngine()
     contents = StackContents(engine, "shop", {})

@@ -53,7 +53,7 @@ def desired(text: str, *, replicas: dict[str, int] | None = None, **configs: Ima
     names = [*(it.name for it in stack.containers), "lb"]
     images = {name: ImageFacts(f"sha256:{name}", name, configs.get(name, PLAIN)) for name in names}
     servers = {
-        it.name: ServerFacts("postgresql", "/var/lib/dbase", "/database", 5432)
+        it.name: ServerFacts("postgresql", "/var/lib/dbase", "/database", 5432, it.name)
         for it in stack.containers
         if it.database is not None
     }

@@ -1,7 +1,8 @@
 """What instances are given beside their images: files of the definition, dumps, secrets. Kept in the engine.
 
-Files are kept by their digests as long as a release needs them, so that it can be gone back to. Secrets are made once;
-one that comes from a file or a variable is known by a keyed hash, so that a changed value is seen and never shown.
+Files are kept by their digests as long as a release needs them, so that it can be gone back to. Secrets are made once,
+and again when that is asked for: the next one is ``NAME#2``, and an older release has the older one. One that comes
+from a file or a variable is known by a keyed hash, so that a changed value is seen and never shown.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ DOCUMENT = "secrets"
 _KEY = ".key"
 _LENGTH = 20
 _SHORT = 12
+_AGAIN = "#"
 
 
 class StackContents:
@@ -42,7 +44,7 @@ class StackContents:
         if reference.startswith(SECRET):
             name = reference.removeprefix(SECRET)
             if name not in self._secrets:
-                raise _gone(f"the secret {name.partition('@')[0]}")
+                raise _gone(f"the secret {name.partition('@')[0].partition(_AGAIN)[0]}")
             return base64.b64decode(self._secrets[name])
         if reference in self._files:
             with open(self._files[reference], "rb") as file:
@@ -53,10 +55,23 @@ class StackContents:
         return kept
 
     def made(self, name: str) -> str:
-        """A secret that is made when it is first needed; returns its reference's name."""
-        if name not in self._secrets:
-            self._secrets[name] = _encoded(secrets.token_hex(_LENGTH).encode())
-            self._changed = True
+        """The newest of a secret that is made when it is first needed; returns its reference's name."""
+        newest = self._newest(name)
+        return newest if newest in self._secrets else self._make(name)
+
+    def rotate(self, name: str) -> None:
+        """Make a secret anew; what it was stays for older releases."""
+        newest = self._newest(name)
+        if newest in self._secrets:
+            self._make(f"{name}{_AGAIN}{int(newest.partition(_AGAIN)[2] or 1) + 1}")
+
+    def _newest(self, name: str) -> str:
+        later = [it for it in self._secrets if it.startswith(f"{name}{_AGAIN}")]
+        return max(later, key=lambda it: int(it.partition(_AGAIN)[2]), default=name)
+
+    def _make(self, name: str) -> str:
+        self._secrets[name] = _encoded(secrets.token_hex(_LENGTH).encode())
+        self._changed = True
         return name
 
     def given(self, secret: StackSecret, environment: Mapping[str, str]) -> str:

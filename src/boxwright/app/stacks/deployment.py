@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
@@ -22,7 +22,7 @@ from boxwright.deploy.desired import Facts, ImageFacts, desired_of
 from boxwright.deploy.engine import DeployEngine
 from boxwright.deploy.history import Release, StackEvent, add_events, add_release, read_releases
 from boxwright.deploy.planning import DeployPlan, make_plan
-from boxwright.errors import BoxwrightError
+from boxwright.errors import BoxwrightError, DefinitionError
 from boxwright.model.deployment import ContainerSpec, Desired, NetworkSpec, Observed
 from boxwright.model.stack import Stack
 from boxwright.store.images import Images
@@ -54,17 +54,20 @@ def desired_stack(
     engine: DeployEngine,
     environment: Mapping[str, str],
     replicas: Mapping[str, int],
+    rotate: Sequence[str] = (),
 ) -> tuple[Desired, StackContents, tuple[ImageFacts, ...]]:
-    """Everything that is to be there. All images are in the store already."""
+    """Everything that is to be there. All images are in the store already. Secrets to `rotate` are made anew.
+
+    Raises DefinitionError `stack.no-secret` for one that is not made here.
+    """
     stack, dumps = completed
     images = image_facts(stack, store, balanced=wants_balancer(stack, replicas))
     digests = file_digests(stack)
     dump_digests = {name: digest_of_file(path) for name, path in dumps.items()}
     paths = {digest: path for path, digest in digests.items()} | {dump_digests[it]: dumps[it] for it in dumps}
     contents = StackContents(engine, stack.name, paths)
-    servers = server_facts(stack, dump_digests)
-    for name in servers:
-        contents.made(name)
+    _rotate(stack, contents, rotate)
+    servers = server_facts(stack, dump_digests, contents.made)
     named = {it.name: contents.given(it, environment) for it in stack.secrets}
     containers = tuple(
         it._replace(
@@ -75,6 +78,16 @@ def desired_stack(
     )
     desired = desired_of(stack._replace(containers=containers), Facts(images, servers, digests, replicas))
     return desired, contents, tuple(images.values())
+
+
+def _rotate(stack: Stack, contents: StackContents, names: Sequence[str]) -> None:
+    ours = {it.name for it in stack.containers if it.database is not None}
+    ours |= {it.name for it in stack.secrets if not it.file and not it.env}
+    for name in names:
+        if name not in ours:
+            hint = f"made are: {', '.join(sorted(ours)) or 'none'}; others change where they come from"
+            raise DefinitionError("stack.no-secret", f"{stack.name} has no secret {name} that is made", hint=hint)
+        contents.rotate(name)
 
 
 def prepare_deployment(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from boxwright.app.databases import dump_path
@@ -159,10 +159,17 @@ def with_databases(stack: Stack, images: Mapping[str, ImageFacts], store: Store)
     return stack._replace(containers=tuple(containers)), dumps
 
 
-def server_facts(stack: Stack, dumps: Mapping[str, str]) -> dict[str, ServerFacts]:
-    """The database servers of a stack. `dumps` are digests by container."""
+def server_facts(stack: Stack, dumps: Mapping[str, str], password: Callable[[str], str]) -> dict[str, ServerFacts]:
+    """The database servers of a stack. `dumps` are digests by container; `password` names the secret of a server."""
     return {
-        it.name: ServerFacts(it.database.kind, DATA, PROGRAM, SERVERS[it.database.kind].port, dumps.get(it.name, ""))
+        it.name: ServerFacts(
+            it.database.kind,
+            DATA,
+            PROGRAM,
+            SERVERS[it.database.kind].port,
+            password(it.name),
+            dumps.get(it.name, ""),
+        )
         for it in stack.containers
         if it.database is not None
     }
