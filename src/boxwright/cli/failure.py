@@ -13,6 +13,7 @@ from boxwright.cli.excerpt import source_lines
 from boxwright.cli.progress import step_name
 from boxwright.cli.steptext import clean
 from boxwright.errors import BoxwrightError, StepError
+from boxwright.model.graph import Graph
 from boxwright.solver.scheduler import Failed
 from boxwright.store.store import Store
 
@@ -41,6 +42,17 @@ def explain_failure(
         note("for a shell in the state before this step:")
         note(f"  {shell_command(request)}")
     return error.exit_status
+
+
+def explain_step(failure: Failed, graph: Graph, definition: str) -> None:
+    """Say what failed, where all that it wrote is to be seen already."""
+    error = failure.error
+    if not isinstance(error, BoxwrightError):
+        raise error
+    node = graph.nodes[failure.position]
+    if error.where is None:
+        error.where = node.span
+    _explain(error, step_name(node), source_lines(error.where, definition), [])
 
 
 def _explain(error: BoxwrightError, name: str, source: list[str], output: list[str]) -> None:
