@@ -116,7 +116,8 @@ def _candidates(walker: Walker, text: str) -> Iterator[str]:
 def _changes_of(walker: Walker, lines: Sequence[str], *, before: bool, literally: bool) -> list[_Change]:
     """The changes of lines; typed steps stand behind the one that they follow, or `before` the next one.
 
-    `literally`: of what is edited only the old text is replaced, where it is there. Raises LookupError where one has no place.
+    `literally`: of what is edited only the old text is replaced, where it is there. Raises LookupError where one has no
+    place.
     """
     walk = walker.walk
     dialect = _ManifestText(walker, lines) if walker.subject.is_manifest else _RecipeText(walker, lines)

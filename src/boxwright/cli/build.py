@@ -106,11 +106,12 @@ def own_words(given: list[str], parser: argparse.ArgumentParser) -> list[str]:
 def run(options: argparse.Namespace) -> int:
     """Build what the definition is of."""
     options.to_registry = options.push and not _has_repository(options)
+    if options.interactive:
+        from boxwright.cli.interactivebuild import check_interactive
+
+        check_interactive(options)
     if options.file != "-" and os.path.isdir(options.directory):
         definition = find_definition(options.directory, options.file)
-        if options.interactive and (is_package(definition) or is_container(definition)):
-            hint = "`boxwright shell PKG --before PHASE` opens a shell in a package's build"
-            raise UsageError("interactive.definition", "recipes and manifests can be walked", hint=hint)
         if is_package(definition):
             from boxwright.cli.packagebuild import build_package
 
@@ -142,10 +143,6 @@ def _has_repository(options: argparse.Namespace) -> bool:
 
 def _build_image(options: argparse.Namespace) -> int:
     started = time.monotonic()
-    if options.interactive:
-        from boxwright.cli.interactivebuild import check_interactive
-
-        check_interactive(options)
     request = request_of(options)
     check_delivery(options)
     with open_store(os.environ) as store:

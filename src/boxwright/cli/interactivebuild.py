@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 
 from boxwright.app.build import Build, prepare
+from boxwright.app.definitions import find_definition, is_container, is_package
 from boxwright.app.execution import execute
 from boxwright.app.manifest.building import (
     BuiltImage,
@@ -31,7 +32,7 @@ Bring = Callable[[Build, Emit], Build]
 
 
 def check_interactive(options: argparse.Namespace) -> None:
-    """Raise for what can't be walked, before anything is done: `interactive.engine`, `interactive.option`."""
+    """Raise for what can't be walked, before anything is done: UsageError `interactive.*`."""
     if options.engine != "native":
         hint = "leave --engine out: the steps are the same"
         raise UsageError("interactive.engine", f"a build on {options.engine} can't be walked", hint=hint)
@@ -43,6 +44,10 @@ def check_interactive(options: argparse.Namespace) -> None:
     if options.file == "-" or not os.path.isdir(options.directory):
         hint = "give a directory that holds the definition"
         raise UsageError("interactive.context", "only what lies in a directory can be walked", hint=hint)
+    definition = find_definition(options.directory, options.file)
+    if is_package(definition) or is_container(definition):
+        hint = "`boxwright shell PKG --before PHASE` opens a shell in a package's build"
+        raise UsageError("interactive.definition", "recipes and manifests can be walked", hint=hint)
 
 
 def can_debug(options: argparse.Namespace) -> bool:

@@ -37,10 +37,6 @@ def build_manifest(options: argparse.Namespace, file: str) -> int:
 
         check_outputs(options.output, options.load)
     _refuse_foreign(options)
-    if options.interactive:
-        from boxwright.cli.interactivebuild import check_interactive
-
-        check_interactive(options)
     if options.watch:
         from boxwright.cli.manifestwatch import watch
 
