@@ -218,7 +218,7 @@ class Walker:
         before = self.walk
         self.walk, lost = walking.moved_to(before, subject.build.graph)
         self.subject = subject
-        return tuple(walking.node_of(before, number).title for number in lost)
+        return tuple(before.graph.nodes[it].title if it >= 0 else walking.node_of(before, it).title for it in lost)
 
     def restart(self, subject: Subject) -> None:
         """Go on with a definition in which the changes are: at the step at which it was."""

@@ -10,7 +10,11 @@ from typing import NamedTuple
 
 from boxwright.errors import UsageError
 from boxwright.model.graph import Gate, Graph, Node
+from boxwright.model.span import Span
 from boxwright.model.step import BuildPackage, Copy, Run, ServiceData, SnapshotSource
+
+TYPED = Span("(typed)", 1)
+"""Where a typed step stands."""
 
 
 class Typed(NamedTuple):
@@ -216,7 +220,7 @@ def command_node(walk: Walk, plain: Node, title: str, argv: tuple[str, ...]) -> 
     inputs = [after, *plain.inputs[1:]]
     for service in step.services:
         inputs[service.position] = _data_at(walk.graph, plain.inputs[service.position], service.name, after)
-    return plain._replace(step=step._replace(argv=argv), inputs=tuple(inputs), title=title)
+    return plain._replace(step=step._replace(argv=argv), inputs=tuple(inputs), title=title, span=TYPED)
 
 
 def _data_at(graph: Graph, data: int, service: str, after: int) -> int:
