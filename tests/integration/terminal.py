@@ -83,7 +83,7 @@ def terminal_of(program: Program, *arguments: str | Path, cwd: Path | None = Non
         stderr=terminal,
         cwd=cwd,
         env={"TERM": "xterm"} | program.whole_environment(),
-        preexec_fn=_own_terminal,
+        preexec_fn=_own_terminal,  # noqa: PLW1509 - a terminal is taken by the process itself, and tests have no threads
     )
     os.close(terminal)
     try:

@@ -60,7 +60,7 @@ artifact: walked/manifest
 """
 
 
-def test_a_walk_from_failure_to_a_saved_manifest(own: Program, place: Callable[..., Path], tmp_path: Path) -> None:
+def test_a_walk_from_failure_to_a_saved_manifest(own: Program, place: Callable[..., Path]) -> None:
     project = place(MANIFEST)
     with terminal_of(own, "build", "-i", project) as screen:
         screen.await_text(PROMPT)

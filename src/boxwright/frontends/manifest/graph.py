@@ -284,8 +284,10 @@ class EntryBuilder:
         boxes = given if isinstance(given, tuple) else (Toolbox(src=given) if isinstance(given, str) else given,)
         where = self._place("toolbox")
         for box in boxes:
-            if bool(box.src) == bool(box.image):
-                raise wrong("toolbox", "a toolbox needs one of `src` and `image`", where)
+            if [bool(box.src), bool(box.image), box.facts].count(True) != 1:
+                raise wrong("toolbox", "a toolbox needs one of `src`, `image` and `facts`", where)
+        if len({posixpath.normpath(box.dest) for box in boxes}) < len(boxes):
+            raise wrong("toolbox", "two toolboxes would be mounted in one place", where, hint="give them a `dest` each")
         return tuple((box, where) for box in boxes)
 
     # Tasks -----------------------------------------------------------------------------------------------------------

@@ -197,6 +197,9 @@ class Runner:
             if box.image:
                 inputs.append(self._tree_of(box.image, where)[0])
                 options = {"position": str(len(inputs)), "source": "/"}
+            elif box.facts:
+                own = self._world.toolbox()
+                options = {"source": own.path, "context": own.context}
             else:
                 path = posixpath.normpath(posixpath.join(posixpath.dirname(where.file), box.src))
                 tree = self._world.tree(path)
