@@ -83,6 +83,9 @@ def terminal_of(program: Program, *arguments: str | Path, cwd: Path | None = Non
         stderr=terminal,
         cwd=cwd,
         env={"TERM": "xterm"} | program.whole_environment(),
+        user=program.user or None,
+        group=program.user or None,
+        extra_groups=[] if program.user else None,
         preexec_fn=_own_terminal,  # noqa: PLW1509 - a terminal is taken by the process itself, and tests have no threads
     )
     os.close(terminal)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import time
 from collections.abc import Callable
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import Program
+from tests.conftest import ORDINARY_USER, Program
 from tests.integration.terminal import Terminal, terminal_of
 
 pytestmark = pytest.mark.integration
@@ -326,6 +327,27 @@ def test_lines_of_no_sure_place_are_written_beside(own: Program, place: Callable
     assert file_in(own, "walked/copy", "/braces") == '{{ braces }}: "x" # y\n'
 
 
+def test_a_language_with_its_own_commands(own: Program, place: Callable[..., Path], busybox_base: Path) -> None:
+    """The first item of `install` takes a language's own commands away: they are written too."""
+    project = place("language: c\nartifact: walked/language\n")
+    (project / ".boxwright-config.yaml").write_text(
+        f"languages:\n  c: {{images: {{'1': 'tar:{busybox_base}'}}, script: [],\n"
+        "      install: [{run: echo made >/made}]}\n"
+    )
+    with terminal_of(own, "build", "-i", project) as screen:
+        screen.await_text(PROMPT)
+        screen.command("continue")
+        screen.command("do echo typed >/typed")
+        seen = screen.command("save -w")
+        assert "has the changes now" in seen
+        assert "`continue` does again" in seen
+        screen.command("continue")
+        screen.line("quit")
+        assert screen.end() == 0
+    assert (project / "manifest.yaml").read_text().endswith("install:\n  - echo made >/made\n  - echo typed >/typed\n")
+    assert file_in(own, "walked/language", "/made") == "made\n"
+
+
 def test_the_file_is_read_anew(own: Program, place: Callable[..., Path]) -> None:
     project = place("image: {base}\ninstall:\n  - echo {salt} >/one\n  - echo two\n  - echo three\n")
     manifest = project / "manifest.yaml"
@@ -377,6 +399,27 @@ def test_services_beside_typed_commands(own: Program, place: Callable[..., Path]
         assert "has the changes now" in screen.command("save -w")
         screen.command("quit", prompt="sha256:")
         assert screen.end() == 0
+
+
+@pytest.mark.ordinary_user
+def test_an_ordinary_user(ordinary_boxwright: Program, busybox_base: Path, ordinary_home: Path) -> None:
+    """In a namespace of their own from the first step on; the file that is written stays theirs."""
+    project = ordinary_home.parent / "walked"
+    project.mkdir()
+    base = shutil.copy(busybox_base, project / "base.tar")
+    (project / "manifest.yaml").write_text(f"image: tar:{base}\ninstall:\n  - id -u >/one\n")
+    for path in (project, *project.iterdir()):
+        shutil.chown(path, ORDINARY_USER, ORDINARY_USER)
+    with terminal_of(ordinary_boxwright, "build", "-i", project, "--network", "none") as screen:
+        screen.await_text(PROMPT)
+        screen.command("continue")
+        screen.command("do id -un >/two")
+        _seen(screen, "/one", ("0",))
+        assert "has the changes now" in screen.command("save -w")
+        screen.line("quit")
+        assert screen.end() == 0
+    assert (project / "manifest.yaml").owner() == ORDINARY_USER
+    assert "  - id -un >/two\n" in (project / "manifest.yaml").read_text()
 
 
 def _seen(screen: Terminal, path: str, words: tuple[str, ...]) -> None:

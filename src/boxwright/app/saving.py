@@ -14,7 +14,7 @@ from typing import NamedTuple
 from boxwright.app.walking import Subject, Walker, command_text, packages_of
 from boxwright.errors import BoxwrightError, UsageError
 from boxwright.model.graph import Graph, Node
-from boxwright.model.step import MakeDirectory, Run, Step
+from boxwright.model.step import Copy, MakeDirectory, Run, Step
 from boxwright.solver import walking
 from boxwright.solver.walking import Typed, Walk
 
@@ -111,6 +111,8 @@ def _candidates(walker: Walker, text: str) -> Iterator[str]:
         for change in sorted(changes, key=lambda it: (it.first, it.last), reverse=True):
             made[change.first : change.last] = [f"{line}\n" for line in change.lines]
         yield "".join(made)
+    if walker.subject.is_manifest and not any(line.startswith("install:") for line in lines):
+        yield "".join((*lines, "install:\n", *(f"{line}\n" for line in _whole_install(walker))))
 
 
 def _changes_of(walker: Walker, lines: Sequence[str], *, before: bool, literally: bool) -> list[_Change]:
@@ -148,6 +150,20 @@ def _following(walk: Walk, typed: Typed) -> int | None:
     behind = steps[steps.index(typed.number) + 1 :]
     found = next((it for it in behind if it >= 0), None)
     return found if found is not None and walk.graph.nodes[found].stage == typed.stage else None
+
+
+def _whole_install(walker: Walker) -> Iterator[str]:
+    """All commands behind what is copied, where a language's own would be left out by the first one that is written."""
+    walk = walker.walk
+    stage = walk.graph.nodes[walk.graph.target].stage
+    nodes = [
+        walking.node_of(walk, it)
+        for it in walking.listed(walk)
+        if it not in walk.skipped and walking.node_of(walk, it).stage == stage
+    ]
+    copied = max((n for n, node in enumerate(nodes) if isinstance(node.step, Copy)), default=0)
+    for node in nodes[copied + 1 :]:
+        yield from item_lines(task_of(node, walker), 2)
 
 
 # Manifests -----------------------------------------------------------------------------------------------------------

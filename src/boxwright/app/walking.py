@@ -240,11 +240,11 @@ class Walker:
         return found
 
     def _end(self, build: Build) -> ShellRequest | None:
-        target, config = build.graph.target, build.graph.config
+        target, plain = build.graph.target, self.subject.plain.step
         key = build.keys.of(target).key
-        if key is None or build.keys.snapshot(target) is None:
+        if key is None or build.keys.snapshot(target) is None or not isinstance(plain, Run):
             return None
-        return ShellRequest(key, env=config.env, cwd=config.workdir or "/", user=config.user)
+        return ShellRequest(key, env=plain.env, cwd=plain.cwd, user=plain.user, network=plain.network)
 
     def diff(self, number: int) -> tuple[FileChange, ...]:
         """What a step changed. Raises UsageError `interactive.no-state` where it wasn't done."""

@@ -13,7 +13,7 @@ from typing import NamedTuple
 from boxwright.app.sandboxes import LateSandbox
 from boxwright.app.saving import Saved, save_into, saved_lines
 from boxwright.app.shells import open_shell
-from boxwright.app.walking import Walker, history_file
+from boxwright.app.walking import Mark, Walker, history_file
 from boxwright.cli.console import complain, note, say
 from boxwright.cli.diff import print_changes
 from boxwright.cli.excerpt import source_lines
@@ -333,6 +333,8 @@ class Prompt:
     def _reread(self, name: str, value: str) -> None:
         for title in self._walker.reread(name, value):
             note(f"warning: the file has no step '{clean(title)}' any more: its change is forgotten")
+        for argument in self._walker.subject.build.unused_arguments:
+            note(f"warning: no ARG of the recipe declares {clean(argument)}")
         self._list()
 
     def _save(self, rest: str) -> None:
@@ -346,6 +348,15 @@ class Prompt:
         note(saved.message)
         if saved.subject is not None:
             self._walker.restart(saved.subject)
+        self._tell_again()
+
+    def _tell_again(self) -> None:
+        """Where the definition lies in what is copied, a change of it undoes what was done."""
+        walker = self._walker
+        steps = walker.steps()[: walker.walk.at]
+        if any(it.mark is Mark.OPEN for it in steps):
+            walker.to_first_open()
+            note("the directory is copied into the image, and has changed: `continue` does again what stands on it")
 
     # Looking ---------------------------------------------------------------------------------------------------------
 
