@@ -150,6 +150,25 @@ def test_back_retry_restore_and_words_that_are_wrong(own: Program, place: Callab
     assert "walked/back:latest" in names(own)
 
 
+@pytest.mark.parametrize(
+    ("program", "said"), [("sed -i s/before/after/", "next is 2"), ("false", "[interactive.editor]")]
+)
+def test_a_step_in_an_editor(own: Program, place: Callable[..., Path], program: str, said: str) -> None:
+    project = place("image: {base}\ninstall:\n  - |\n    echo before >/one\n    echo {salt} >/two\n")
+    with terminal_of(own.with_environment(EDITOR=program, VISUAL=""), "build", "-i", project) as screen:
+        screen.await_text(PROMPT)
+        assert said in screen.command("edit 2")
+        if program == "false":
+            screen.line("quit")
+            assert screen.end() == 1
+            return
+        screen.command("continue")
+        assert "has the changes now" in screen.command("save -w")
+        screen.line("quit")
+        screen.end()
+    assert "  - |\n    echo after >/one\n" in (project / "manifest.yaml").read_text()
+
+
 def test_ctrl_c_ends_a_step_and_not_the_prompt(own: Program, place: Callable[..., Path]) -> None:
     project = place("image: {base}\ninstall:\n  - echo begun {salt}; sleep 600\n  - echo x >/x\n")
     with terminal_of(own, "build", "-i", project) as screen:

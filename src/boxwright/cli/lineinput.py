@@ -114,7 +114,8 @@ class Lines:
         """A text as the user's editor leaves it. Raises UsageError `interactive.editor`."""
         program = next((self._environment[name] for name in EDITORS if self._environment.get(name)), "vi")
         with tempfile.NamedTemporaryFile("w", suffix=".sh", prefix="boxwright-", encoding="utf-8") as file:
-            file.write(f"{text}\n")
+            end = "" if text.endswith("\n") else "\n"
+            file.write(text + end)
             file.flush()
             try:
                 status = subprocess.run(
@@ -126,4 +127,4 @@ class Lines:
                 hint = "set EDITOR, or write the text behind `edit N`"
                 raise UsageError("interactive.editor", f"{program} ended with {status}: nothing changed", hint=hint)
             with open(file.name, encoding="utf-8") as written:  # an editor may have put another file there
-                return written.read().rstrip("\n")
+                return written.read().removesuffix(end)
