@@ -214,7 +214,7 @@ def test_any_walk_gives_a_graph_that_can_be_built(graph: Graph, actions: list[tu
         assert set(over.places) == set(walking.listed(walk))
         titles = [node.title for node in over.graph.nodes]
         assert all(it.node.title in titles for it in walk.typed)
-        for it in walk.typed:
+        for it in () if walk.skipped else walk.typed:  # a COPY that is skipped leaves a stage that nobody reads
             reached = [over.graph.target, *(gate.node for gate in over.graph.gates)]
             copied = [n for node in over.graph.nodes if isinstance(node.step, Copy) for n in node.inputs[1:]]
             seen = {title for end in (*reached, *copied) for title in story(over.graph, end)}
