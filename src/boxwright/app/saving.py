@@ -56,7 +56,7 @@ def save_into(walker: Walker, path: str) -> Saved:
     target = path or definition
     if path and os.path.lexists(path):
         raise UsageError("interactive.exists", f"{path} is there already", hint="`save -w` writes into the definition")
-    with open(definition, encoding="utf-8", newline="") as file:
+    with open(definition, encoding="utf-8", errors="surrogateescape", newline="") as file:
         text = file.read()
     over = walking.overlaid(walker.walk)
     for candidate in _candidates(walker, text):
@@ -79,7 +79,7 @@ def save_into(walker: Walker, path: str) -> Saved:
 
 
 def _write(path: str, text: str, like: str) -> None:
-    with open(path, "w", encoding="utf-8", newline="") as file:
+    with open(path, "w", encoding="utf-8", errors="surrogateescape", newline="") as file:
         file.write(text)
     os.chmod(path, os.stat(like).st_mode & 0o7777)
 

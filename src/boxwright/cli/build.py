@@ -160,7 +160,7 @@ def _build_image(options: argparse.Namespace) -> int:
         delivered = _deliver(options, build, image, store)
         if (options.push or options.discover) and not options.to_registry:
             _upload(options, image, request, store)
-        built = any(decision.action is Action.RUN for decision in build.plan.decisions)
+        built = options.interactive or any(decision.action is Action.RUN for decision in build.plan.decisions)
     if built:
         keep_limit(build, store.home.root)
         if not options.quiet and options.progress != "json":

@@ -139,7 +139,11 @@ class Prompt:
             self._lines.close()
         if walking.is_changed(self._walker.walk):
             note("these changes are not in the file:")
-            say(saved_lines(self._walker).rstrip("\n"))
+            self._print_changes()
+
+    def _print_changes(self) -> None:
+        for line in saved_lines(self._walker).splitlines():
+            say(clean(line))
 
     def _prompt(self) -> str:
         total = len(walking.listed(self._walker.walk))
@@ -160,6 +164,8 @@ class Prompt:
             complain(BoxwrightError("system", f"{error.strerror or error}: {error.filename or ''}".rstrip(": ")))
         except KeyboardInterrupt:
             note("interrupted")
+        except EOFError:
+            note("")
 
     def _completions(self, before: str, word: str) -> list[str]:
         if not before.strip():
@@ -342,7 +348,7 @@ class Prompt:
             note("nothing was changed")
             return
         if not rest:
-            say(saved_lines(self._walker).rstrip("\n"))
+            self._print_changes()
             return
         saved: Saved = save_into(self._walker, "" if rest == "-w" else os.path.expanduser(rest))
         note(saved.message)

@@ -66,7 +66,7 @@ def build_once(options: argparse.Namespace, file: str) -> tuple[int, ManifestBui
             _deliver(options, images, store)
             if not status:
                 _share(options, planned, images, store, (shared, origins))
-    if any(decision.action is Action.RUN for decision in planned.build.plan.decisions):
+    if options.interactive or any(it.action is Action.RUN for it in planned.build.plan.decisions):
         keep_limit(planned.build, store.home.root)
     _say_results(options, images, time.monotonic() - started)
     return status, planned
