@@ -280,7 +280,7 @@ def test_debug_opens_the_prompt_at_the_step_that_failed(own: Program, place: Cal
     project = place(MANIFEST.replace("walked/manifest", "walked/debug"))
     with terminal_of(own, "build", "--debug", "--progress", "plain", project) as screen:
         screen.await_text(r"\[step.failed\]")
-        assert "> 3 " in screen.await_text(PROMPT)
+        assert "> 3 failed" in screen.await_text(PROMPT)
         screen.command("edit cp /one /two")
         screen.command("continue")
         screen.command("save -w")

@@ -111,8 +111,11 @@ class Walker:
         index = next((n for n, it in enumerate(steps) if it.mark in (Mark.OPEN, Mark.FAILED)), len(steps))
         self.walk = walking.gone_to(self.walk, index)
 
-    def to_node(self, position: int) -> None:
-        """Let a step of the file's graph be the next, or what needs it where it is none of the walk's own."""
+    def to_failed(self, position: int) -> None:
+        """Let the step of the file's graph that failed be the next, or what needs it where it is none of the walk's."""
+        key = self.subject.build.keys.of(position).key
+        if key is not None:
+            self._ran[key] = Mark.FAILED
         steps = walking.listed(self.walk)
         index = next((n for n, number in enumerate(steps) if number >= position), len(steps))
         self.walk = walking.gone_to(self.walk, index)

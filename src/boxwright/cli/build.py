@@ -198,8 +198,7 @@ def _executed(
     from boxwright.cli.interactivebuild import can_debug
 
     walks = can_debug(options)
-    debug = options.debug and not walks
-    status = explain_failure(failure, build, store, debug=debug, tail=display.tail)
+    status = explain_failure(failure, build, store, debug=options.debug, tail=display.tail, walks=walks)
     if not walks:
         return status, build, None
     return (status, *_walked(options, build, request, store, failure.position)[1:])

@@ -19,9 +19,12 @@ from boxwright.store.store import Store
 
 
 def explain_failure(
-    failure: Failed, build: Build, store: Store, *, debug: bool, tail: Callable[[int], list[str]]
+    failure: Failed, build: Build, store: Store, *, debug: bool, tail: Callable[[int], list[str]], walks: bool = False
 ) -> int:
-    """Say what failed; with `debug` open a shell there. Returns the exit status. `tail` is the display's."""
+    """Say what failed; with `debug` open a shell there. Returns the exit status. `tail` is the display's.
+
+    With `walks` the caller opens a prompt there.
+    """
     error = failure.error
     if not isinstance(error, BoxwrightError):
         raise error
@@ -33,7 +36,7 @@ def explain_failure(
         lines = [clean(line) for line in error.tail.splitlines()]
     request = request_for(build, failure.position) if isinstance(error, StepError) else None
     _explain(error, step_name(node), source_lines(error.where, build.definition), lines)
-    if request is None:
+    if request is None or walks:
         return error.exit_status
     if debug and sys.stdin.isatty():
         note("a shell in the state before this step (what you do there is thrown away); exit leaves it")

@@ -386,7 +386,7 @@ class Prompt:
         for line in source_lines(node.span, self._walker.subject.build.definition) if number >= 0 else []:
             note(line)
         if isinstance(node.step, Run):
-            note(f"command: {' '.join(map(repr, map(clean, node.step.argv)))}")
+            note(f"command: {' '.join(map(repr, node.step.argv))}")
             note(f"directory: {node.step.cwd}  user: {node.step.user or 'root'}  network: {node.step.network}")
             for name, value in node.step.env:
                 note(f"{name}={clean(value)}")

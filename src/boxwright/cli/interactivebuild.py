@@ -164,7 +164,7 @@ def _write_error(data: bytes) -> None:
 
 def _session(walker: Walker, store: Store, options: argparse.Namespace, failed: int | None) -> None:
     if failed is not None:
-        walker.to_node(failed)
+        walker.to_failed(failed)
     Prompt(walker, store, again=options.no_cache).loop()
 
 

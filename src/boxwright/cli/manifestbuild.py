@@ -152,8 +152,7 @@ def _run(
     from boxwright.cli.interactivebuild import can_debug
 
     walks = can_debug(options) and len(planned.manifest.entries) == 1
-    debug = options.debug and not walks
-    status = explain_failure(failure, planned.build, store, debug=debug, tail=display.tail)
+    status = explain_failure(failure, planned.build, store, debug=options.debug, tail=display.tail, walks=walks)
     if walks:
         planned, images = _walk(options, request, file, planned, store, repositories, failure.position)
         status = 0 if images else status
