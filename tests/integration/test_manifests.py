@@ -169,6 +169,41 @@ def test_a_toolbox_leaves_no_byte(boxwright: Program, project: Project, tmp_path
     assert not {"opt", "other"} & names
 
 
+def test_facts_of_the_machine_from_a_toolbox(boxwright: Program, project: Project, tmp_path: Path) -> None:
+    """What runs in a container asks for them; nothing of the toolbox stays, neither of a build nor of a container."""
+    host = json.loads(boxwright("facts", "--host", "--json").out)
+    known = {name: str(host[name]) for name in ("kernel", "memory", "cpus")}
+    plain = project("image: {base}\ninstall: [echo x >/x]\nartifact: facts/without\n", name="without")
+    manifest = (
+        "image: {base}\ntoolbox: {facts: true, dest: /opt/box}\n"
+        "install:\n"
+        '  - echo x >/x && /opt/box/facts | test -n "$(cat)" && ! touch /opt/box/new && ! rm /opt/box/facts\n'
+        f'  - test "$(/opt/box/facts host.kernel host.cpus)" = "$(printf \'{known["kernel"]}\\n{known["cpus"]}\')"\n'
+        "artifact: facts/with\n"
+    )
+    boxwright("build", plain)
+    boxwright("build", project(manifest, name="with"))
+    assert files_of(boxwright, tmp_path / "a", "facts/with") == files_of(boxwright, tmp_path / "b", "facts/without")
+    run = ("run", "--network", "none", "--toolbox")
+    said = boxwright(*run, "--name", "toolboxed", "facts/with", "/toolbox/facts").out
+    found = dict(line.split("=", 1) for line in said.splitlines())
+    assert {name: found[f"host.{name}"] for name in known} == known
+    assert boxwright(*run, "--rm", "facts/with", "/toolbox/facts", "host.none", status=1).err
+    boxwright(*run, "--rm", "facts/with", "touch", "/toolbox/new", status=1)
+    boxwright("commit", "toolboxed", "facts/committed")
+    boxwright("rm", "toolboxed")
+    assert files_of(boxwright, tmp_path / "c", "facts/committed") == files_of(boxwright, tmp_path / "a", "facts/with")
+
+
+def test_facts_without_a_shell(boxwright: Program, tmp_path: Path) -> None:
+    """The program is a script: where the image has no shell it can't be started."""
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "empty/Recipe").write_text("FROM scratch\nCOPY Recipe /\n")
+    boxwright("build", tmp_path / "empty", "-t", "facts/no-shell")
+    words = ("run", "--rm", "--network", "none", "--toolbox", "facts/no-shell", "/toolbox/facts")
+    boxwright(*words, status=127)
+
+
 ECHO = "while true; do echo 'it answers' | busybox nc -l -p 7000; done"
 
 

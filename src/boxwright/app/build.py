@@ -56,6 +56,8 @@ class Build(NamedTuple):
     room: LateRoom | None = None
     find: Callable[[Digest], Snapshot | None] | None = None
     again: Callable[[], Build] | None = None
+    other: Callable[[Graph], Build] | None = None
+    """A plan for another graph in the same circumstances."""
 
 
 def prepare(request: BuildRequest, store: Store, environment: Mapping[str, str]) -> Build:
@@ -89,16 +91,21 @@ def prepare(request: BuildRequest, store: Store, environment: Mapping[str, str])
     shown = os.path.relpath(file, given.directory) if given.fetched and file != "-" else file
     graph = build_graph(text, shown, resolver=resolver, options=options)
     unused = unused_build_args(text, file, request.build_args) if request.build_args else ()
-    contexts = build_contexts(given, named.trees, file, graph, store, moment.epoch)
-    sandbox = LateSandbox(store.home.cache)
-    fetcher = BaseFetcher(store, outside, request.lock, keep=request.locking)
-    kinds, mounts = step_kinds(request, store, graph, contexts, sandbox, moment, environment, fetcher)
-    pull = _unpinned_bases(graph) if request.pull else frozenset()
-    keys = Keys(graph, kinds, finder(store), pull)
-    refuse = pull | _again(graph, request)
-    keep = [item.node for item in graph.history if item.node is not None] if request.layers else ()
-    plan = make_plan(graph, keys, refuse=refuse, keep=keep)
-    return Build(file, graph, plan, keys, refuse, sandbox, moment, contexts, mounts, unused, resolver.asked)
+
+    def planned(graph: Graph) -> Build:
+        contexts = build_contexts(given, named.trees, file, graph, store, moment.epoch)
+        sandbox = LateSandbox(store.home.cache)
+        fetcher = BaseFetcher(store, outside, request.lock, keep=request.locking)
+        kinds, mounts = step_kinds(request, store, graph, contexts, sandbox, moment, environment, fetcher)
+        pull = _unpinned_bases(graph) if request.pull else frozenset()
+        keys = Keys(graph, kinds, finder(store), pull)
+        refuse = pull | _again(graph, request)
+        keep = [item.node for item in graph.history if item.node is not None] if request.layers else ()
+        plan = make_plan(graph, keys, refuse=refuse, keep=keep)
+        made = Build(file, graph, plan, keys, refuse, sandbox, moment, contexts, mounts, unused, resolver.asked)
+        return made._replace(other=planned)
+
+    return planned(graph)
 
 
 def _with_lock(request: BuildRequest, given: Given, file: str) -> BuildRequest:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from boxwright.app.inventory import Component, inventory_of
-from boxwright.model.image import Image
+from boxwright.model.image import Image, Snapshot
 from boxwright.model.tree import DIRECTORY, FILE, Entry
 from boxwright.store.images import config_fields
 from boxwright.store.store import Store
@@ -48,6 +48,11 @@ def compare(before: Image, after: Image, store: Store) -> Comparison:
     if files:
         packages = tuple(_packages(inventory_of(before, store).components, inventory_of(after, store).components))
     return Comparison(packages, files, configuration, (before.size, after.size))
+
+
+def tree_changes(before: Snapshot, after: Snapshot, store: Store) -> tuple[FileChange, ...]:
+    """What is different between the trees of two states. Times don't count."""
+    return tuple(_changes(store, store.root(before.manifest), store.root(after.manifest), ""))
 
 
 def _packages(before: tuple[Component, ...], after: tuple[Component, ...]) -> Iterator[PackageChange]:

@@ -85,7 +85,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--endpoint", action="append", default=[], metavar="ADDRESS", help="manifests: where the engine is; repeatable")
     add("--watch", action="store_true", help="manifests: build again whenever files or key/value data change")
     add("--dry-run", action="store_true", help="print the plan")
-    add("--debug", action="store_true", help="open a shell in the state of a step that failed")
+    add("-i", "--interactive", action="store_true", help="walk the steps of a recipe or a manifest at a prompt")
+    add("--debug", action="store_true", help="open that prompt at a step that failed")
 
 
 def own_words(given: list[str], parser: argparse.ArgumentParser) -> list[str]:
@@ -105,6 +106,10 @@ def own_words(given: list[str], parser: argparse.ArgumentParser) -> list[str]:
 def run(options: argparse.Namespace) -> int:
     """Build what the definition is of."""
     options.to_registry = options.push and not _has_repository(options)
+    if options.interactive:
+        from boxwright.cli.interactivebuild import check_interactive
+
+        check_interactive(options)
     if options.file != "-" and os.path.isdir(options.directory):
         definition = find_definition(options.directory, options.file)
         if is_package(definition):
@@ -146,21 +151,16 @@ def _build_image(options: argparse.Namespace) -> int:
             print_plan(build)
             return 0
         display = display_for(options.progress, build.graph, quiet=options.quiet)
-        emit, report = reported(options.junit, build, display)
-        try:
-            image = execute(build, request, store, emit)
-        except Failed as failure:
-            display.close()
-            from boxwright.cli.failure import explain_failure
-
-            return explain_failure(failure, build, store, debug=options.debug, tail=display.tail)
-        finally:
-            display.close()
-            report()
+        if options.interactive:
+            status, build, image = _walked(options, build, request, store)
+        else:
+            status, build, image = _executed(options, build, request, store, display)
+        if image is None:
+            return status
         delivered = _deliver(options, build, image, store)
         if (options.push or options.discover) and not options.to_registry:
             _upload(options, image, request, store)
-        built = any(decision.action is Action.RUN for decision in build.plan.decisions)
+        built = options.interactive or any(decision.action is Action.RUN for decision in build.plan.decisions)
     if built:
         keep_limit(build, store.home.root)
         if not options.quiet and options.progress != "json":
@@ -180,6 +180,36 @@ def _build_image(options: argparse.Namespace) -> int:
     else:
         display.result(image, time.monotonic() - started)
     return 0
+
+
+def _executed(
+    options: argparse.Namespace, build: Build, request: BuildRequest, store: Store, display: Display
+) -> tuple[int, Build, Image | None]:
+    """Run the build; the exit status where there is no image."""
+    emit, report = reported(options.junit, build, display)
+    try:
+        return 0, build, execute(build, request, store, emit)
+    except Failed as failed:
+        failure = failed
+    finally:
+        display.close()
+        report()
+    from boxwright.cli.failure import explain_failure
+    from boxwright.cli.interactivebuild import can_debug
+
+    walks = can_debug(options)
+    status = explain_failure(failure, build, store, debug=options.debug, tail=display.tail, walks=walks)
+    if not walks:
+        return status, build, None
+    return (status, *_walked(options, build, request, store, failure.position)[1:])
+
+
+def _walked(
+    options: argparse.Namespace, build: Build, request: BuildRequest, store: Store, failed: int | None = None
+) -> tuple[int, Build, Image | None]:
+    from boxwright.cli.interactivebuild import walk_recipe
+
+    return (1, *walk_recipe(build, request, store, options, failed))
 
 
 def request_of(options: argparse.Namespace) -> BuildRequest:

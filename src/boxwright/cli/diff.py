@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import argparse
 import os
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from boxwright.cli.console import human_size, say
 from boxwright.cli.stackoptions import add_engine
 
 if TYPE_CHECKING:
-    from boxwright.app.comparison import Comparison
+    from boxwright.app.comparison import Comparison, FileChange
 
 SIGNS = {"added": "+", "removed": "-", "changed": "~"}
 
@@ -58,10 +59,17 @@ def _print(found: Comparison) -> None:
         sign = "+" if not package.before else "-" if not package.after else "~"
         said = " -> ".join(filter(None, (package.before, package.after)))
         say(f"{sign} package {clean(package.name)} {clean(said)}")
-    for file in found.files:
-        words = ", ".join(file.what)
-        grown = f" ({'+' if file.size > 0 else '-'}{human_size(abs(file.size))})" if file.size else ""
-        say(f"{SIGNS[file.kind]} /{clean(file.path)}{': ' + words if words else ''}{grown}")
+    print_changes(found.files)
     for name, before, after in found.configuration:
         say(f"~ configuration {name}: {clean(repr(before))} -> {clean(repr(after))}")
     say(f"size {human_size(found.sizes[0])} -> {human_size(found.sizes[1])}")
+
+
+def print_changes(files: Sequence[FileChange]) -> None:
+    """A line for each path that is different."""
+    from boxwright.cli.steptext import clean
+
+    for file in files:
+        words = ", ".join(file.what)
+        grown = f" ({'+' if file.size > 0 else '-'}{human_size(abs(file.size))})" if file.size else ""
+        say(f"{SIGNS[file.kind]} /{clean(file.path)}{': ' + words if words else ''}{grown}")

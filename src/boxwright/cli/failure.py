@@ -13,14 +13,18 @@ from boxwright.cli.excerpt import source_lines
 from boxwright.cli.progress import step_name
 from boxwright.cli.steptext import clean
 from boxwright.errors import BoxwrightError, StepError
+from boxwright.model.graph import Graph
 from boxwright.solver.scheduler import Failed
 from boxwright.store.store import Store
 
 
 def explain_failure(
-    failure: Failed, build: Build, store: Store, *, debug: bool, tail: Callable[[int], list[str]]
+    failure: Failed, build: Build, store: Store, *, debug: bool, tail: Callable[[int], list[str]], walks: bool = False
 ) -> int:
-    """Say what failed; with `debug` open a shell there. Returns the exit status. `tail` is the display's."""
+    """Say what failed; with `debug` open a shell there. Returns the exit status. `tail` is the display's.
+
+    With `walks` the caller opens a prompt there.
+    """
     error = failure.error
     if not isinstance(error, BoxwrightError):
         raise error
@@ -32,7 +36,7 @@ def explain_failure(
         lines = [clean(line) for line in error.tail.splitlines()]
     request = request_for(build, failure.position) if isinstance(error, StepError) else None
     _explain(error, step_name(node), source_lines(error.where, build.definition), lines)
-    if request is None:
+    if request is None or walks:
         return error.exit_status
     if debug and sys.stdin.isatty():
         note("a shell in the state before this step (what you do there is thrown away); exit leaves it")
@@ -41,6 +45,17 @@ def explain_failure(
         note("for a shell in the state before this step:")
         note(f"  {shell_command(request)}")
     return error.exit_status
+
+
+def explain_step(failure: Failed, graph: Graph, definition: str) -> None:
+    """Say what failed, where all that it wrote is to be seen already."""
+    error = failure.error
+    if not isinstance(error, BoxwrightError):
+        raise error
+    node = graph.nodes[failure.position]
+    if error.where is None:
+        error.where = node.span
+    _explain(error, step_name(node), source_lines(error.where, definition), [])
 
 
 def _explain(error: BoxwrightError, name: str, source: list[str], output: list[str]) -> None:

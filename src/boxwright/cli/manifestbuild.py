@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Mapping
 
+from boxwright.app.build import Build
 from boxwright.app.manifest.building import (
     BuiltImage,
     ManifestBuild,
@@ -25,6 +26,7 @@ from boxwright.cli.progress import display_for
 from boxwright.errors import UsageError
 from boxwright.model.plan import Action
 from boxwright.model.step import BuildPackage
+from boxwright.ports import Emit
 from boxwright.store.store import Store
 
 
@@ -56,11 +58,15 @@ def build_once(options: argparse.Namespace, file: str) -> tuple[int, ManifestBui
         builds = any(it.action is Action.RUN and isinstance(node.step, BuildPackage) for node, it in decided)
         with sharing(wanted, directory_of(file), store, environment, builds=builds) as shared:
             origins: dict[int, str] = {}
-            status, images = _run(options, request, planned, store, (shared, origins))
+            if options.interactive:
+                planned, images = _walk(options, request, file, planned, store, (shared, origins))
+                status = int(not images)
+            else:
+                status, planned, images = _run(options, request, file, planned, store, (shared, origins))
             _deliver(options, images, store)
             if not status:
                 _share(options, planned, images, store, (shared, origins))
-    if any(decision.action is Action.RUN for decision in planned.build.plan.decisions):
+    if options.interactive or any(it.action is Action.RUN for it in planned.build.plan.decisions):
         keep_limit(planned.build, store.home.root)
     _say_results(options, images, time.monotonic() - started)
     return status, planned
@@ -78,7 +84,7 @@ def _discovered(options: argparse.Namespace, store: Store) -> tuple[SharingReque
 
 def manifest_request(options: argparse.Namespace, file: str) -> ManifestRequest:
     """What the command line says to a manifest."""
-    variables: dict[str, object] = dict(_variable(item) for item in options.set)
+    variables: dict[str, object] = dict(variable(item) for item in options.set)
     for item in options.set_file:
         name, path = pair(item, "--set-file")
         from boxwright.app.definitions import read_definition
@@ -87,8 +93,8 @@ def manifest_request(options: argparse.Namespace, file: str) -> ManifestRequest:
     return ManifestRequest(file, variables, dict(pair(item, "--matrix") for item in options.matrix))
 
 
-def _variable(item: str) -> tuple[str, object]:
-    """``NAME=VALUE``: text, or YAML where it begins with a bracket."""
+def variable(item: str) -> tuple[str, object]:
+    """Of ``--set``: ``NAME=VALUE``; text, or YAML where it begins with a bracket."""
     name, value = pair(item, "--set")
     if not value.startswith(("[", "{")) or value.startswith(("{{", "{%")):
         return _name(name), value
@@ -113,31 +119,61 @@ def _refuse_foreign(options: argparse.Namespace) -> None:
             raise UsageError("usage.manifest", f"{flag} means nothing to a manifest", hint=hint)
 
 
+def _bring(planned: ManifestBuild, store: Store, repositories: tuple[Sharing, dict[int, str]], emit: Emit) -> Build:
+    """The build with what repositories have of it."""
+    shared, origins = repositories
+    binaries = shared.binaries(store, emit, origins, planned.build.workers)
+    if binaries is None:
+        return planned.build
+    from boxwright.app.composition import bring_into
+
+    return bring_into(planned.build, store, emit, binaries)
+
+
 def _run(
     options: argparse.Namespace,
     request: BuildRequest,
+    file: str,
     planned: ManifestBuild,
     store: Store,
     repositories: tuple[Sharing, dict[int, str]],
-) -> tuple[int, tuple[BuiltImage, ...]]:
+) -> tuple[int, ManifestBuild, tuple[BuiltImage, ...]]:
     display = display_for(options.progress, planned.build.graph, quiet=options.quiet)
     emit, report = reported(options.junit, planned.build, display)
-    shared, origins = repositories
     try:
-        binaries = shared.binaries(store, emit, origins, planned.build.workers)
-        if binaries is not None:
-            from boxwright.app.composition import bring_into
-
-            planned = planned._replace(build=bring_into(planned.build, store, emit, binaries))
+        planned = planned._replace(build=_bring(planned, store, repositories, emit))
         images, failure = execute_manifest(planned, request, store, emit)
     finally:
         display.close()
         report()
     if failure is None:
-        return 0, images
+        return 0, planned, images
     from boxwright.cli.failure import explain_failure
+    from boxwright.cli.interactivebuild import can_debug
 
-    return explain_failure(failure, planned.build, store, debug=options.debug, tail=display.tail), images
+    walks = can_debug(options) and len(planned.manifest.entries) == 1
+    status = explain_failure(failure, planned.build, store, debug=options.debug, tail=display.tail, walks=walks)
+    if walks:
+        planned, images = _walk(options, request, file, planned, store, repositories, failure.position)
+        status = 0 if images else status
+    return status, planned, images
+
+
+def _walk(
+    options: argparse.Namespace,
+    request: BuildRequest,
+    file: str,
+    planned: ManifestBuild,
+    store: Store,
+    repositories: tuple[Sharing, dict[int, str]],
+    failed: int | None = None,
+) -> tuple[ManifestBuild, tuple[BuiltImage, ...]]:
+    from boxwright.cli.interactivebuild import walk_manifest
+
+    def bring(build: Build, emit: Emit) -> Build:
+        return _bring(planned._replace(build=build), store, repositories, emit)
+
+    return walk_manifest(planned, manifest_request(options, file), request, store, options, bring, failed)
 
 
 def _deliver(options: argparse.Namespace, images: tuple[BuiltImage, ...], store: Store) -> None:

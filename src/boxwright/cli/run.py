@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from boxwright.engines.native import NativeEngine
     from boxwright.engines.options import RunOptions
     from boxwright.engines.records import Container
+    from boxwright.engines.volumes import VolumeOption
+
+TOOLBOX = "/toolbox"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -34,6 +37,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("-u", "--user", default="", help="the user, as USER takes it")
     add("--hostname", default="", help="the host name inside; default: its id")
     add("--network", default="default", choices=("none", "default", "host"))
+    add("--toolbox", action="store_true", help="mount the program `facts` at /toolbox, read-only")
     add("--read-only", action="store_true", help="no layer: only volumes can be written")
     add("--init", action="store_true", help="a first process that forwards signals and reaps orphans")
     add("--rm", action="store_true", help="remove it when it ends")
@@ -137,7 +141,7 @@ def _options(options: argparse.Namespace) -> RunOptions:
         env=environment([*(line for file in options.env_file for line in env_lines(file)), *options.env]),
         ports=tuple(parse_forward(text) for text in options.publish),
         publish_all=options.publish_all,
-        volumes=tuple(parse_volume(text) for text in options.volume),
+        volumes=(*(parse_volume(text) for text in options.volume), *(_toolbox() if options.toolbox else ())),
         volumes_from=tuple(options.volumes_from),
         entrypoint=options.entrypoint,
         workdir=options.workdir,
@@ -150,6 +154,13 @@ def _options(options: argparse.Namespace) -> RunOptions:
         terminal=terminal,
         interactive=options.interactive,
     )
+
+
+def _toolbox() -> tuple[VolumeOption]:
+    from boxwright.app.manifest.facts import toolbox
+    from boxwright.engines.volumes import VolumeOption
+
+    return (VolumeOption(str(toolbox()), TOOLBOX, read_only=True),)
 
 
 def environment(given: list[str]) -> tuple[tuple[str, str], ...]:

@@ -42,9 +42,9 @@ class BaseName(NamedTuple):
         given = [(key, value) for key, value in (*more, ("keyring", self.keyring)) if value]
         if not given:
             return name
-        from urllib.parse import urlencode
+        from urllib.parse import quote, urlencode
 
-        return f"{name}?{urlencode(given, safe=':/,')}"
+        return f"{name}?{urlencode(given, safe=':/,+', quote_via=quote)}"
 
 
 class RegistryName(NamedTuple):
@@ -90,7 +90,7 @@ def parse_base_name(name: str) -> BaseName:
 def _parse_query(query: str) -> dict[str, str] | None:
     from urllib.parse import parse_qsl
 
-    found = dict(parse_qsl(query))
+    found = dict(parse_qsl(query.replace("+", "%2B")))  # of packages such as g++
     return found if found.keys() <= {"mirror", "packages", "variant", "keyring"} else None
 
 

@@ -31,6 +31,7 @@ SHA = "sha256:" + "0" * 64
         ("ubuntu:latest", "bootstrap", "ubuntu:noble"),
         ("debian:bookworm-slim", "bootstrap", "debian:bookworm"),
         ("debian:sid", "bootstrap", "debian:sid"),
+        ("bootstrap:debian:12?packages=g++", "bootstrap", "debian:bookworm?packages=g++"),
         ("bootstrap:debian:12?packages=b,a", "bootstrap", "debian:bookworm?packages=b,a"),
         ("debian", "registry", "docker.io/library/debian:latest"),
         (f"debian@{SHA}", "registry", f"docker.io/library/debian@{SHA}"),
@@ -72,7 +73,7 @@ def test_bad_names(name: str) -> None:
 
 def test_base_names() -> None:
     assert parse_base_name("debian:bookworm/system") == BaseName("debian", "bookworm", system=True)
-    whole = BaseName("alpine", "3.20", system=True, mirror="http://m/a?b=c&d", packages=("x", "y"), keyring="/k /l")
+    whole = BaseName("alpine", "3.20", system=True, mirror="http://m/a?b=c&d", packages=("g++", "y"), keyring="/k /l")
     assert parse_base_name(str(whole)) == whole
     for name in ("debian", "debian:", "debian:../x", "debian:bookworm/other", "debian:-o", "debian:12?mirro=x"):
         with pytest.raises(DefinitionError):

@@ -313,7 +313,10 @@ def plan_graph(
         keys = Keys(graph, kinds, find, pull, find_definition)
         plan = make_plan(graph, keys, refuse=refuse)
         made = Build(file, graph, plan, keys, refuse, sandbox, moment, contexts, mounts, workers=workers)
-        return made._replace(room=room, find=find, again=planned)
+        return made._replace(room=room, find=find, again=planned, other=other)
+
+    def other(graph: Graph) -> Build:
+        return plan_graph(request, graph, file, directories, store, environment)
 
     return planned()
 

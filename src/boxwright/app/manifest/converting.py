@@ -114,6 +114,13 @@ def to_manifest(graph: Graph, name: str) -> Converted:
 
 
 def _yaml(whole: Mapping[str, object]) -> str:
+    written = block_yaml(dict(whole))
+    # What looks like a template is text here.
+    return f"{{% raw %}}\n{written}{{% endraw %}}\n" if any(it in written for it in ("{{", "{%", "{#")) else written
+
+
+def block_yaml(value: object) -> str:
+    """A value as YAML in blocks, in the order in which it is given."""
     import yaml
 
     class Dumper(yaml.SafeDumper):
@@ -123,9 +130,7 @@ def _yaml(whole: Mapping[str, object]) -> str:
         return dumper.represent_scalar("tag:yaml.org,2002:str", value, style="|" if "\n" in value else None)
 
     Dumper.add_representer(str, text)
-    written = yaml.dump(dict(whole), Dumper=Dumper, sort_keys=False, width=1000, allow_unicode=True)
-    # What looks like a template is text here.
-    return f"{{% raw %}}\n{written}{{% endraw %}}\n" if any(it in written for it in ("{{", "{%", "{#")) else written
+    return yaml.dump(value, Dumper=Dumper, sort_keys=False, width=1_000_000, allow_unicode=True)
 
 
 def _settings(config: ImageConfig) -> dict[str, object]:

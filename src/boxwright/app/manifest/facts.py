@@ -23,9 +23,14 @@ _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _SECONDS = 30
 
 
+def toolbox() -> Path:
+    """The directory with the program `facts`, which finds them out wherever it is mounted."""
+    return Path(__file__).with_name("toolbox")
+
+
 def script() -> str:
-    """The program that finds them out (POSIX sh)."""
-    return Path(__file__).with_name("facts.sh").read_text(encoding="utf-8")
+    """What finds them out (POSIX sh)."""
+    return (toolbox() / "facts.sh").read_text(encoding="utf-8")
 
 
 def parse_facts(text: str) -> dict[str, object]:

@@ -51,6 +51,10 @@ class NotingResolver:
         return self._inner.recipe(name)
 
 
+TOOLBOX = "boxwright:toolbox"
+"""The context of this program's own toolbox."""
+
+
 class DirectoryWorld:
     """The world as it is seen from a definition's directory.
 
@@ -127,6 +131,13 @@ class DirectoryWorld:
                 inside = os.path.relpath(whole, place)
                 return Tree(name, "" if inside == "." else inside)
         return None
+
+    def toolbox(self) -> Tree:
+        """The toolbox that comes with us."""
+        from boxwright.app.manifest.facts import toolbox
+
+        self.contexts[TOOLBOX] = str(toolbox())
+        return Tree(TOOLBOX, "/")
 
     def included(self, reference: str, near: str, where: Span) -> str:
         """The file that an include names."""

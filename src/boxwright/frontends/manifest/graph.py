@@ -193,11 +193,12 @@ class EntryBuilder:
         labels = tuple(sorted({**dict(self._config.labels), **dict(self._options.labels)}.items()))
         author = self._manifest.author or self._config.author
         self._config = self._config._replace(labels=labels, author=author)
+        plain = self._runner.plain(self._state, self._config, Placed(self._stage, self._top))
         gates = self._validations(parts, language) if self._options.validate else []
         artifact = self._manifest.artifact
         names = (artifact,) if isinstance(artifact, str) else artifact
         positions = tuple(gate.node for gate in gates)
-        return BuiltEntry(self._name, self._state, self._config, positions, names), gates, self._line
+        return BuiltEntry(self._name, self._state, self._config, positions, names, plain), gates, self._line
 
     # Where it starts -------------------------------------------------------------------------------------------------
 
@@ -283,8 +284,10 @@ class EntryBuilder:
         boxes = given if isinstance(given, tuple) else (Toolbox(src=given) if isinstance(given, str) else given,)
         where = self._place("toolbox")
         for box in boxes:
-            if bool(box.src) == bool(box.image):
-                raise wrong("toolbox", "a toolbox needs one of `src` and `image`", where)
+            if [bool(box.src), bool(box.image), box.facts].count(True) != 1:
+                raise wrong("toolbox", "a toolbox needs one of `src`, `image` and `facts`", where)
+        if len({posixpath.normpath(box.dest) for box in boxes}) < len(boxes):
+            raise wrong("toolbox", "two toolboxes would be mounted in one place", where, hint="give them a `dest` each")
         return tuple((box, where) for box in boxes)
 
     # Tasks -----------------------------------------------------------------------------------------------------------

@@ -103,6 +103,10 @@ class Runner:
         position, self._beside = self._run(state, command, config, settings, at, self._beside)
         return position
 
+    def plain(self, state: int, config: ImageConfig, at: Placed) -> Node:
+        """What one more command on that line would be; it is not added."""
+        return self._command(state, "", config, self.settings(None), at, self._beside, keep=True)
+
     def branch(self, state: int, task: ScriptTask, config: ImageConfig, at: Placed) -> tuple[str, int]:
         """A validation: its commands one after the other, on copies of the state and of what services hold."""
         beside = self._beside
@@ -146,6 +150,30 @@ class Runner:
         *,
         keep: bool = True,
     ) -> tuple[int, list[_Beside]]:
+        made = self._command(state, command, config, settings, at, beside, keep=keep)
+        title = made.title
+        position = self._nodes.add_node(made.step, made.inputs, title, at.stage, at.where)
+        if not keep:
+            return position, beside
+        after: list[_Beside] = []
+        for it in beside:
+            name = it.planned.name.upper()
+            shown = f"{name}: data after {title}"
+            data = self._nodes.add_node(ServiceData(name), (position,), shown, at.stage, at.where)
+            after.append(it._replace(data=data))
+        return position, after
+
+    def _command(
+        self,
+        state: int,
+        command: str | tuple[str, ...],
+        config: ImageConfig,
+        settings: Settings,
+        at: Placed,
+        beside: list[_Beside],
+        *,
+        keep: bool,
+    ) -> Node:
         mounts, inputs = self._mounts()
         services = [self._as_service(it, 1 + len(inputs) + n, keep=keep) for n, it in enumerate(beside)]
         inputs.extend(it.data for it in beside)
@@ -160,16 +188,7 @@ class Runner:
         )
         text = command if isinstance(command, str) else shlex.join(command)
         title = at.shown or f"run {' '.join(text.split())}"
-        position = self._nodes.add_node(step, (state, *inputs), title, at.stage, at.where)
-        if not keep:
-            return position, beside
-        after: list[_Beside] = []
-        for it in beside:
-            name = it.planned.name.upper()
-            shown = f"{name}: data after {title}"
-            data = self._nodes.add_node(ServiceData(name), (position,), shown, at.stage, at.where)
-            after.append(it._replace(data=data))
-        return position, after
+        return Node(step, (state, *inputs), title, at.stage, at.where)
 
     def _mounts(self) -> tuple[tuple[Mount, ...], list[int]]:
         mounts: list[Mount] = []
@@ -178,6 +197,9 @@ class Runner:
             if box.image:
                 inputs.append(self._tree_of(box.image, where)[0])
                 options = {"position": str(len(inputs)), "source": "/"}
+            elif box.facts:
+                own = self._world.toolbox()
+                options = {"source": own.path, "context": own.context}
             else:
                 path = posixpath.normpath(posixpath.join(posixpath.dirname(where.file), box.src))
                 tree = self._world.tree(path)

@@ -122,10 +122,11 @@ class TestPart(Part, frozen=True, kw_only=True):
 
 
 class Toolbox(Part, frozen=True, kw_only=True):
-    """A directory, or an image, that commands see read-only."""
+    """A directory, an image, or (`facts: true`) the program `facts`, that commands see read-only."""
 
     src: str = ""
     image: str = ""
+    facts: bool = False
     dest: Absolute = "/toolbox"
 
 

@@ -73,6 +73,10 @@ class ManifestWorld(Protocol):
         """The build context in which a path of this machine lies, and where it lies there; None outside of all."""
         ...
 
+    def toolbox(self) -> Tree:
+        """The toolbox that comes with us: the program `facts`."""
+        ...
+
     def variable(self, name: str) -> str | None:
         """A variable of this program's environment, asked for with ``env()``."""
         ...
