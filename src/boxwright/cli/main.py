@@ -52,6 +52,7 @@ GROUPS = {
         "events": "show what happened to a stack",
         "watch": "keep what runs equal to a stack",
         "db": "back up and restore a stack's databases",
+        "cluster": "make, join and look after a cluster of LXD servers",
     },
     "images": {
         "images": "list images",
