@@ -1,10 +1,11 @@
-"""A three-member LXD cluster on this machine, each member in a network namespace; the machine's own network stays as it is.
+"""A three-member LXD cluster on this machine, each member in a network namespace.
 
     python -m tests.integration.cluster up      makes one, and says how to speak to it
     python -m tests.integration.cluster down    removes those that nobody uses any more, and that one
 
-The members' cables end in a bridge in a namespace of its own ("switch"). What is made stands in a file below RECORDS,
-written before it is made; taking down goes by that file, so it also removes what a killed run left, and nothing else.
+The members' cables end in a bridge in a namespace of its own ("switch"): the machine's own network stays as it is. What
+is made stands in a file below RECORDS, written before it is made; taking down goes by that file, so it also removes what
+a killed run left, and nothing else.
 """
 
 from __future__ import annotations
@@ -278,7 +279,10 @@ def _remove_cgroups(member: Member) -> None:
     names = [it.name for it in containers.iterdir()] if containers.is_dir() else []
     for name in names:
         for kind in ("payload", "monitor"):
-            for place in (*Path("/sys/fs/cgroup").glob(f"*/lxc.{kind}.{name}"), *Path("/sys/fs/cgroup").glob(f"lxc.{kind}.{name}")):
+            for place in (
+                *Path("/sys/fs/cgroup").glob(f"*/lxc.{kind}.{name}"),
+                *Path("/sys/fs/cgroup").glob(f"lxc.{kind}.{name}"),
+            ):
                 for directory, _, _ in os.walk(place, topdown=False):
                     with contextlib.suppress(OSError):
                         os.rmdir(directory)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from boxwright.deploy.planning import DeployPlan
     from boxwright.model.stack import Stack
 
-SIGNS = {"create": "+", "start": ">", "replace": "~", "update": "~", "move": "~", "remove": "-"}
+SIGNS = {"create": "+", "start": ">", "replace": "~", "update": "~", "move": "~", "remove": "-", "wait": "."}
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -96,6 +96,7 @@ def plan_fields(plan: DeployPlan) -> list[dict[str, object]]:
             "kind": it.kind,
             "name": it.name,
             "reason": it.reason,
+            "member": it.member,
             "removes": [old.name for old in it.old],
         }
         for it in plan.changes
@@ -110,9 +111,10 @@ def show_plan(plan: DeployPlan, *, as_json: bool, to_person: bool = False) -> No
     write = note if to_person else say
     if not plan.work and not to_person:
         write("nothing to do")
-    for it in plan.work:
+    for it in (*plan.work, *plan.of("instance", "wait")):
         kind = "" if it.kind == "instance" else f"{it.kind} "
-        write(f"{SIGNS[it.action]} {it.action} {kind}{it.name}: {it.reason}")
+        where = f" (on {it.member})" if it.member else ""
+        write(f"{SIGNS[it.action]} {it.action} {kind}{it.name}: {it.reason}{where}")
 
 
 def tell(progress: Progress, *, quiet: bool) -> None:

@@ -36,6 +36,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add_stack(parser)
     add = parser.add_argument
     add("--interval", type=float, default=2.0, metavar="SECONDS", help="how often it looks (2)")
+    text = "after how many seconds of a member's silence its instances are started elsewhere (10)"
+    add("--member-patience", type=float, default=10.0, metavar="SECONDS", help=text)
     add("--once", action="store_true", help="look once")
     add("--unit", action="store_true", help="print a systemd unit that does this")
 
@@ -53,7 +55,7 @@ def run(options: argparse.Namespace) -> int:
         say(UNIT.format(stack=found.name, engine=found.engine, program=program, home=home).rstrip())
         return 0
     with open_store(os.environ) as store, opened(found, store) as engine:
-        watcher = Watcher(engine, found.name, _tell)
+        watcher = Watcher(engine, found.name, _tell, patience=options.member_patience)
         while True:
             watcher.look()
             if options.once:

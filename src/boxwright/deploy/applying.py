@@ -16,6 +16,7 @@ from boxwright.deploy.balancing import CONFIGURATION
 from boxwright.deploy.engine import DeployEngine
 from boxwright.deploy.health import await_end, await_well, last_words
 from boxwright.deploy.live import BALANCER, Live
+from boxwright.deploy.placing import written
 from boxwright.deploy.planning import (
     CREATE,
     INSTANCE,
@@ -28,12 +29,13 @@ from boxwright.deploy.planning import (
     START,
     UPDATE,
     VOLUME,
+    WAIT,
     Change,
     DeployPlan,
-    allowed_members,
 )
 from boxwright.errors import BoxwrightError
 from boxwright.model.deployment import (
+    ABSENT,
     ContainerSpec,
     Desired,
     Instance,
@@ -118,6 +120,7 @@ class _Application:
         self._networks()
         for change in self._plan.of(VOLUME, CREATE):
             spec = next(it for it in self._desired.volumes if it.name == change.name)
+            spec = spec._replace(member=self._member_of(spec.name))
             self._report(change, lambda spec=spec: self._engine.create_volume(self._desired.stack, spec))  # type: ignore[misc]
         if self._plan.work or self._limits.verify:
             self._live.publish()
@@ -126,6 +129,11 @@ class _Application:
             self._report(change, lambda change=change: self._retire(change.old, drain=True))  # type: ignore[misc]
         for change in self._plan.of(NETWORK, REMOVE):
             self._report(change, lambda name=change.name: self._engine.delete_network(self._desired.stack, name))  # type: ignore[misc]
+
+    def _member_of(self, volume: str) -> str:
+        """Where the first instance that uses it will be."""
+        users = (it for it in self._plan.of(INSTANCE, CREATE, REPLACE, MOVE) if it.spec and volume in written(it.spec))
+        return next((it.member for it in users), "")
 
     def _report(self, change: Change, work: Callable[[], None]) -> None:
         began = time.monotonic()
@@ -141,6 +149,8 @@ class _Application:
         spec = next(it for it in self._desired.networks if it.name == change.name)
         if change.action == REPLACE:
             for instance in self._observed.instances:
+                if instance.state == ABSENT:
+                    continue
                 if instance.spec is None or change.name in instance.spec.networks:
                     self._engine.stop(instance.name, instance.spec.stop_seconds if instance.spec else 0.0)
                     self._engine.delete(instance.name)
@@ -258,7 +268,7 @@ class _Application:
     # One instance -----------------------------------------------------------------------------------------------------
 
     def _instance(self, change: Change) -> None:
-        if change.action == KEEP and not self._limits.verify:
+        if change.action in (WAIT, REMOVE) or (change.action == KEEP and not self._limits.verify):
             return
         self._check_stopped()
         with self._slots:
@@ -288,30 +298,29 @@ class _Application:
             self._engine.start(change.kept.name)
             self._well(change.kept.name, spec, change.kept.addresses)
         elif change.action == CREATE:
-            self._bring_up(spec, 1)
-        else:
-            self._exchange(spec, change.old, force=change.action == MOVE)
+            self._bring_up(change)
+        elif change.action in (REPLACE, MOVE):
+            self._exchange(change, spec, change.old)
 
-    def _exchange(self, spec: InstanceSpec, old: Sequence[Instance], *, force: bool) -> None:
+    def _exchange(self, change: Change, spec: InstanceSpec, old: Sequence[Instance]) -> None:
         """A new one in place of old ones: beside them first where that can be, else after them."""
-        generation = max(it.generation for it in old) + 1
         container = next(it for it in self._desired.containers if it.name == spec.container)
         gone = {change.name for change in self._plan.of(NETWORK, REPLACE)}
         if gone.intersection(spec.networks):
-            self._bring_up(spec, generation)
-        elif spec.exclusive or container.update.strategy == "recreate" or _shares(spec, old):
-            self._after(spec, old, generation)
+            self._bring_up(change)
+        elif container.update.strategy == "recreate" or _shares(change, spec, old):
+            self._after(change, spec, old)
         else:
-            self._bring_up(spec, generation)
+            self._bring_up(change)
             self._retire(old, drain=True)
 
-    def _after(self, spec: InstanceSpec, old: Sequence[Instance], generation: int) -> None:
+    def _after(self, change: Change, spec: InstanceSpec, old: Sequence[Instance]) -> None:
         """The old ones are stopped, and started again where the new one does not become well."""
         running = [it for it in old if it.state == "running"]
         for instance in running:
             self._stop_gently(instance, spec)
         try:
-            self._bring_up(spec, generation)
+            self._bring_up(change)
         except BaseException:
             for instance in running:
                 self._engine.start(instance.name)
@@ -327,21 +336,23 @@ class _Application:
             self._live.drain(instance.container)
         self._engine.stop(instance.name, instance.spec.stop_seconds if instance.spec else spec.stop_seconds)
 
-    def _bring_up(self, spec: InstanceSpec, generation: int) -> None:
+    def _bring_up(self, change: Change) -> None:
         """Make it, start it, wait until it is well. Nothing is left of it where that fails."""
+        spec = change.spec
+        assert spec is not None  # noqa: S101  for the type checker
         stack = self._desired.stack
-        name = f"{stack}-{spec.logical}-g{generation}"
+        name = f"{stack}-{spec.logical}-g{change.generation}"
         addresses = self._live.allocate(spec)
         new = NewInstance(
             name=name,
             stack=stack,
             spec=spec,
-            labels=instance_labels(stack, spec, generation, addresses),
+            labels=instance_labels(stack, spec, change.generation, addresses),
             env=(*spec.env, *((key, self._secret(secret)) for key, secret in spec.secret_env)),
             addresses=addresses,
             files=tuple(self._files(name, spec)),
             hosts=self._live.hosts(),
-            member=self._member(spec),
+            member=change.member,
         )
         try:
             self._engine.create(new)
@@ -372,15 +383,6 @@ class _Application:
         started = self._started[container]
         if not started.done():
             started.set_result(None)
-
-    def _member(self, spec: InstanceSpec) -> str:
-        """The host with the fewest of its kind among those where it may be; empty where there is one host."""
-        if not self._observed.members:
-            return ""
-        allowed = allowed_members(spec, self._observed.members)
-        if not spec.placement.spread:
-            return allowed[0] if len(allowed) == 1 else ""
-        return allowed[(spec.number - 1) % len(allowed)]
 
     def _secret(self, name: str) -> str:
         return self._contents.content(f"{SECRET}{name}").decode()
@@ -414,9 +416,10 @@ def _is_of(change: Change, container: ContainerSpec) -> bool:
     return change.spec is not None and change.spec.container == container.name
 
 
-def _shares(spec: InstanceSpec, old: Iterable[Instance]) -> bool:
-    """Whether an old one holds something that the new one wants for itself."""
-    return any(it.spec is not None and it.spec.exclusive and spec.exclusive for it in old)
+def _shares(change: Change, spec: InstanceSpec, old: Iterable[Instance]) -> bool:
+    """Whether an old one may hold something that the new one wants for itself: a volume, or a port of its member."""
+    elsewhere = bool(change.member) and all(it.member != change.member for it in old)
+    return bool(written(spec)) or (spec.exclusive and not elsewhere)
 
 
 def _subnets(desired: Desired, observed: Observed, plan: DeployPlan) -> dict[str, str]:

@@ -57,12 +57,16 @@ class ServerFacts(NamedTuple):
 
 
 class Facts(NamedTuple):
-    """All that is known beside the stack. `files` are digests by path; `replicas` overrides the stack's."""
+    """All that is known beside the stack. `files` are digests by path; `replicas` overrides the stack's.
+
+    `hosts` is how many machines the engine has.
+    """
 
     images: Mapping[str, ImageFacts]
     servers: Mapping[str, ServerFacts]
     files: Mapping[str, str]
     replicas: Mapping[str, int]
+    hosts: int = 1
 
 
 def desired_of(stack: Stack, facts: Facts) -> Desired:
@@ -284,7 +288,7 @@ class _Builder:
         )
 
     def balancer(self, backends: tuple[Backend, ...]) -> ContainerSpec:
-        """The container with HAProxy, which takes over the ports of what it balances."""
+        """The container with HAProxy, which takes over the ports of what it balances: one on each host."""
         image = self._facts.images[BALANCER]
         ports: list[StackPublished] = []
         networks: dict[str, None] = {}
@@ -314,7 +318,8 @@ class _Builder:
             stop_signal=image.config.stop_signal,
         )
         after = tuple((name, "healthy") for name in dict.fromkeys(it.container for it in backends))
-        return ContainerSpec(BALANCER, (spec,), after)
+        instances = tuple(spec._replace(number=number + 1) for number in range(self._facts.hosts))
+        return ContainerSpec(BALANCER, instances, after)
 
 
 def _published(port: int) -> StackPublished:

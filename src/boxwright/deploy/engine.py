@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import NamedTuple, Protocol
@@ -38,6 +37,10 @@ class DeployEngine(Protocol):
 
         Raises BoxwrightError `deploy.engine-lacks` where the stack would not work at all.
         """
+        ...
+
+    def hosts(self) -> int:
+        """How many machines it has: 1, or the members of a cluster."""
         ...
 
     def stacks(self) -> Sequence[str]:
@@ -108,8 +111,11 @@ class DeployEngine(Protocol):
         """What it wrote; goes on while `follow` says so and it runs."""
         ...
 
-    def connect(self, instance: str, port: int, timeout: float) -> socket.socket:
-        """A TCP connection to a port of a running instance. Raises OSError."""
+    def exchange(self, instance: str, port: int, request: bytes, timeout: float) -> bytes:
+        """Send this to a TCP port of a running instance: the first line of what comes back, or more. Raises OSError.
+
+        Without a request it only connects.
+        """
         ...
 
     def put(self, instance: str, path: str, data: bytes) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import time
 from collections.abc import Callable
 
@@ -13,7 +12,6 @@ from boxwright.model.stack import Check
 
 _FIRST_PAUSE = 0.05
 _LAST_WORDS = 2000
-_ANSWER = 4096
 _SETTLE = 0.1
 
 
@@ -78,26 +76,19 @@ def ask(engine: DeployEngine, instance: str, check: Check) -> str:
         if check.kind == "command":
             done = engine.execute(instance, check.command, check.timeout)
             return "" if done.status == 0 else f"its check ended with status {done.status}"
-        with engine.connect(instance, check.port, check.timeout) as connection:
-            if check.kind == "tcp":
-                return ""
-            return _ask_http(connection, check)
+        if check.kind == "tcp":
+            engine.exchange(instance, check.port, b"", check.timeout)
+            return ""
+        return _ask_http(engine, instance, check)
     except OSError as error:
         return f"port {check.port}: {error.strerror or error}"
     except BoxwrightError as error:
         return error.message
 
 
-def _ask_http(connection: socket.socket, check: Check) -> str:
-    connection.settimeout(check.timeout)
+def _ask_http(engine: DeployEngine, instance: str, check: Check) -> str:
     request = f"GET {check.path} HTTP/1.0\r\nHost: localhost\r\nUser-Agent: boxwright\r\nConnection: close\r\n\r\n"
-    connection.sendall(request.encode("ascii", "replace"))
-    answer = b""
-    while b"\n" not in answer and len(answer) < _ANSWER:
-        data = connection.recv(_ANSWER)
-        if not data:
-            break
-        answer += data
+    answer = engine.exchange(instance, check.port, request.encode("ascii", "replace"), check.timeout)
     words = answer.split(b"\r\n", 1)[0].decode("latin-1").split()
     good = len(words) > 1 and words[0].startswith("HTTP/") and words[1].isdecimal() and 200 <= int(words[1]) < 400
     return "" if good else f"{check.path} answers {' '.join(words[1:]) or 'nothing'}"

@@ -134,8 +134,14 @@ class Live:
             if self._told.get(balancer) == text:
                 continue
             self._told[balancer] = text
-            self._engine.put(balancer, CONFIGURATION, text.encode())
-            done = self._engine.execute(balancer, (TOOL, "reload"), _RELOAD_SECONDS)
+            try:
+                self._engine.put(balancer, CONFIGURATION, text.encode())
+                done = self._engine.execute(balancer, (TOOL, "reload"), _RELOAD_SECONDS)
+            except BoxwrightError:
+                if self._engine.state(balancer).state == RUNNING:
+                    raise
+                self._balancers.discard(balancer)  # its member has died meanwhile
+                continue
             if done.status:
                 said = done.output.decode(errors="replace").strip()
                 raise BoxwrightError("deploy.balancer", f"{balancer} does not take its configuration:\n{said}")

@@ -6,7 +6,9 @@ import re
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from boxwright.deploy.placing import Placing
 from boxwright.model.deployment import (
+    ABSENT,
     RUNNING,
     ContainerSpec,
     Desired,
@@ -18,12 +20,16 @@ from boxwright.model.deployment import (
 )
 
 CREATE, START, REPLACE, MOVE, REMOVE, KEEP, UPDATE = "create", "start", "replace", "move", "remove", "keep", "update"
-RESTART = "restart"
+RESTART, WAIT = "restart", "wait"
 NETWORK, VOLUME, INSTANCE = "network", "volume", "instance"
 
 
 class Change(NamedTuple):
-    """One thing to do. `old` are instances that go once the new one, or the one that is kept, is well."""
+    """One thing to do. `old` are instances that go once the new one, or the one that is kept, is well.
+
+    A new one gets this `generation`, on this `member` of a cluster. `lost` is a member that does not answer, where that
+    is why. Nothing is done for what has the action wait: it can't be now.
+    """
 
     action: str
     kind: str
@@ -32,6 +38,9 @@ class Change(NamedTuple):
     spec: InstanceSpec | None = None
     kept: Instance | None = None
     old: tuple[Instance, ...] = ()
+    generation: int = 1
+    member: str = ""
+    lost: str = ""
 
 
 class DeployPlan(NamedTuple):
@@ -42,7 +51,7 @@ class DeployPlan(NamedTuple):
     @property
     def work(self) -> tuple[Change, ...]:
         """Those that do something."""
-        return tuple(change for change in self.changes if change.action != KEEP)
+        return tuple(change for change in self.changes if change.action not in (KEEP, WAIT))
 
     def of(self, kind: str, *actions: str) -> tuple[Change, ...]:
         """Those of a kind with one of these actions."""
@@ -97,45 +106,73 @@ def _volumes(desired: Desired, observed: Observed) -> Iterable[Change]:
 
 
 def _instances(desired: Desired, observed: Observed) -> Iterable[Change]:
+    """Each with the member that it goes to; those that stay are counted first."""
     broken = {change.name for change in _networks(desired, observed) if change.action == REPLACE}
     there: dict[str, list[Instance]] = {}
     for instance in observed.instances:
         there.setdefault(instance.logical, []).append(instance)
-    for spec in desired.instances:
-        yield _instance(spec, there.get(spec.logical, []), broken, observed.members)
+    placing = Placing(observed)
+    changes = [_instance(spec, there.get(spec.logical, []), broken, placing) for spec in desired.instances]
+    for change in changes:
+        if change.kept is not None and change.spec is not None:
+            placing.stays(change.kept, change.spec)
+    return [_placed(change, placing) for change in changes]
 
 
-def _instance(spec: InstanceSpec, there: list[Instance], broken: set[str], members: tuple[str, ...]) -> Change:
+def _instance(spec: InstanceSpec, all_of_it: list[Instance], broken: set[str], placing: Placing) -> Change:
     """What happens to one logical instance, of which several generations may be there."""
     name = spec.logical
+    there = [it for it in all_of_it if it.state != ABSENT]
+    absent = [it for it in all_of_it if it.state == ABSENT]
+    generation = 1 + max((it.generation for it in all_of_it), default=0)
     if not there:
-        return Change(CREATE, INSTANCE, name, "it is not there", spec)
-    wanted = spec_hash(spec)
-    newest = max(there, key=lambda it: it.generation)
+        lost = max(absent, key=lambda it: it.generation).member if absent else ""
+        reason = f"{lost} does not answer" if lost else "it is not there"
+        return Change(MOVE if lost else CREATE, INSTANCE, name, reason, spec, generation=generation, lost=lost)
     unreachable = broken.intersection(spec.networks)
-    matching = [it for it in there if it.hash == wanted]
+    matching = [it for it in there if it.hash == spec_hash(spec)]
+    kept = max(matching or there, key=lambda it: (it.state == RUNNING and bool(matching), it.generation))
+    if matching and not unreachable and placing.may_stay(kept, spec):
+        return _kept(spec, kept, tuple(it for it in there if it is not kept), placing)
     if not matching:
-        return Change(REPLACE, INSTANCE, name, difference(newest.spec, spec), spec, old=tuple(there))
-    kept = max(matching, key=lambda it: (it.state == RUNNING, it.generation))
-    others = tuple(it for it in there if it is not kept)
-    if unreachable or _is_astray(kept, spec, members):
-        reason = f"its network {min(unreachable)} is made anew" if unreachable else f"it may not be on {kept.member}"
-        return Change(REPLACE if unreachable else MOVE, INSTANCE, name, reason, spec, old=tuple(there))
+        action, reason = REPLACE, difference(kept.spec, spec)
+    elif unreachable:
+        action, reason = REPLACE, f"its network {min(unreachable)} is made anew"
+    else:
+        action, reason = MOVE, f"it may not be on {kept.member}"
+    return Change(action, INSTANCE, name, reason, spec, old=tuple(there), generation=generation)
+
+
+def _kept(spec: InstanceSpec, kept: Instance, others: tuple[Instance, ...], placing: Placing) -> Change:
+    """One that is as it should be, and where it may be."""
+    name = spec.logical
     if kept.state != RUNNING and not _is_done(kept, spec):
+        if not placing.takes(kept.member):
+            return Change(WAIT, INSTANCE, name, f"{kept.member} takes no instances now", spec, kept)
         return Change(START, INSTANCE, name, f"it is {kept.state}", spec, kept, others)
     if others:
         return Change(UPDATE, INSTANCE, name, "an older one is still there", spec, kept, others)
     return Change(KEEP, INSTANCE, name, "", spec, kept)
 
 
-def _is_astray(instance: Instance, spec: InstanceSpec, members: tuple[str, ...]) -> bool:
-    return bool(members) and instance.member not in allowed_members(spec, members)
-
-
-def allowed_members(spec: InstanceSpec, members: tuple[str, ...]) -> tuple[str, ...]:
-    """The hosts on which an instance may be."""
-    wanted = spec.placement.on
-    return tuple(member for member in members if not wanted or member in wanted) or members
+def _placed(change: Change, placing: Placing) -> Change:
+    """With a member, where a new instance is to be made; where no member can take it, it waits."""
+    spec = change.spec
+    if change.action not in (CREATE, REPLACE, MOVE) or spec is None or not placing.clustered:
+        return change
+    before = max(change.old, key=lambda it: it.generation).member if change.old else ""
+    member = placing.choose(spec, before)
+    if member is not None:
+        return change._replace(member=member)
+    home = placing.home(spec)
+    where = f"its volume is on {home}, which takes no instances now" if home else "no other member can take it"
+    if change.lost:
+        return change._replace(action=WAIT, reason=f"{change.reason}, and {where}")
+    if change.action == CREATE:
+        return change._replace(action=WAIT, reason=where)
+    if change.action == MOVE:
+        return change._replace(action=REMOVE, reason=f"{change.reason}, and {where}")
+    return change._replace(action=WAIT, reason=f"{change.reason}; {where}", old=())
 
 
 def _is_done(instance: Instance, spec: InstanceSpec) -> bool:
@@ -147,7 +184,7 @@ def _unwanted(desired: Desired, observed: Observed) -> Iterable[Change]:
     wanted = {spec.logical for spec in desired.instances}
     containers = {container.name for container in desired.containers}
     for instance in observed.instances:
-        if instance.logical not in wanted:
+        if instance.logical not in wanted and instance.state != ABSENT:
             known = instance.container in containers
             reason = "there are fewer replicas" if known else "the stack no longer has it"
             yield Change(REMOVE, INSTANCE, instance.logical, reason, old=(instance,))

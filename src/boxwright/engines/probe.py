@@ -1,4 +1,4 @@
-"""Asks a port from inside a container, whatever the image holds: for engines whose containers can't be reached from here.
+"""Asks a port from inside a container, whatever its image holds: for engines whose containers are out of reach here.
 
 The program reads once from its standard input: sixteen bytes of a socket address (ip(7)), and a request of up to 4,080
 bytes. It connects, sends the request, and writes what comes back until the other side ends; without a request it ends

@@ -12,6 +12,9 @@ LABEL = "dev.boxwright."
 """Before the name of each label of ours."""
 
 RUNNING, STOPPED, CREATED, LOST = "running", "stopped", "created", "lost"
+ABSENT = "absent"
+"""Of an instance whose member of a cluster does not answer: whether it runs is not known."""
+ONLINE, OFFLINE, LEAVING = "online", "offline", "leaving"
 
 
 class MountSpec(NamedTuple):
@@ -117,19 +120,20 @@ class NetworkSpec(NamedTuple):
 
     name: str
     subnet: str = ""
-    across: str = "host"
+    across: str = ""
     internal: bool = False
     allow: tuple[str, ...] = ()
     deny: tuple[str, ...] = ()
 
 
 class VolumeSpec(NamedTuple):
-    """A volume of a stack; `size` in bytes, 0 without a limit."""
+    """A volume of a stack; `size` in bytes, 0 without a limit. It is made on `member`; empty for the only host."""
 
     name: str
     pool: str = ""
     size: int = 0
     replicate: int = 1
+    member: str = ""
 
 
 class Backend(NamedTuple):
@@ -235,14 +239,26 @@ class Network(NamedTuple):
     whole: bool = True
 
 
+class Member(NamedTuple):
+    """A host of a cluster. `state`: online, offline, or leaving (its instances are to go); `domain`: what it fails with."""
+
+    name: str
+    domain: str = ""
+    state: str = ONLINE
+
+
 class Observed(NamedTuple):
-    """What of a stack is there. `taken` are subnets that others have; `members` the hosts that can take instances."""
+    """What of a stack is there. `taken` are subnets that others have; `members` the hosts of a cluster.
+
+    `places` are volumes that are on one member alone, and that one.
+    """
 
     instances: tuple[Instance, ...] = ()
     networks: tuple[Network, ...] = ()
     volumes: tuple[str, ...] = ()
     taken: tuple[str, ...] = ()
-    members: tuple[str, ...] = ()
+    members: tuple[Member, ...] = ()
+    places: tuple[tuple[str, str], ...] = ()
 
 
 class NewInstance(NamedTuple):

@@ -66,7 +66,7 @@ class Update(NamedTuple):
 
 
 class Placement(NamedTuple):
-    """Where instances go: spread over hosts (or not), on some hosts alone."""
+    """Where instances go. `spread`: over hosts (also when empty), over failure domains first, or none; `on`: some hosts."""
 
     spread: str = ""
     on: tuple[str, ...] = ()
@@ -138,14 +138,16 @@ class StackContainer(NamedTuple):
 
 
 class StackNetwork(NamedTuple):
-    """One subnet. `across`: hosts (one subnet over all of them) or host (a bridge on each). `subnet` may be empty.
+    """One subnet. `across`: hosts (one subnet over all of them, also when empty) or host (a bridge on each).
+
+    `subnet` may be empty.
 
     `allow` and `deny` are of addresses that may, or may not, be reached from it.
     """
 
     name: str
     subnet: str = ""
-    across: str = "host"
+    across: str = ""
     internal: bool = False
     allow: tuple[str, ...] = ()
     deny: tuple[str, ...] = ()

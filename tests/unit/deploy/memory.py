@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -16,6 +15,7 @@ from boxwright.model.deployment import (
     STOPPED,
     Desired,
     Instance,
+    Member,
     Network,
     NetworkSpec,
     NewInstance,
@@ -39,7 +39,8 @@ class MemoryEngine:
         self.networks: dict[str, str] = {}
         self.volumes: set[str] = set()
         self.documents: dict[str, bytes] = {}
-        self.hosts = ""
+        self.names = ""
+        self.members: tuple[Member, ...] = ()
         self.calls = 0
         self.killed_at = -1
         self.unwell: set[str] = set()
@@ -56,6 +57,9 @@ class MemoryEngine:
 
     def lacks(self, desired: Desired) -> Sequence[str]:
         return ()
+
+    def hosts(self) -> int:
+        return max(1, len(self.members))
 
     def stacks(self) -> Sequence[str]:
         return tuple({new.stack for new, _ in self.instances.values()})
@@ -150,17 +154,15 @@ class MemoryEngine:
     def logs(self, instance: str, follow: Callable[[], bool]) -> Iterator[bytes]:
         yield b""
 
-    def connect(self, instance: str, port: int, timeout: float) -> socket.socket:
-        ours, theirs = socket.socketpair()
-        theirs.close()
-        return ours
+    def exchange(self, instance: str, port: int, request: bytes, timeout: float) -> bytes:
+        return b""
 
     def put(self, instance: str, path: str, data: bytes) -> None:
         self._call(f"put {instance}")
 
     def publish_names(self, stack: str, hosts: str) -> None:
         self._call("names")
-        self.hosts = hosts
+        self.names = hosts
 
     def read_document(self, stack: str, name: str) -> bytes | None:
         return self.documents.get(name)

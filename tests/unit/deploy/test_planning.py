@@ -18,6 +18,7 @@ from boxwright.model.deployment import (
     ContainerSpec,
     Desired,
     InstanceSpec,
+    Member,
     MountSpec,
     NetworkSpec,
     Observed,
@@ -80,9 +81,9 @@ def settled(engine: MemoryEngine, wanted: Desired) -> None:
     assert all(it.state == RUNNING for it in found.values())
     assert not make_plan(wanted, engine.observe(wanted.stack)).work
     for logical, instance in found.items():
-        assert f"{instance.addresses[0][1]} " in engine.hosts
-        assert f" {logical}" in engine.hosts
-    assert engine.hosts.count("\n") == 2 + len(found)
+        assert f"{instance.addresses[0][1]} " in engine.names
+        assert f" {logical}" in engine.names
+    assert engine.names.count("\n") == 2 + len(found)
 
 
 shapes = st.lists(
@@ -125,8 +126,8 @@ def test_whatever_kills_it_the_next_run_goes_on(
             deploy(engine, desired(second, update))
         engine.killed_at = -1
     deploy(engine, desired(second, update), verify=True)
-    if engine.hosts:
-        engine.publish_names("shop", engine.hosts)
+    if engine.names:
+        engine.publish_names("shop", engine.names)
     settled(engine, desired(second, update))
 
 
@@ -226,7 +227,7 @@ def test_an_instance_moves_to_a_member_that_it_may_be_on() -> None:
     wanted = Desired("shop", (ContainerSpec("web", (spec,)),))
     deploy(engine, wanted)
     observed = engine.observe("shop")
-    there = Observed(tuple(it._replace(member="n1") for it in observed.instances), members=("n1", "n2"))
+    there = Observed(tuple(it._replace(member="n1") for it in observed.instances), members=(Member("n1"), Member("n2")))
     assert [change.action for change in make_plan(wanted, there).work] == ["move"]
 
 

@@ -21,7 +21,8 @@ from boxwright.deploy.applying import DEPLOYING, Limits, Progress, apply_plan
 from boxwright.deploy.desired import Facts, ImageFacts, desired_of
 from boxwright.deploy.engine import DeployEngine
 from boxwright.deploy.history import Release, StackEvent, add_events, add_release, read_releases
-from boxwright.deploy.planning import DeployPlan, make_plan
+from boxwright.deploy.live import BALANCER
+from boxwright.deploy.planning import INSTANCE, WAIT, DeployPlan, make_plan
 from boxwright.errors import BoxwrightError, DefinitionError
 from boxwright.model.deployment import ContainerSpec, Desired, NetworkSpec, Observed
 from boxwright.model.stack import Stack
@@ -76,7 +77,8 @@ def desired_stack(
         )
         for it in stack.containers
     )
-    desired = desired_of(stack._replace(containers=containers), Facts(images, servers, digests, replicas))
+    facts = Facts(images, servers, digests, replicas, engine.hosts())
+    desired = desired_of(stack._replace(containers=containers), facts)
     return desired, contents, tuple(images.values())
 
 
@@ -114,6 +116,7 @@ def carry_out(
 
     Returns the new release, None where nothing had to be done.
     """
+    _require_places(prepared)
     if not prepared.plan.work and not prepared.unfinished:
         return None
     stack = prepared.desired.stack
@@ -146,6 +149,18 @@ def carry_out(
     return release
 
 
+def _require_places(prepared: Prepared) -> None:
+    """Every new instance has a member that can take it, the load balancers' excepted: each member is to have one.
+
+    Raises BoxwrightError `deploy.no-member`.
+    """
+    known = {it.logical for it in prepared.observed.instances}
+    for change in prepared.plan.of(INSTANCE, WAIT):
+        if change.name not in known and change.spec is not None and change.spec.container != BALANCER:
+            hint = "'boxwright cluster status' shows the members; `placement: {on: ...}` names those that may be used"
+            raise BoxwrightError("deploy.no-member", f"{change.name} can't be started: {change.reason}", hint=hint)
+
+
 def apply_prepared(engine: DeployEngine, prepared: Prepared, tell: Callable[[Progress], None], limits: Limits) -> None:
     """Provide the images and files that the plan needs, and apply it. Raises BoxwrightError."""
     needed = {it.spec.image: it.spec.image_name for it in prepared.plan.work if it.spec is not None}
@@ -158,6 +173,22 @@ def apply_prepared(engine: DeployEngine, prepared: Prepared, tell: Callable[[Pro
         if not reference.startswith("secret:"):
             prepared.contents.keep_file(reference)
     apply_plan(engine, prepared.desired, prepared.observed, prepared.plan, prepared.contents, tell, limits)
+
+
+def apply_noted(
+    engine: DeployEngine, prepared: Prepared, why: str, tell: Callable[[Progress], None], limits: Limits
+) -> None:
+    """The same, and what was done stands in the stack's events, with `why` before it."""
+    events: list[StackEvent] = []
+
+    def note(progress: Progress) -> None:
+        events.append(StackEvent(round(time.time(), 3), progress.what, progress.name, f"{why}: {progress.text}"))
+        tell(progress)
+
+    try:
+        apply_prepared(engine, prepared, note, limits)
+    finally:
+        add_events(engine, prepared.desired.stack, events)
 
 
 def _before(prepared: Prepared) -> Desired:

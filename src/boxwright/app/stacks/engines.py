@@ -54,7 +54,8 @@ def _oci(name: str, store: Store) -> DeployEngine:
 def _lxd(store: Store, remote: str) -> Iterator[DeployEngine]:
     from boxwright.app.stacks.lxdimages import load_image
     from boxwright.app.stacks.users import user_of
-    from boxwright.engines.deploy.lxd import LxdHooks, LxdStacks
+    from boxwright.engines.deploy.lxd import LxdStacks
+    from boxwright.engines.deploy.lxdmemory import LxdHooks
     from boxwright.engines.documents import StackDirectory
     from boxwright.engines.lxdclient.address import find_endpoint
     from boxwright.engines.lxdclient.client import LxdClient

@@ -26,6 +26,7 @@ from boxwright.app.stacks.places import (
 from boxwright.deploy.engine import Executed, State
 from boxwright.engines.bridges import routed_subnets
 from boxwright.engines.documents import StackDirectory
+from boxwright.engines.exchange import exchange
 from boxwright.engines.forward import Forward
 from boxwright.engines.native import NativeEngine, Streams
 from boxwright.engines.records import Container, ContainerConfig, Mounted
@@ -71,6 +72,10 @@ class NativeStacks:
     def lacks(self, desired: Desired) -> Sequence[str]:
         """What needs more than one host, or one of its own kind."""
         return one_host_lacks("the native engine", desired)
+
+    def hosts(self) -> int:
+        """One."""
+        return 1
 
     def stacks(self) -> Sequence[str]:
         """Those that have a directory."""
@@ -255,8 +260,11 @@ class NativeStacks:
         container = self._engine.records.get(instance)
         return read_log(container.log, lambda: follow() and container.is_running())
 
-    def connect(self, instance: str, port: int, timeout: float) -> socket.socket:
-        """From inside its own network."""
+    def exchange(self, instance: str, port: int, request: bytes, timeout: float) -> bytes:
+        """Ask a port from inside the instance's own network."""
+        return exchange(self._connect(instance, port, timeout), request, timeout)
+
+    def _connect(self, instance: str, port: int, timeout: float) -> socket.socket:
         container = self._engine.records.find(instance)
         if container is None or container.status is None or not container.is_running():
             raise OSError("it does not run")

@@ -7,62 +7,92 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 
 from boxwright.app.stacks.contents import StackContents
-from boxwright.app.stacks.deployment import apply_prepared, last_release, prepare_deployment
+from boxwright.app.stacks.deployment import Prepared, apply_noted, last_release, prepare_deployment
 from boxwright.deploy.applying import DEPLOYING, Limits, Progress
 from boxwright.deploy.engine import DeployEngine
 from boxwright.deploy.health import ask
-from boxwright.deploy.history import StackEvent, add_events
+from boxwright.deploy.placing import silent
 from boxwright.deploy.planning import Change, DeployPlan, restart_plan
 from boxwright.errors import BoxwrightError
-from boxwright.model.deployment import RUNNING, Instance
+from boxwright.model.deployment import ABSENT, RUNNING, Instance, Observed
 
 FIRST_PAUSE = 1.0
 LONGEST_PAUSE = 60.0
+MEMBER_PATIENCE = 10.0
 _JOBS = 4
 
 
 class Watcher:
-    """One stack. What fails again and again is left alone for longer each time, up to a minute."""
+    """One stack. What fails again and again is left alone for longer each time, up to a minute.
 
-    def __init__(self, engine: DeployEngine, stack: str, tell: Callable[[Progress], None]) -> None:
+    Instances of a member of the cluster that has not answered for `patience` seconds are started elsewhere. Without a
+    quorum the cluster's database takes no changes, so the lesser part of a split can't do that.
+    """
+
+    def __init__(
+        self, engine: DeployEngine, stack: str, tell: Callable[[Progress], None], *, patience: float = MEMBER_PATIENCE
+    ) -> None:
         self._engine = engine
         self._stack = stack
         self._tell = tell
+        self._patience = patience
         self._failures: dict[str, int] = {}
         self._waits: dict[str, tuple[float, float]] = {}
+        self._silent: dict[str, float] = {}
+        self._said = ""
 
     def look(self) -> None:
-        """Once. Nothing is done while a deployment is under way, or was interrupted: the next one goes on with it."""
-        try:
-            with self._engine.lock(self._stack, 0):
-                if self._engine.read_document(self._stack, DEPLOYING) is None:
-                    self._mend()
-        except BoxwrightError as error:
-            if error.code != "deploy.busy":
-                self._tell(Progress("failed", "stack", self._stack, error.message))
+        """Once. Nothing is done while a deployment is under way, or was interrupted: the next one goes on with it.
 
-    def _mend(self) -> None:
+        What runs is looked at without the lock, so that nobody waits for that; where there is something to do, it is
+        planned again with it.
+        """
+        try:
+            if self._engine.read_document(self._stack, DEPLOYING) is None:
+                prepared = self._prepared()
+                unwell = () if self._due(prepared) else tuple(self._unwell(prepared.observed.instances))
+                if unwell or self._due(prepared):
+                    with self._engine.lock(self._stack, 0):
+                        self._mend(unwell)
+            self._said = ""
+        except BoxwrightError as error:
+            if error.code != "deploy.busy" and error.message != self._said:
+                self._tell(Progress("failed", "stack", self._stack, error.message))
+                self._said = error.message
+
+    def _prepared(self) -> Prepared:
         desired = last_release(self._engine, self._stack).desired
-        contents = StackContents(self._engine, self._stack, {})
-        prepared = prepare_deployment(self._engine, desired, contents, ())
-        work = [it for it in prepared.plan.work if self._is_due(it.name)]
-        if not work:
-            unwell = self._unwell(prepared.observed.instances)
-            work = list(restart_plan(desired, prepared.observed, unwell).changes)
+        prepared = prepare_deployment(self._engine, desired, StackContents(self._engine, self._stack, {}), ())
+        self._note_silent(prepared.observed)
+        return prepared
+
+    def _due(self, prepared: Prepared) -> list[Change]:
+        """What is to be done now so that what runs becomes what the release says."""
+        return [it for it in prepared.plan.work if self._is_due(it.name) and self._is_lost(it)]
+
+    def _mend(self, unwell: Iterable[str]) -> None:
+        if self._engine.read_document(self._stack, DEPLOYING) is not None:
+            return
+        prepared = self._prepared()
+        work = self._due(prepared) or list(restart_plan(prepared.desired, prepared.observed, unwell).changes)
         if not work:
             return
-        events: list[StackEvent] = []
-
-        def note(progress: Progress) -> None:
-            events.append(StackEvent(round(time.time(), 3), progress.what, progress.name, f"watch: {progress.text}"))
-            self._tell(progress)
-
         self._put_off(work)
         plan = DeployPlan((*(it for it in prepared.plan.changes if it not in prepared.plan.work), *work))
-        try:
-            apply_prepared(self._engine, prepared._replace(plan=plan), note, Limits(_JOBS))
-        finally:
-            add_events(self._engine, self._stack, events)
+        apply_noted(self._engine, prepared._replace(plan=plan), "watch", self._tell, Limits(_JOBS))
+
+    def _note_silent(self, observed: Observed) -> None:
+        """Since when members don't answer, by this process's own clock."""
+        now = time.monotonic()
+        offline = silent(observed.members) | {it.member for it in observed.instances if it.state == ABSENT}
+        for name in sorted(offline - set(self._silent)):
+            text = f"what it runs is started elsewhere after {self._patience:g} s"
+            self._tell(Progress("silent", "member", name, text))
+        self._silent = {name: self._silent.get(name, now) for name in offline}
+
+    def _is_lost(self, change: Change) -> bool:
+        """Whether its member has been silent long enough, where it is done since that is."""
+        return not change.lost or time.monotonic() - self._silent.get(change.lost, 0.0) >= self._patience
 
     def _is_due(self, name: str) -> bool:
         return time.monotonic() >= self._waits.get(name, (0.0, 0.0))[0]

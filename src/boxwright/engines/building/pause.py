@@ -1,7 +1,7 @@
 """The first process of a build container whose tree has no init: a program that waits, in some hundred bytes.
 
-An image may hold no shell at all, so the container brings its own, which calls pause(2) for ever (on arm64, which has no
-pause, ppoll(2) without descriptors).
+An image may hold no shell at all, so the container brings its own, which calls pause(2) for ever (on arm64, which has
+no pause, ppoll(2) without descriptors).
 """
 
 from __future__ import annotations

@@ -1,203 +1,136 @@
-"""Stacks on LXD and Incus: a project for each, whose configuration remembers what is to be remembered.
+"""Stacks on LXD and Incus: a project for each, on one server or on a cluster.
 
 Instances start the image's program as their first process; their addresses are written into them before they start, so
-neither a DHCP client nor an init is needed inside (LXD, doc/reference/instance_options.md, `raw.lxc`).
+neither a DHCP client nor an init is needed inside (LXD, doc/reference/instance_options.md, `raw.lxc`). On a cluster the
+bridges of all members are one network. The gateway's address is each member's own, so what is on another member can't
+be reached from here: ports of instances are asked from inside.
 """
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import ipaddress
 import os
-import shlex
 import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, suppress
-from datetime import datetime
-from typing import Any, NamedTuple
+from contextlib import suppress
+from typing import Any
 
 from boxwright.engines.bridges import hardware_address, routed_subnets
+from boxwright.engines.deploy.lxdinstance import (
+    SCRIPT,
+    config_of,
+    ids_of,
+    instance_of,
+    parents,
+    same_user,
+    start_script,
+    state_of,
+)
+from boxwright.engines.deploy.lxdmemory import STACK, LxdHooks, LxdMemory
+from boxwright.engines.deploy.lxdnetworks import NAME, bridge_name, create_bridge, create_cluster_bridge, subnet_of
+from boxwright.engines.exchange import exchange
 from boxwright.engines.lxdclient.client import LxdClient
+from boxwright.engines.lxdclient.cluster import members as cluster_members
 from boxwright.engines.lxdclient.execution import Command, execute
 from boxwright.engines.lxdclient.failures import LxdError
 from boxwright.engines.lxdclient.files import push_directory, push_file
 from boxwright.engines.lxdclient.transport import Patience
+from boxwright.engines.probe import PROBE, probe_input, probe_program
 from boxwright.errors import BoxwrightError
 from boxwright.model.deployment import (
-    LABEL,
+    LEAVING,
     LOST,
+    OFFLINE,
+    ONLINE,
     RUNNING,
-    STOPPED,
     Desired,
-    Instance,
+    Member,
     Network,
     NetworkSpec,
     NewInstance,
     Observed,
     VolumeSpec,
-    labelled_instance,
 )
 
-_USER = "user."
-_DOCUMENT = f"{_USER}boxwright."
-_STACK = f"{_USER}{LABEL}stack"
 _FOLLOW_SECONDS = 0.3
 _BUSY_SECONDS = 60.0
-_WIDTH = 12
-SCRIPT = "/.boxwright-start"
-"""In an instance: its command, where that can't be said in one line."""
+_STATES = {"online": ONLINE, "draining": LEAVING, "evacuated": LEAVING, "offline": OFFLINE}
 
 
-class LxdHooks(NamedTuple):
-    """What the engine is given from elsewhere.
-
-    `load` brings an image of the store as this alias; `ids` are the numbers of a user of an image; `lock` is held while
-    a stack is changed; `executed` and `state` make the values that deployments know.
-    """
-
-    load: Callable[[LxdClient, str, str], None]
-    ids: Callable[[str, str], tuple[int, int]]
-    lock: Callable[[str, float], AbstractContextManager[None]]
-    executed: Callable[[int, bytes], Any]
-    state: Callable[[str, int | None], Any]
-
-
-class LxdStacks:
+class LxdStacks(LxdMemory):
     """The stacks of one server, or of one cluster."""
 
     name = "lxd"
 
     def __init__(self, client: LxdClient, hooks: LxdHooks, *, remote: str = "") -> None:
-        self._client = client
-        self._hooks = hooks
+        super().__init__(client, hooks)
         self._remote = remote
         self._default_pool = ""
 
     def lacks(self, desired: Desired) -> Sequence[str]:
         """Copies need several members."""
-        server = self._client.get("")
-        clustered = bool((server.get("environment") or {}).get("server_clustered"))
         found: list[str] = []
-        if not clustered:
+        if not self.clustered:
             found += [f"{it.logical}: this LXD is no cluster" for it in desired.instances if it.placement.on]
             found += [f"volume {it.name}: copies need a cluster" for it in desired.volumes if it.replicate > 1]
+        else:
+            found += [f"volume {it.name}: copies are not made yet" for it in desired.volumes if it.replicate > 1]
         found += [f"network {it.name}: rules are not written yet" for it in desired.networks if it.allow or it.deny]
         return tuple(dict.fromkeys(found))
 
-    # Names ----------------------------------------------------------------------------------------------------------
+    def hosts(self) -> int:
+        """The members of the cluster, whatever they do now."""
+        return len(cluster_members(self._client)) if self.clustered else 1
 
-    def _within(self, stack: str) -> LxdClient:
-        return self._client.within(self._project(stack))
-
-    @staticmethod
-    def _project(stack: str) -> str:
-        return f"boxwright-{stack}"
-
-    def _of(self, instance: str) -> LxdClient:
-        """The project of an instance: the longest stack whose name it begins with."""
-        stacks = [it for it in self.stacks() if instance.startswith(f"{it}-")]
-        return self._within(max(stacks, key=len, default=instance.partition("-")[0]))
-
-    @staticmethod
-    def _bridge(stack: str, network: str) -> str:
-        """The names of interfaces are short."""
-        return f"bw{hashlib.sha256(f'{stack}/{network}'.encode()).hexdigest()[:_WIDTH]}"
-
-    # The memory -------------------------------------------------------------------------------------------------------
-
-    def stacks(self) -> Sequence[str]:
-        """Those that have a project."""
-        projects = self._client.get("/projects", recursion="1")
-        return tuple(it["config"][_STACK] for it in projects if _STACK in it.get("config", {}))
-
-    def lock(self, stack: str, patience: float) -> AbstractContextManager[None]:
-        """Held while a stack is changed. The project is made with it."""
-        if self._client.find(f"/projects/{self._project(stack)}") is None:
-            features = {
-                "features.images": "false",
-                "features.profiles": "false",
-                "features.storage.volumes": "true",
-                _STACK: stack,
-            }
-            with suppress(LxdError):
-                self._client.run("POST", "/projects", {"name": self._project(stack), "config": features})
-        return self._hooks.lock(stack, patience)
-
-    def read_document(self, stack: str, name: str) -> bytes | None:
-        """What was written under a name."""
-        found = self._client.find(f"/projects/{self._project(stack)}")
-        text = (found or {}).get("config", {}).get(f"{_DOCUMENT}{name}")
-        return base64.b64decode(text) if text else None
-
-    def write_document(self, stack: str, name: str, data: bytes | None) -> None:
-        """Keep something under a name."""
-        path = f"/projects/{self._project(stack)}"
-        found, tag = self._client.etag(path)
-        config = dict(found["config"])
-        config.pop(f"{_DOCUMENT}{name}", None)
-        if data is not None:
-            config[f"{_DOCUMENT}{name}"] = base64.b64encode(data).decode()
-        body = {"config": config, "description": found.get("description", "")}
-        self._client.run("PUT", path, body, etag=tag)
-
-    def forget(self, stack: str, *, keep_secrets: bool) -> None:
-        """Remove the project; where volumes stay, all of its memory but the secrets."""
-        path = f"/projects/{self._project(stack)}"
-        found = self._client.find(path)
-        if found is None:
-            return
-        if not keep_secrets:
-            self._client.run("DELETE", path)
-            return
-        for key in found["config"]:
-            if key.startswith(_DOCUMENT) and key != f"{_DOCUMENT}secrets":
-                self.write_document(stack, key.removeprefix(_DOCUMENT), None)
+    def _bridge(self, stack: str, network: str) -> str:
+        return bridge_name(stack, network, clustered=self.clustered)
 
     # What is there ----------------------------------------------------------------------------------------------------
 
     def observe(self, stack: str) -> Observed:
         """By the project, and by the keys of instances and networks."""
-        if self._client.find(f"/projects/{self._project(stack)}") is None:
-            instances: list[dict[str, Any]] = []
-            volumes: list[str] = []
-        else:
-            instances = self._within(stack).get("/instances", recursion="2")
+        members = self._members()
+        silent = frozenset(it.name for it in members if it.state == OFFLINE)
+        instances: list[dict[str, Any]] = []
+        volumes: dict[str, str] = {}
+        if self._client.find(f"/projects/{self._project(stack)}") is not None:
+            instances = self._within(stack).get("/instances", recursion="1")
             volumes = self._volumes(stack)
         networks = [it for it in self._client.get("/networks", recursion="1") if it.get("managed")]
-        own = [it for it in networks if it.get("config", {}).get(_STACK) == stack]
-        subnets = [_subnet(it) for it in networks if it not in own]
+        own = [it for it in networks if it.get("config", {}).get(STACK) == stack]
+        subnets = [subnet_of(it) for it in networks if it not in own]
         return Observed(
-            tuple(found for it in instances if (found := _instance(it)) is not None),
-            tuple(Network(it["config"][f"{_USER}{LABEL}network"], _subnet(it)) for it in own),
-            tuple(volumes),
+            tuple(found for it in instances if (found := instance_of(it, silent)) is not None),
+            tuple(Network(it["config"][NAME], subnet_of(it)) for it in own),
+            tuple(sorted(volumes)),
             (*(it for it in subnets if it), *routed_subnets()),
-            self._members(),
+            members,
+            tuple((name, member) for name, member in sorted(volumes.items()) if member),
         )
 
-    def _members(self) -> tuple[str, ...]:
-        """The members of a cluster that take instances; none for one host."""
-        server = self._client.get("")
-        if not (server.get("environment") or {}).get("server_clustered"):
+    def _members(self) -> tuple[Member, ...]:
+        """The members of a cluster; none for one host."""
+        if not self.clustered:
             return ()
-        members = self._client.get("/cluster/members", recursion="1")
-        return tuple(sorted(it["server_name"] for it in members if it.get("status") == "Online"))
+        return tuple(Member(it.name, it.domain, _STATES.get(it.state, OFFLINE)) for it in cluster_members(self._client))
 
-    def _volumes(self, stack: str) -> list[str]:
-        found: list[str] = []
+    def _volumes(self, stack: str) -> dict[str, str]:
+        """All volumes, each with its member where it is on one alone."""
+        found: dict[str, str] = {}
         for pool in self._client.get("/storage-pools", recursion="1"):
             path = f"/storage-pools/{pool['name']}/volumes/custom"
-            found += [it["name"] for it in self._within(stack).get(path, recursion="1")]
-        return sorted(found)
+            for it in self._within(stack).get(path, recursion="1"):
+                location = it.get("location") or "none"
+                found[it["name"]] = "" if location == "none" else location
+        return found
 
     def state(self, instance: str) -> Any:  # noqa: ANN401  as the hook makes it
         """What an instance does now. LXD does not know with which status a program ended."""
         found = self._of(instance).find(f"/instances/{instance}")
-        return self._hooks.state(_state(found) if found else LOST, None)
+        return self._hooks.state(state_of(found) if found else LOST, None)
 
     # Images, networks, volumes ----------------------------------------------------------------------------------------
 
@@ -218,21 +151,12 @@ class LxdStacks:
                 _unless_gone(lambda path=path: self._client.run("DELETE", path))  # type: ignore[misc]
 
     def create_network(self, stack: str, spec: NetworkSpec) -> None:
-        """A bridge without DHCP: addresses are given out by the deployment."""
-        subnet = ipaddress.IPv4Network(spec.subnet)
-        config = {
-            "ipv4.address": f"{subnet[1]}/{subnet.prefixlen}",
-            "ipv4.nat": "false" if spec.internal else "true",
-            "ipv4.dhcp": "false",
-            "ipv6.address": "none",
-            "dns.mode": "none",
-            _STACK: stack,
-            f"{_USER}{LABEL}network": spec.name,
-        }
-        if spec.internal:
-            config["ipv4.routing"] = "false"
-        body = {"name": self._bridge(stack, spec.name), "type": "bridge", "config": config}
-        self._client.run("POST", "/networks", body)
+        """A bridge; on a cluster one network of bridges on all members."""
+        name = self._bridge(stack, spec.name)
+        if self.clustered:
+            create_cluster_bridge(self._client, name, stack, spec, cluster_members(self._client))
+        else:
+            create_bridge(self._client, name, stack, spec)
 
     def delete_network(self, stack: str, name: str) -> None:
         """Remove it."""
@@ -242,7 +166,8 @@ class LxdStacks:
         """A custom volume; the pool `default` is the one of the default profile."""
         config = {"size": str(spec.size)} if spec.size else {}
         body = {"name": spec.name, "config": config, "type": "custom"}
-        self._within(stack).run("POST", f"/storage-pools/{self._pool(spec.pool)}/volumes/custom", body)
+        path = f"/storage-pools/{self._pool(spec.pool)}/volumes/custom"
+        self._within(stack).run("POST", path, body, query={"target": spec.member} if spec.member else None)
 
     def _pool(self, name: str) -> str:
         pools = [it["name"] for it in self._client.get("/storage-pools", recursion="1")]
@@ -277,52 +202,44 @@ class LxdStacks:
         """Make it with its devices and files; nothing is started."""
         self.delete(new.name)
         client = self._within(new.stack)
+        subnets = {
+            it: subnet_of(self._client.get(f"/networks/{self._bridge(new.stack, it)}")) for it, _ in new.addresses
+        }
         body = {
             "name": new.name,
             "type": "container",
             "source": {"type": "image", "alias": _alias(new.spec.image)},
             "profiles": [],
-            "config": self._config(new),
+            "config": config_of(new, subnets, self._ids(new)),
             "devices": self._devices(new),
         }
         client.run("POST", "/instances", body, query={"target": new.member} if new.member else None)
-        made: set[str] = set()
         push_file(client, new.name, "/etc/hosts", new.hosts.encode(), mode=0o644)
-        if _needs_script(new.spec.argv):
-            script = f"#!/bin/sh\nexec {shlex.join(new.spec.argv)}\n"
-            push_file(client, new.name, SCRIPT, script.encode("utf-8", "surrogateescape"), mode=0o755)
+        if script := start_script(new.spec.argv):
+            push_file(client, new.name, SCRIPT, script, mode=0o755)
+        if new.spec.health.kind in ("http", "tcp"):
+            machine = client.get(f"/instances/{new.name}")["architecture"]
+            push_file(client, new.name, PROBE, probe_program(machine), mode=0o755)
+        made: set[str] = set()
         for path, data, mode in new.files:
-            for directory in _parents(path):
+            for directory in parents(path):
                 if directory not in made:
                     push_directory(client, new.name, directory)
                     made.add(directory)
             push_file(client, new.name, path, data, mode=mode)
 
-    def _config(self, new: NewInstance) -> dict[str, str]:
-        spec = new.spec
-        lines = [
-            f"lxc.init.cmd = {SCRIPT if _needs_script(spec.argv) else ' '.join(spec.argv)}",
-            f"lxc.init.cwd = {spec.directory or '/'}",
-        ]
-        lines.append(f"lxc.uts.name = {spec.logical}")
-        if spec.user:
-            uid, gid = self._hooks.ids(spec.image, spec.user)
-            lines += [f"lxc.init.uid = {uid}", f"lxc.init.gid = {gid}"]
-        if spec.stop_signal:
-            lines.append(f"lxc.signal.halt = {spec.stop_signal}")
-        else:
-            lines.append("lxc.signal.halt = SIGTERM")
-        for number, (network, address) in enumerate(new.addresses):
-            subnet = ipaddress.IPv4Network(self._subnet_of(new.stack, network))
-            lines.append(f"lxc.net.{number}.ipv4.address = {address}/{subnet.prefixlen}")
-            if number == 0:
-                lines.append(f"lxc.net.0.ipv4.gateway = {subnet[1]}")
-        config = {f"{_USER}{key}": value for key, value in new.labels}
-        config |= {f"environment.{key}": value for key, value in new.env}
-        return {**config, "raw.lxc": "\n".join(lines), "boot.autostart": "false"}
-
-    def _subnet_of(self, stack: str, network: str) -> str:
-        return _subnet(self._client.get(f"/networks/{self._bridge(stack, network)}"))
+    def _ids(self, new: NewInstance) -> tuple[int, int] | None:
+        """Of its user: as the store's image has them, else as an earlier instance of it was given them."""
+        if not new.spec.user:
+            return None
+        try:
+            return self._hooks.ids(new.spec.image, new.spec.user)
+        except BoxwrightError:
+            others = self._within(new.stack).get("/instances", recursion="1")
+            found = next((ids for it in others if same_user(it, new.spec) and (ids := ids_of(it)) is not None), None)
+            if found is None:
+                raise
+            return found
 
     def _devices(self, new: NewInstance) -> dict[str, dict[str, str]]:
         devices: dict[str, dict[str, str]] = {"root": {"type": "disk", "path": "/", "pool": self._pool("default")}}
@@ -359,7 +276,7 @@ class LxdStacks:
         """Ask it to end; kill it after `seconds`."""
         client = self._of(instance)
         found = client.find(f"/instances/{instance}")
-        if found is None or _state(found) != RUNNING:
+        if found is None or state_of(found) != RUNNING:
             return
         try:
             if seconds > 0:
@@ -368,7 +285,7 @@ class LxdStacks:
         except LxdError:
             pass  # it does not end by itself
         found = client.find(f"/instances/{instance}")
-        if found is not None and _state(found) == RUNNING:
+        if found is not None and state_of(found) == RUNNING:
             _unless_gone(lambda: client.change_state(instance, "stop", force=True))
 
     def delete(self, instance: str) -> None:
@@ -414,13 +331,24 @@ class LxdStacks:
                 return
             time.sleep(_FOLLOW_SECONDS)
 
-    def connect(self, instance: str, port: int, timeout: float) -> socket.socket:
-        """Over the bridge, which this machine is on."""
-        found = self._of(instance).find(f"/instances/{instance}")
-        parsed = _instance(found) if found else None
-        if parsed is None or parsed.state != RUNNING or not parsed.addresses:
+    def exchange(self, instance: str, port: int, request: bytes, timeout: float) -> bytes:
+        """Over the bridge where this machine is on it and the instance is here; else from inside."""
+        raw = self._of(instance).find(f"/instances/{instance}")
+        found = instance_of(raw) if raw else None
+        if found is None or found.state != RUNNING or not found.addresses:
             raise OSError("it does not run")
-        return socket.create_connection((parsed.addresses[0][1], port), timeout)
+        address = found.addresses[0][1]
+        if not found.member and self._client.endpoint.socket:
+            return exchange(socket.create_connection((address, port), timeout), request, timeout)
+        said: list[bytes] = []
+        command = Command((PROBE,), {}, stdin=probe_input(address, port, request))
+        try:
+            status = execute(self._of(instance), instance, command, said.append, said.append, Patience(timeout))
+        except LxdError as error:
+            raise OSError(error.message) from error
+        if status:
+            raise OSError("nobody listens" if status == 1 else f"it can't be asked ({status})")
+        return b"".join(said)
 
     def put(self, instance: str, path: str, data: bytes) -> None:
         """Replace a file in it."""
@@ -429,7 +357,7 @@ class LxdStacks:
     def publish_names(self, stack: str, hosts: str) -> None:
         """Write /etc/hosts into every instance that runs."""
         client = self._within(stack)
-        names = [it["name"] for it in client.get("/instances", recursion="1") if _state(it) == RUNNING]
+        names = [it["name"] for it in client.get("/instances", recursion="1") if state_of(it) == RUNNING]
 
         def write(name: str) -> None:
             with suppress(LxdError):  # it has just ended: it gets its names when it is made again
@@ -439,53 +367,8 @@ class LxdStacks:
             list(pool.map(write, names))
 
 
-def _needs_script(argv: Sequence[str]) -> bool:
-    """LXC splits its one line at white space, whatever quotes are there."""
-    return any(not word or word.split() != [word] for word in argv)
-
-
-def _instance(raw: Mapping[str, Any]) -> Instance | None:
-    config = raw.get("config") or {}
-    labels = {key.removeprefix(_USER): value for key, value in config.items() if key.startswith(f"{_USER}{LABEL}")}
-    found = labelled_instance(str(raw["name"]), labels, _state(raw))
-    if found is None:
-        return None
-    location = raw.get("location") or ""
-    member = "" if location in ("none", "") else str(location)
-    devices = (raw.get("devices") or {}).values()
-    ports = [_port(it) for it in devices if it.get("type") == "proxy"] if found.state == RUNNING else []
-    return found._replace(member=member, ports=tuple(ports), started=_time(str(raw.get("last_used_at") or "")))
-
-
-def _port(device: Mapping[str, str]) -> str:
-    protocol, address, host = device["listen"].split(":")
-    shown = "*" if address == "0.0.0.0" else address  # noqa: S104  how it is shown
-    return f"{shown}:{host}->{device['connect'].rpartition(':')[2]}/{protocol}"
-
-
-def _state(raw: Mapping[str, Any]) -> str:
-    return RUNNING if raw.get("status") == "Running" else STOPPED
-
-
-def _time(text: str) -> float:
-    try:
-        return datetime.fromisoformat(text[:19] + "+00:00").timestamp()
-    except ValueError:
-        return 0.0
-
-
 def _alias(identity: str) -> str:
     return f"boxwright-stack-{identity.removeprefix('sha256:')[:24]}"
-
-
-def _subnet(network: Mapping[str, Any]) -> str:
-    address = (network.get("config") or {}).get("ipv4.address", "none")
-    return "" if address in ("none", "") else str(ipaddress.IPv4Network(address, strict=False))
-
-
-def _parents(path: str) -> list[str]:
-    parts = path.strip("/").split("/")[:-1]
-    return ["/" + "/".join(parts[: number + 1]) for number in range(len(parts))]
 
 
 def _free_port() -> int:

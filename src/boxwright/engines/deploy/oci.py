@@ -19,6 +19,7 @@ from typing import Any, Protocol
 from boxwright.engines.bridges import hardware_address, routed_subnets
 from boxwright.engines.deploy.program import Program
 from boxwright.engines.documents import StackDirectory
+from boxwright.engines.exchange import exchange
 from boxwright.errors import BoxwrightError
 from boxwright.model.deployment import (
     CREATED,
@@ -101,6 +102,10 @@ class OciStacks:
                 return "/nonexistent"
             self._places[stack] = str(found[0]["Mountpoint"])
         return self._places[stack]
+
+    def hosts(self) -> int:
+        """One."""
+        return 1
 
     def stacks(self) -> Sequence[str]:
         """Those that have a memory."""
@@ -355,8 +360,11 @@ class OciStacks:
             finally:
                 it.terminate()
 
-    def connect(self, instance: str, port: int, timeout: float) -> socket.socket:
-        """From inside its own network."""
+    def exchange(self, instance: str, port: int, request: bytes, timeout: float) -> bytes:
+        """Ask a port from inside the instance's own network."""
+        return exchange(self._connect(instance, port, timeout), request, timeout)
+
+    def _connect(self, instance: str, port: int, timeout: float) -> socket.socket:
         raw = self._inspected(instance)
         pid = raw["State"].get("Pid") if raw else 0
         if raw is None or not pid:

@@ -65,7 +65,7 @@ def _require_single(client: LxdClient) -> None:
 
 
 def start_cluster(client: LxdClient, name: str, address: str, driver: str, offline_after: int) -> None:
-    """Make the server the first member. A pool, and a root disk in the default profile, are made where there are none."""
+    """Make the server the first member. A pool, and the default profile's root disk, are made where there are none."""
     _require_single(client)
     _listen(client, address)
     if not client.get("/storage-pools"):
@@ -120,16 +120,15 @@ def read_token(text: str) -> Joining:
     try:
         fields = json.loads(base64.b64decode(text.strip(), validate=True))
         name, addresses, fingerprint = fields["server_name"], fields["addresses"], fields["fingerprint"]
-        if not (isinstance(name, str) and isinstance(fingerprint, str) and fields["secret"] and addresses):
-            raise ValueError("something in it is empty")
-        return Joining(name, tuple(str(it) for it in addresses), fingerprint, text.strip())
+        found = Joining(str(name), tuple(str(it) for it in addresses), str(fingerprint), text.strip())
     except (ValueError, KeyError, TypeError) as error:
         hint = "a member makes one: 'boxwright cluster invite NAME'"
         raise UsageError("cluster.token", "this is no token for joining a cluster", hint=hint) from error
+    return found
 
 
 def join(client: LxdClient, joining: Joining, address: str, sources: Mapping[str, str]) -> None:
-    """Make the server a member. `sources`: where it keeps a storage pool. What it had is lost, so it must have nothing."""
+    """Make the server a member; what it had would be lost, so it must have nothing. `sources`: of storage pools."""
     _require_single(client)
     if client.get("/instances") or client.get("/storage-pools"):
         message = f"LXD at {client.endpoint.name} has instances or storage pools, which joining would lose"
@@ -206,7 +205,7 @@ def mark_draining(client: LxdClient, name: str, *, draining: bool) -> None:
     config["scheduler.instance"] = "manual" if draining else "all"
     if draining:
         config[DRAINING] = "true"
-    kept = {key: found[key] for key in ("roles", "failure_domain", "description", "groups") if key in found}
+    kept: dict[str, Any] = {it: found[it] for it in ("roles", "failure_domain", "description", "groups") if it in found}
     client.run("PUT", path, {**kept, "config": config}, etag=tag)
 
 
@@ -219,7 +218,7 @@ def set_domain(client: LxdClient, name: str, domain: str) -> None:
     """Say which other members fail together with it (LXD's failure domains)."""
     path = f"/cluster/members/{name}"
     found, tag = client.etag(path)
-    kept = {key: found[key] for key in ("roles", "description", "groups", "config") if key in found}
+    kept: dict[str, Any] = {it: found[it] for it in ("roles", "description", "groups", "config") if it in found}
     client.run("PUT", path, {**kept, "failure_domain": domain}, etag=tag)
 
 

@@ -97,7 +97,7 @@ class _Reader:
             update=Update(
                 part.update.strategy, part.update.parallel, part.update.canary, values.seconds(part.update.wait)
             ),
-            placement=Placement("" if part.placement.spread == "none" else part.placement.spread, part.placement.on),
+            placement=Placement("" if part.placement.spread == "host" else part.placement.spread, part.placement.on),
             volumes=self._volumes(name, part),
             env=tuple(part.environment.items()),
             entrypoint=self._command(name, "entrypoint", part.entrypoint),

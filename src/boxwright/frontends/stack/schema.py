@@ -77,9 +77,9 @@ class UpdatePart(Part, frozen=True, kw_only=True):
 
 
 class PlacementPart(Part, frozen=True, kw_only=True):
-    """`spread: host` puts replicas on different members; `on` names those that may be used."""
+    """`spread` puts replicas on different members, or failure domains first; `on` names those that may be used."""
 
-    spread: Literal["host", "domain", "none"] = "none"
+    spread: Literal["host", "domain", "none"] = "host"
     on: Texts = ()
 
 
@@ -139,7 +139,7 @@ class NetworkPart(Part, frozen=True, kw_only=True):
     """`across: hosts` is one subnet over all hosts, `across: host` a bridge on each."""
 
     subnet: Subnet = ""
-    across: Literal["hosts", "host"] = "host"
+    across: Literal["hosts", "host"] = "hosts"
     internal: bool = False
     allow: Texts = ()
     deny: Texts = ()

@@ -1,0 +1,95 @@
+"""On which member of a cluster each new instance goes: spread, near its volume, where its ports are free. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from boxwright.model.deployment import LEAVING, ONLINE, Instance, InstanceSpec, Member, Observed
+
+DOMAIN, ANYWHERE = "domain", "none"
+_ANY = ("", "0.0.0.0")  # noqa: S104  all addresses of a member
+
+
+class Placing:
+    """Where instances are, and will be when those that were chosen are there. One for each plan."""
+
+    def __init__(self, observed: Observed) -> None:
+        self._members = {it.name: it for it in observed.members}
+        self._places = dict(observed.places)
+        self._there: dict[str, tuple[str, InstanceSpec]] = {}
+
+    @property
+    def clustered(self) -> bool:
+        """Whether there is anything to choose."""
+        return bool(self._members)
+
+    def stays(self, instance: Instance, spec: InstanceSpec) -> None:
+        """An instance that is kept where it is."""
+        self._there[spec.logical] = (instance.member, spec)
+
+    def may_stay(self, instance: Instance, spec: InstanceSpec) -> bool:
+        """Whether it is where it may be. What has a volume stays with it, wherever that is."""
+        return not self._members or self.home(spec) == instance.member or instance.member in self._allowed(spec)
+
+    def home(self, spec: InstanceSpec) -> str:
+        """The member of its volumes; empty where it has none, or they can be had anywhere."""
+        return next((self._places[it] for it in written(spec) if it in self._places), "")
+
+    def takes(self, member: str) -> bool:
+        """Whether something can be started there."""
+        return not self._members or (member in self._members and self._members[member].state == ONLINE)
+
+    def choose(self, spec: InstanceSpec, before: str = "") -> str | None:
+        """A member for a new instance, that of the one `before` it where it may be there; None where there is none."""
+        if not self._members:
+            return ""
+        home = self.home(spec)
+        allowed = [it for it in self._allowed(spec) if home in ("", it) and not self._occupied(it, spec)]
+        if not allowed:
+            return None
+        chosen = before if before in allowed else min(allowed, key=lambda it: self._load(it, spec))
+        self._there[spec.logical] = (chosen, spec)
+        for volume in written(spec):
+            self._places.setdefault(volume, chosen)
+        return chosen
+
+    def _allowed(self, spec: InstanceSpec) -> list[str]:
+        """Those that are there, take instances, and are among those that the stack names."""
+        wanted = spec.placement.on
+        return [it.name for it in self._members.values() if it.state == ONLINE and (not wanted or it.name in wanted)]
+
+    def _occupied(self, member: str, spec: InstanceSpec) -> bool:
+        """Whether another instance has one of its ports there."""
+        others = (it for name, (place, it) in self._there.items() if place == member and name != spec.logical)
+        held = {port for it in others for port in _ports(it)}
+        return any(_meet(one, other) for one in _ports(spec) for other in held)
+
+    def _load(self, member: str, spec: InstanceSpec) -> tuple[int, int, int, str]:
+        """The least is best: of its kind in the domain, of its kind there, of all there."""
+        alike = [place for name, (place, it) in self._there.items() if it.container == spec.container]
+        near = [it for it in alike if it in self._members and self._domain(it) == self._domain(member)]
+        total = sum(place == member for place, _ in self._there.values())
+        if spec.placement.spread == ANYWHERE:
+            return 0, 0, total, member
+        return len(near) if spec.placement.spread == DOMAIN else 0, alike.count(member), total, member
+
+    def _domain(self, member: str) -> str:
+        return self._members[member].domain
+
+
+def written(spec: InstanceSpec) -> tuple[str, ...]:
+    """The named volumes whose content an instance changes."""
+    return tuple(it.source for it in spec.mounts if it.kind == "volume" and not it.read_only)
+
+
+def silent(members: Iterable[Member]) -> set[str]:
+    """The names of members that don't answer."""
+    return {it.name for it in members if it.state not in (ONLINE, LEAVING)}
+
+
+def _ports(spec: InstanceSpec) -> set[tuple[str, int, str]]:
+    return {(it.port.protocol, it.port.host, it.address) for it in spec.ports if it.port.host}
+
+
+def _meet(one: tuple[str, int, str], other: tuple[str, int, str]) -> bool:
+    return one[:2] == other[:2] and (one[2] == other[2] or one[2] in _ANY or other[2] in _ANY)

@@ -1,0 +1,116 @@
+"""Instances as LXD has them: read, and the parts of a new one's configuration. Pure."""
+
+from __future__ import annotations
+
+import ipaddress
+import shlex
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from boxwright.engines.deploy.lxdmemory import USER
+from boxwright.model.deployment import (
+    ABSENT,
+    LABEL,
+    RUNNING,
+    STOPPED,
+    Instance,
+    InstanceSpec,
+    NewInstance,
+    labelled_instance,
+)
+
+SCRIPT = "/.boxwright-start"
+"""In an instance: its command, where that can't be said in one line."""
+_IDS = ("lxc.init.uid = ", "lxc.init.gid = ")
+
+
+def instance_of(raw: Mapping[str, Any], silent: frozenset[str] = frozenset()) -> Instance | None:
+    """An instance from LXD's answer, None for one of others. `silent` are members that don't answer."""
+    config = raw.get("config") or {}
+    labels = {key.removeprefix(USER): value for key, value in config.items() if key.startswith(f"{USER}{LABEL}")}
+    found = labelled_instance(str(raw["name"]), labels, state_of(raw))
+    if found is None:
+        return None
+    location = raw.get("location") or ""
+    member = "" if location in ("none", "") else str(location)
+    if member in silent:
+        found = found._replace(state=ABSENT)
+    devices = (raw.get("devices") or {}).values()
+    ports = [_port(it) for it in devices if it.get("type") == "proxy"] if found.state == RUNNING else []
+    return found._replace(member=member, ports=tuple(ports), started=_time(str(raw.get("last_used_at") or "")))
+
+
+def state_of(raw: Mapping[str, Any]) -> str:
+    """LXD says Error of what is on a member that it can't ask."""
+    status = raw.get("status")
+    if status == "Error" and raw.get("location") not in (None, "", "none"):
+        return ABSENT
+    return RUNNING if status == "Running" else STOPPED
+
+
+def _port(device: Mapping[str, str]) -> str:
+    protocol, address, host = device["listen"].split(":")
+    shown = "*" if address == "0.0.0.0" else address  # noqa: S104  how it is shown
+    return f"{shown}:{host}->{device['connect'].rpartition(':')[2]}/{protocol}"
+
+
+def _time(text: str) -> float:
+    try:
+        return datetime.fromisoformat(text[:19] + "+00:00").timestamp()
+    except ValueError:
+        return 0.0
+
+
+def start_script(argv: Sequence[str]) -> bytes:
+    """What starts the command where LXC can't; empty where it can: LXC splits its one line at white space."""
+    if not any(not word or word.split() != [word] for word in argv):
+        return b""
+    return f"#!/bin/sh\nexec {shlex.join(argv)}\n".encode("utf-8", "surrogateescape")
+
+
+def config_of(new: NewInstance, subnets: Mapping[str, str], ids: tuple[int, int] | None) -> dict[str, str]:
+    """Labels, environment, and the first process with its addresses. `subnets` by network."""
+    spec = new.spec
+    lines = [
+        f"lxc.init.cmd = {SCRIPT if start_script(spec.argv) else ' '.join(spec.argv)}",
+        f"lxc.init.cwd = {spec.directory or '/'}",
+        f"lxc.uts.name = {spec.logical}",
+        f"lxc.signal.halt = {spec.stop_signal or 'SIGTERM'}",
+    ]
+    if ids is not None:
+        lines += [f"{key}{number}" for key, number in zip(_IDS, ids, strict=True)]
+    for number, (network, address) in enumerate(new.addresses):
+        subnet = ipaddress.IPv4Network(subnets[network])
+        lines.append(f"lxc.net.{number}.ipv4.address = {address}/{subnet.prefixlen}")
+        if number == 0:
+            lines.append(f"lxc.net.0.ipv4.gateway = {subnet[1]}")
+    config = {f"{USER}{key}": value for key, value in new.labels}
+    config |= {f"environment.{key}": value for key, value in new.env}
+    return {**config, "raw.lxc": "\n".join(lines), "boot.autostart": "false"}
+
+
+def ids_of(raw: Mapping[str, Any]) -> tuple[int, int] | None:
+    """The numbers of its user, as they were given when it was made."""
+    found: dict[str, int] = {}
+    for line in str((raw.get("config") or {}).get("raw.lxc", "")).splitlines():
+        for key in _IDS:
+            if line.startswith(key) and line.removeprefix(key).isdecimal():
+                found[key] = int(line.removeprefix(key))
+    return (found[_IDS[0]], found[_IDS[1]]) if len(found) == len(_IDS) else None
+
+
+def same_user(raw: Mapping[str, Any], spec: InstanceSpec) -> bool:
+    """Whether it was made of the same image for the same user."""
+    found = instance_of(raw)
+    return found is not None and found.spec is not None and _account(found.spec) == _account(spec)
+
+
+def _account(spec: InstanceSpec) -> tuple[str, str]:
+    return spec.image, spec.user
+
+
+def parents(path: str) -> list[str]:
+    """The directories above a path, the outermost first."""
+    parts = path.strip("/").split("/")[:-1]
+    return ["/" + "/".join(parts[: number + 1]) for number in range(len(parts))]

@@ -1,0 +1,98 @@
+"""Networks of stacks on LXD: a bridge, in a cluster one on each member, joined by VXLAN tunnels.
+
+LXD, doc/reference/network_bridge.md (`tunnel.NAME.*`). LXD takes the interface of each member's default route for a
+tunnel and multicast to find the others, so members must be in one network that passes multicast on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import ipaddress
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from boxwright.engines.deploy.lxdmemory import STACK, USER
+from boxwright.engines.lxdclient.client import LxdClient
+from boxwright.engines.lxdclient.cluster import ClusterMember
+from boxwright.errors import BoxwrightError
+from boxwright.model.deployment import LABEL, NetworkSpec
+
+NAME = f"{USER}{LABEL}network"
+_TUNNEL = "vx"
+_WIDTH, _CLUSTER_WIDTH = 12, 8
+_IDS = 1 << 24
+
+
+def bridge_name(stack: str, network: str, *, clustered: bool) -> str:
+    """The names of interfaces are short; that of a tunnel begins with its bridge's."""
+    width = _CLUSTER_WIDTH if clustered else _WIDTH
+    return f"bw{hashlib.sha256(f'{stack}/{network}'.encode()).hexdigest()[:width]}"
+
+
+def create_bridge(client: LxdClient, name: str, stack: str, spec: NetworkSpec) -> None:
+    """One for a single host, without DHCP: addresses are given out by the deployment."""
+    client.run("POST", "/networks", {"name": name, "type": "bridge", "config": _config(stack, spec)})
+
+
+def _config(stack: str, spec: NetworkSpec) -> dict[str, str]:
+    subnet = ipaddress.IPv4Network(spec.subnet)
+    config = {
+        "ipv4.address": f"{subnet[1]}/{subnet.prefixlen}",
+        "ipv4.nat": "false" if spec.internal else "true",
+        "ipv4.dhcp": "false",
+        "ipv6.address": "none",
+        "dns.mode": "none",
+        STACK: stack,
+        NAME: spec.name,
+    }
+    return {**config, "ipv4.routing": "false"} if spec.internal else config
+
+
+def create_cluster_bridge(
+    client: LxdClient, name: str, stack: str, spec: NetworkSpec, members: tuple[ClusterMember, ...]
+) -> None:
+    """One on each member; with `across: hosts` they are one network. Raises BoxwrightError `deploy.member-away`."""
+    away = [it.name for it in members if it.state == "offline"]
+    if away:
+        message = f"the network {spec.name} can't be made while {', '.join(away)} does not answer"
+        raise BoxwrightError("deploy.member-away", message, hint="LXD makes a network on all members, or not at all")
+    config = _config(stack, spec)
+    if spec.across != "host":
+        taken = {_tunnel_id(it) for it in client.get("/networks", recursion="1")}
+        config |= {f"tunnel.{_TUNNEL}.protocol": "vxlan", f"tunnel.{_TUNNEL}.id": str(_free_id(name, taken))}
+    for member in members:
+        body = {"name": name, "type": "bridge", "config": {}}
+        _unless_there(lambda member=member, body=body: client.run(  # type: ignore[misc]
+            "POST", "/networks", body, query={"target": member.name}
+        ))  # fmt: skip
+    client.run("POST", "/networks", {"name": name, "type": "bridge", "config": config})
+
+
+def _unless_there(work: Callable[[], object]) -> None:
+    """An interrupted deployment may have begun it."""
+    from boxwright.engines.lxdclient.failures import LxdError
+
+    try:
+        work()
+    except LxdError as error:
+        if "already" not in error.message:
+            raise
+
+
+def _tunnel_id(network: Mapping[str, Any]) -> int:
+    text = (network.get("config") or {}).get(f"tunnel.{_TUNNEL}.id", "0")
+    return int(text) if text.isdecimal() else 0
+
+
+def _free_id(name: str, taken: set[int]) -> int:
+    """The network's number in the tunnels (RFC 7348: 24 bits)."""
+    number = int(name.removeprefix("bw"), 16) % _IDS
+    while number == 0 or number in taken:
+        number = (number + 1) % _IDS
+    return number
+
+
+def subnet_of(network: Mapping[str, Any]) -> str:
+    """Its subnet as LXD shows it; empty where it has none."""
+    address = (network.get("config") or {}).get("ipv4.address", "none")
+    return "" if address in ("none", "") else str(ipaddress.IPv4Network(address, strict=False))
