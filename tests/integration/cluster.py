@@ -3,9 +3,9 @@
     python -m tests.integration.cluster up      makes one, and says how to speak to it
     python -m tests.integration.cluster down    removes those that nobody uses any more, and that one
 
-The members' cables end in a bridge in a namespace of its own ("switch"): the machine's own network stays as it is. What
-is made stands in a file below RECORDS, written before it is made; taking down goes by that file, so it also removes what
-a killed run left, and nothing else.
+The members' cables end in a bridge in a namespace of its own ("switch"): the machine's network is left alone. What is
+made stands in a file below RECORDS, written before it is made; taking down goes by that file, so it also removes what a
+killed run left, and nothing else.
 """
 
 from __future__ import annotations

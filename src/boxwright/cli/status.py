@@ -61,7 +61,7 @@ def _health(engine: DeployEngine, instance: Instance) -> str:
 
     if instance.state != "running":
         done = instance.spec is not None and instance.spec.restart == "no" and instance.exit_code == 0
-        return "done" if done else "stopped"
+        return "unknown" if instance.state == "absent" else "done" if done else "stopped"
     if instance.spec is None or instance.spec.health.kind == "none":
         return "-"
     return "not well" if ask(engine, instance.name, instance.spec.health) else "well"

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from typing import NamedTuple, Protocol
 
 from boxwright.deploy.addresses import choose_subnet
@@ -359,8 +360,10 @@ class _Application:
             self._start(name)
             self._note_started(spec.container)
             self._well(name, spec, addresses)
-        except BoxwrightError:
-            self._engine.delete(name)
+        except BoxwrightError as error:
+            if error.code != "deploy.taken":
+                with suppress(BoxwrightError):  # where its member has died, the next plan sees what is left of it
+                    self._engine.delete(name)
             self._live.release(addresses)
             raise
 

@@ -240,7 +240,7 @@ class Network(NamedTuple):
 
 
 class Member(NamedTuple):
-    """A host of a cluster. `state`: online, offline, or leaving (its instances are to go); `domain`: what it fails with."""
+    """A host of a cluster. `state`: online, offline, or leaving (its instances are to go)."""
 
     name: str
     domain: str = ""

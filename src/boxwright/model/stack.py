@@ -66,7 +66,7 @@ class Update(NamedTuple):
 
 
 class Placement(NamedTuple):
-    """Where instances go. `spread`: over hosts (also when empty), over failure domains first, or none; `on`: some hosts."""
+    """Where instances go. `spread`: over hosts (also when empty), failure domains (domain), none; `on` some hosts."""
 
     spread: str = ""
     on: tuple[str, ...] = ()

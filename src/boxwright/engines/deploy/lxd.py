@@ -13,7 +13,7 @@ import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any
@@ -21,16 +21,16 @@ from typing import Any
 from boxwright.engines.bridges import hardware_address, routed_subnets
 from boxwright.engines.deploy.lxdinstance import (
     SCRIPT,
+    absent_instance,
     config_of,
-    ids_of,
     instance_of,
     parents,
-    same_user,
     start_script,
     state_of,
 )
-from boxwright.engines.deploy.lxdmemory import STACK, LxdHooks, LxdMemory
+from boxwright.engines.deploy.lxdmemory import STACK, InstanceNote, LxdHooks, unless_gone
 from boxwright.engines.deploy.lxdnetworks import NAME, bridge_name, create_bridge, create_cluster_bridge, subnet_of
+from boxwright.engines.deploy.lxdvolumes import LxdVolumes
 from boxwright.engines.exchange import exchange
 from boxwright.engines.lxdclient.client import LxdClient
 from boxwright.engines.lxdclient.cluster import members as cluster_members
@@ -41,26 +41,26 @@ from boxwright.engines.lxdclient.transport import Patience
 from boxwright.engines.probe import PROBE, probe_input, probe_program
 from boxwright.errors import BoxwrightError
 from boxwright.model.deployment import (
+    ABSENT,
     LEAVING,
     LOST,
     OFFLINE,
     ONLINE,
     RUNNING,
     Desired,
+    Instance,
     Member,
     Network,
     NetworkSpec,
     NewInstance,
     Observed,
-    VolumeSpec,
 )
 
 _FOLLOW_SECONDS = 0.3
-_BUSY_SECONDS = 60.0
 _STATES = {"online": ONLINE, "draining": LEAVING, "evacuated": LEAVING, "offline": OFFLINE}
 
 
-class LxdStacks(LxdMemory):
+class LxdStacks(LxdVolumes):
     """The stacks of one server, or of one cluster."""
 
     name = "lxd"
@@ -68,7 +68,6 @@ class LxdStacks(LxdMemory):
     def __init__(self, client: LxdClient, hooks: LxdHooks, *, remote: str = "") -> None:
         super().__init__(client, hooks)
         self._remote = remote
-        self._default_pool = ""
 
     def lacks(self, desired: Desired) -> Sequence[str]:
         """Copies need several members."""
@@ -93,39 +92,41 @@ class LxdStacks(LxdMemory):
     def observe(self, stack: str) -> Observed:
         """By the project, and by the keys of instances and networks."""
         members = self._members()
-        silent = frozenset(it.name for it in members if it.state == OFFLINE)
-        instances: list[dict[str, Any]] = []
+        project = self._client.find(f"/projects/{self._project(stack)}")
+        instances: tuple[Instance, ...] = ()
         volumes: dict[str, str] = {}
-        if self._client.find(f"/projects/{self._project(stack)}") is not None:
-            instances = self._within(stack).get("/instances", recursion="1")
+        if project is not None:
+            offline = {it.name for it in members if it.state == OFFLINE}
+            instances = self._instances(stack, self._notes(project), offline)
             volumes = self._volumes(stack)
+        away = {it.member for it in instances if it.state == ABSENT}
         networks = [it for it in self._client.get("/networks", recursion="1") if it.get("managed")]
         own = [it for it in networks if it.get("config", {}).get(STACK) == stack]
         subnets = [subnet_of(it) for it in networks if it not in own]
         return Observed(
-            tuple(found for it in instances if (found := instance_of(it, silent)) is not None),
+            instances,
             tuple(Network(it["config"][NAME], subnet_of(it)) for it in own),
             tuple(sorted(volumes)),
             (*(it for it in subnets if it), *routed_subnets()),
-            members,
+            tuple(it._replace(state=OFFLINE) if it.name in away else it for it in members),
             tuple((name, member) for name, member in sorted(volumes.items()) if member),
         )
+
+    def _instances(
+        self, stack: str, notes: Mapping[str, InstanceNote], offline: Collection[str]
+    ) -> tuple[Instance, ...]:
+        found: list[Instance | None] = []
+        for raw in self._within(stack).get("/instances", recursion="1"):
+            absent = state_of(raw) == ABSENT or raw.get("location") in offline
+            found.append(absent_instance(raw, stack, notes) if absent else instance_of(raw))
+        return tuple(it for it in found if it is not None)
 
     def _members(self) -> tuple[Member, ...]:
         """The members of a cluster; none for one host."""
         if not self.clustered:
             return ()
-        return tuple(Member(it.name, it.domain, _STATES.get(it.state, OFFLINE)) for it in cluster_members(self._client))
-
-    def _volumes(self, stack: str) -> dict[str, str]:
-        """All volumes, each with its member where it is on one alone."""
-        found: dict[str, str] = {}
-        for pool in self._client.get("/storage-pools", recursion="1"):
-            path = f"/storage-pools/{pool['name']}/volumes/custom"
-            for it in self._within(stack).get(path, recursion="1"):
-                location = it.get("location") or "none"
-                found[it["name"]] = "" if location == "none" else location
-        return found
+        found = cluster_members(self._client)
+        return tuple(Member(it.name, it.domain, _STATES.get(it.state, OFFLINE)) for it in found)
 
     def state(self, instance: str) -> Any:  # noqa: ANN401  as the hook makes it
         """What an instance does now. LXD does not know with which status a program ended."""
@@ -148,7 +149,7 @@ class LxdStacks(LxdMemory):
             found = self._client.find(f"/images/aliases/{_alias(identity)}")
             if found is not None:
                 path = f"/images/{found['target']}"
-                _unless_gone(lambda path=path: self._client.run("DELETE", path))  # type: ignore[misc]
+                unless_gone(lambda path=path: self._client.run("DELETE", path))  # type: ignore[misc]
 
     def create_network(self, stack: str, spec: NetworkSpec) -> None:
         """A bridge; on a cluster one network of bridges on all members."""
@@ -160,57 +161,29 @@ class LxdStacks(LxdMemory):
 
     def delete_network(self, stack: str, name: str) -> None:
         """Remove it."""
-        _unless_gone(lambda: self._client.run("DELETE", f"/networks/{self._bridge(stack, name)}"))
-
-    def create_volume(self, stack: str, spec: VolumeSpec) -> None:
-        """A custom volume; the pool `default` is the one of the default profile."""
-        config = {"size": str(spec.size)} if spec.size else {}
-        body = {"name": spec.name, "config": config, "type": "custom"}
-        path = f"/storage-pools/{self._pool(spec.pool)}/volumes/custom"
-        self._within(stack).run("POST", path, body, query={"target": spec.member} if spec.member else None)
-
-    def _pool(self, name: str) -> str:
-        pools = [it["name"] for it in self._client.get("/storage-pools", recursion="1")]
-        if name in pools:
-            return name
-        if name and name != "default":
-            hint = f"there is {', '.join(pools) or 'none'}; lxc storage create makes one"
-            raise BoxwrightError("deploy.pool", f"there is no storage pool {name}", hint=hint)
-        if not self._default_pool:
-            profile = self._client.find("/profiles/default") or {}
-            disks = [it for it in profile.get("devices", {}).values() if it.get("path") == "/" and it.get("pool")]
-            self._default_pool = disks[0]["pool"] if disks else pools[0] if pools else ""
-        if not self._default_pool:
-            raise BoxwrightError("deploy.pool", "this LXD has no storage pool", hint="lxd init makes one")
-        return self._default_pool
-
-    def delete_volume(self, stack: str, name: str) -> None:
-        """Remove it with its content."""
-        pool = self._pool_of(stack, name)
-        if pool:
-            _unless_gone(lambda: self._within(stack).run("DELETE", f"/storage-pools/{pool}/volumes/custom/{name}"))
-
-    def _pool_of(self, stack: str, volume: str) -> str:
-        for pool in self._client.get("/storage-pools", recursion="1"):
-            if self._within(stack).find(f"/storage-pools/{pool['name']}/volumes/custom/{volume}") is not None:
-                return str(pool["name"])
-        return ""
+        unless_gone(lambda: self._client.run("DELETE", f"/networks/{self._bridge(stack, name)}"))
 
     # Instances --------------------------------------------------------------------------------------------------------
 
     def create(self, new: NewInstance) -> None:
-        """Make it with its devices and files; nothing is started."""
-        self.delete(new.name)
+        """Make it with its devices and files; nothing is started. Raises BoxwrightError `deploy.taken`."""
         client = self._within(new.stack)
+        if (found := client.find(f"/instances/{new.name}")) is not None and state_of(found) == RUNNING:
+            message = f"{new.name} runs already: another process has started it meanwhile"
+            raise BoxwrightError("deploy.taken", message, hint="do it again: what runs is looked at first")
+        if found is not None:
+            self.delete(new.name)
         subnets = {
             it: subnet_of(self._client.get(f"/networks/{self._bridge(new.stack, it)}")) for it, _ in new.addresses
         }
+        ids = self._ids(new)
+        self._note(new.stack, new.name, InstanceNote(new.addresses, _account(new), ids))
         body = {
             "name": new.name,
             "type": "container",
             "source": {"type": "image", "alias": _alias(new.spec.image)},
             "profiles": [],
-            "config": config_of(new, subnets, self._ids(new)),
+            "config": config_of(new, subnets, ids),
             "devices": self._devices(new),
         }
         client.run("POST", "/instances", body, query={"target": new.member} if new.member else None)
@@ -235,8 +208,9 @@ class LxdStacks(LxdMemory):
         try:
             return self._hooks.ids(new.spec.image, new.spec.user)
         except BoxwrightError:
-            others = self._within(new.stack).get("/instances", recursion="1")
-            found = next((ids for it in others if same_user(it, new.spec) and (ids := ids_of(it)) is not None), None)
+            notes = self._notes(self._client.get(f"/projects/{self._project(new.stack)}"))
+            known = (it.ids for it in notes.values() if it.account == _account(new))
+            found = next((ids for ids in known if ids is not None), None)
             if found is None:
                 raise
             return found
@@ -286,12 +260,14 @@ class LxdStacks(LxdMemory):
             pass  # it does not end by itself
         found = client.find(f"/instances/{instance}")
         if found is not None and state_of(found) == RUNNING:
-            _unless_gone(lambda: client.change_state(instance, "stop", force=True))
+            unless_gone(lambda: client.change_state(instance, "stop", force=True))
 
     def delete(self, instance: str) -> None:
         """Remove it, running or not."""
         self.stop(instance, 0)
-        _unless_gone(lambda: self._of(instance).run("DELETE", f"/instances/{instance}"))
+        client = self._of(instance)
+        unless_gone(lambda: client.run("DELETE", f"/instances/{instance}"))
+        self._note(client.project.removeprefix(self._project("")), instance, None)
 
     # Inside an instance -----------------------------------------------------------------------------------------------
 
@@ -367,6 +343,10 @@ class LxdStacks(LxdMemory):
             list(pool.map(write, names))
 
 
+def _account(new: NewInstance) -> str:
+    return f"{new.spec.image} {new.spec.user}"
+
+
 def _alias(identity: str) -> str:
     return f"boxwright-stack-{identity.removeprefix('sha256:')[:24]}"
 
@@ -375,19 +355,3 @@ def _free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("", 0))
         return int(probe.getsockname()[1])
-
-
-def _unless_gone(work: Callable[[], object]) -> None:
-    """Do it, where there is still something to do; wait while the server is busy with the end of an instance."""
-    until = time.monotonic() + _BUSY_SECONDS
-    while True:
-        try:
-            work()
-        except LxdError as error:
-            if error.code == "lxd.not-found":
-                return
-            if "busy running" not in error.message or time.monotonic() > until:
-                raise
-            time.sleep(_FOLLOW_SECONDS)
-        else:
-            return

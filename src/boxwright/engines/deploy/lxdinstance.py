@@ -3,30 +3,43 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 import shlex
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from boxwright.engines.deploy.lxdmemory import USER
+from boxwright.engines.deploy.lxdmemory import USER, InstanceNote
 from boxwright.model.deployment import (
     ABSENT,
     LABEL,
     RUNNING,
     STOPPED,
     Instance,
-    InstanceSpec,
     NewInstance,
     labelled_instance,
 )
 
 SCRIPT = "/.boxwright-start"
 """In an instance: its command, where that can't be said in one line."""
+_NAME = re.compile(r"(.+)-([0-9]+)-g([0-9]+)")
 _IDS = ("lxc.init.uid = ", "lxc.init.gid = ")
 
 
-def instance_of(raw: Mapping[str, Any], silent: frozenset[str] = frozenset()) -> Instance | None:
-    """An instance from LXD's answer, None for one of others. `silent` are members that don't answer."""
+def absent_instance(raw: Mapping[str, Any], stack: str, notes: Mapping[str, InstanceNote]) -> Instance | None:
+    """One whose member does not answer: its name and its member are all that LXD tells. None for one of others."""
+    name = str(raw["name"])
+    found = _NAME.fullmatch(name.removeprefix(f"{stack}-"))
+    if found is None:
+        return None
+    container, number, generation = found.groups()
+    addresses = notes[name].addresses if name in notes else ()
+    known = Instance(name, container, int(number), int(generation), "", ABSENT, addresses=addresses)
+    return known._replace(member=str(raw.get("location") or ""))
+
+
+def instance_of(raw: Mapping[str, Any]) -> Instance | None:
+    """An instance from LXD's answer, None for one of others."""
     config = raw.get("config") or {}
     labels = {key.removeprefix(USER): value for key, value in config.items() if key.startswith(f"{USER}{LABEL}")}
     found = labelled_instance(str(raw["name"]), labels, state_of(raw))
@@ -34,8 +47,6 @@ def instance_of(raw: Mapping[str, Any], silent: frozenset[str] = frozenset()) ->
         return None
     location = raw.get("location") or ""
     member = "" if location in ("none", "") else str(location)
-    if member in silent:
-        found = found._replace(state=ABSENT)
     devices = (raw.get("devices") or {}).values()
     ports = [_port(it) for it in devices if it.get("type") == "proxy"] if found.state == RUNNING else []
     return found._replace(member=member, ports=tuple(ports), started=_time(str(raw.get("last_used_at") or "")))
@@ -88,26 +99,6 @@ def config_of(new: NewInstance, subnets: Mapping[str, str], ids: tuple[int, int]
     config = {f"{USER}{key}": value for key, value in new.labels}
     config |= {f"environment.{key}": value for key, value in new.env}
     return {**config, "raw.lxc": "\n".join(lines), "boot.autostart": "false"}
-
-
-def ids_of(raw: Mapping[str, Any]) -> tuple[int, int] | None:
-    """The numbers of its user, as they were given when it was made."""
-    found: dict[str, int] = {}
-    for line in str((raw.get("config") or {}).get("raw.lxc", "")).splitlines():
-        for key in _IDS:
-            if line.startswith(key) and line.removeprefix(key).isdecimal():
-                found[key] = int(line.removeprefix(key))
-    return (found[_IDS[0]], found[_IDS[1]]) if len(found) == len(_IDS) else None
-
-
-def same_user(raw: Mapping[str, Any], spec: InstanceSpec) -> bool:
-    """Whether it was made of the same image for the same user."""
-    found = instance_of(raw)
-    return found is not None and found.spec is not None and _account(found.spec) == _account(spec)
-
-
-def _account(spec: InstanceSpec) -> tuple[str, str]:
-    return spec.image, spec.user
 
 
 def parents(path: str) -> list[str]:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable, Iterator, Sequence
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import Any, NamedTuple
 
@@ -15,6 +18,9 @@ from boxwright.model.deployment import LABEL
 
 USER = "user."
 DOCUMENT = f"{USER}boxwright."
+_BUSY_SECONDS = 60.0
+_LOOK_SECONDS = 0.3
+_NOTE = "instance."
 STACK = f"{USER}{LABEL}stack"
 
 
@@ -32,12 +38,21 @@ class LxdHooks(NamedTuple):
     state: Callable[[str, int | None], Any]
 
 
+class InstanceNote(NamedTuple):
+    """An instance's addresses by network; whose its first process is (image and user), and that user's numbers."""
+
+    addresses: tuple[tuple[str, str], ...]
+    account: str = ""
+    ids: tuple[int, int] | None = None
+
+
 class LxdMemory:
     """The stacks that a server or a cluster knows, and what it remembers of them."""
 
     def __init__(self, client: LxdClient, hooks: LxdHooks) -> None:
         self._client = client
         self._hooks = hooks
+        self._writing = threading.Lock()
         self._leases: dict[str, Lease] = {}
         self._is_clustered: bool | None = None
 
@@ -97,13 +112,36 @@ class LxdMemory:
     def write_document(self, stack: str, name: str, data: bytes | None) -> None:
         """Keep something under a name."""
         path = f"/projects/{self._project(stack)}"
-        found, tag = self._client.etag(path)
-        config = dict(found["config"])
-        config.pop(f"{DOCUMENT}{name}", None)
-        if data is not None:
-            config[f"{DOCUMENT}{name}"] = base64.b64encode(data).decode()
-        body = {"config": config, "description": found.get("description", "")}
-        self._client.run("PUT", path, body, etag=tag)
+        with self._writing:
+            found, tag = self._client.etag(path)
+            config = dict(found["config"])
+            before = config.pop(f"{DOCUMENT}{name}", None)
+            if data is None and before is None:
+                return
+            if data is not None:
+                config[f"{DOCUMENT}{name}"] = base64.b64encode(data).decode()
+            body = {"config": config, "description": found.get("description", "")}
+            self._client.run("PUT", path, body, etag=tag)
+
+    # Of an instance whose member does not answer, LXD tells the name alone: what must be known then is noted here.
+
+    def _note(self, stack: str, instance: str, note: InstanceNote | None) -> None:
+        """Remember, or forget, what is to be known of an instance while its member is away."""
+        if self.clustered:
+            text = None if note is None else json.dumps(note).encode()
+            self.write_document(stack, f"{_NOTE}{instance}", text)
+
+    def _notes(self, project: Mapping[str, Any]) -> dict[str, InstanceNote]:
+        """All notes of a project."""
+        beginning = f"{DOCUMENT}{_NOTE}"
+        found: dict[str, InstanceNote] = {}
+        for key, text in project.get("config", {}).items():
+            if key.startswith(beginning):
+                with suppress(ValueError, TypeError):
+                    addresses, account, ids = json.loads(base64.b64decode(text))
+                    pairs = tuple((str(network), str(address)) for network, address in addresses)
+                    found[key.removeprefix(beginning)] = InstanceNote(pairs, account, tuple(ids) if ids else None)
+        return found
 
     def forget(self, stack: str, *, keep_secrets: bool) -> None:
         """Remove the project; where volumes stay, all of its memory but the secrets."""
@@ -119,3 +157,19 @@ class LxdMemory:
         for key in found["config"]:
             if key.startswith(DOCUMENT) and key != f"{DOCUMENT}secrets":
                 self.write_document(stack, key.removeprefix(DOCUMENT), None)
+
+
+def unless_gone(work: Callable[[], object]) -> None:
+    """Do it, where there is still something to do; wait while the server is busy with the end of an instance."""
+    until = time.monotonic() + _BUSY_SECONDS
+    while True:
+        try:
+            work()
+        except LxdError as error:
+            if error.code == "lxd.not-found":
+                return
+            if "busy running" not in error.message or time.monotonic() > until:
+                raise
+            time.sleep(_LOOK_SECONDS)
+        else:
+            return
