@@ -75,6 +75,7 @@ class Cluster:
         self.identity = identity
         self.directory = directory
         self.switch = f"bwc{identity}-sw"
+        self._daemons: dict[str, subprocess.Popen[bytes]] = {}
         self.members = tuple(
             Member(f"node{it}", f"bwc{identity}-n{it}", directory / f"n{it}", f"{SUBNET}.10{it}") for it in (1, 2, 3)
         )
@@ -127,7 +128,7 @@ class Cluster:
         words = ["nsenter", f"--net=/run/netns/{member.namespace}", "unshare", "--mount", "--propagation", "private"]
         environment = {name: value for name, value in os.environ.items() if name != MARK} | member.environment
         with (self.directory / f"{member.name}.log").open("ab") as log:
-            subprocess.Popen(
+            self._daemons[member.name] = subprocess.Popen(
                 [*words, "bash", "-c", _SYS, "sh", str(self.directory / f"{member.name}.sys")],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -157,6 +158,8 @@ class Cluster:
             if time.monotonic() > until:
                 raise TimeoutError(f"{member.name} does not end: {sorted(found)}")
             time.sleep(0.05)
+        if member.name in self._daemons:
+            self._daemons.pop(member.name).wait()
         _remove_cgroups(member)
 
     def part(self, member: Member) -> None:
