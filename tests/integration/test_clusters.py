@@ -276,6 +276,7 @@ def test_the_instances_of_a_member_that_died_serve_elsewhere(place: Place, victi
         cluster.start(cluster.members[index - 1])
         until(lambda: place.well(left[0], {*webs, "api-1", "lb-1", "lb-2", "lb-3"}), 90)
         until(lambda: len(all_instances(place, left[0])) == 7, 60)
+        until(lambda: place.on(left[0])("cluster", "status", status=None).status == 0, 60)
     assert place.on(left[0])("exec", "/api", "cat", "/srv/data/file").out == "kept\n"
     assert place.on(left[0])("deploy").out == "meshed: nothing to do\n"
 
@@ -312,6 +313,7 @@ def test_a_member_that_is_cut_off_starts_nothing(place: Place) -> None:
         finally:
             cluster.mend(cut)
         until(lambda: len(all_instances(place, left[0])) == 7 and place.well(left[0], {*webs, "api-1"}), 90)
+        until(lambda: place.on(left[0])("cluster", "status", status=None).status == 0, 60)
     names = [re.sub(r"-g\d+$", "", it) for it in all_instances(place, left[0])]
     assert len(names) == len(set(names))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from boxwright.model.deployment import LEAVING, ONLINE, Instance, InstanceSpec, Member, Observed
+from boxwright.model.deployment import OFFLINE, ONLINE, Instance, InstanceSpec, Member, Observed
 
 DOMAIN, ANYWHERE = "domain", "none"
 _ANY = ("", "0.0.0.0")  # noqa: S104  all addresses of a member
@@ -38,6 +38,10 @@ class Placing:
     def takes(self, member: str) -> bool:
         """Whether something can be started there."""
         return not self._members or (member in self._members and self._members[member].state == ONLINE)
+
+    def is_lost(self, member: str) -> bool:
+        """Whether it does not answer at all, or is no member any more."""
+        return member not in self._members or self._members[member].state == OFFLINE
 
     def choose(self, spec: InstanceSpec, before: str = "") -> str | None:
         """A member for a new instance, that of the one `before` it where it may be there; None where there is none."""
@@ -84,7 +88,7 @@ def written(spec: InstanceSpec) -> tuple[str, ...]:
 
 def silent(members: Iterable[Member]) -> set[str]:
     """The names of members that don't answer."""
-    return {it.name for it in members if it.state not in (ONLINE, LEAVING)}
+    return {it.name for it in members if it.state == OFFLINE}
 
 
 def _ports(spec: InstanceSpec) -> set[tuple[str, int, str]]:

@@ -127,6 +127,8 @@ def _instance(spec: InstanceSpec, all_of_it: list[Instance], broken: set[str], p
     generation = 1 + max((it.generation for it in all_of_it), default=0)
     if not there:
         lost = max(absent, key=lambda it: it.generation).member if absent else ""
+        if lost and not placing.is_lost(lost):
+            return Change(WAIT, INSTANCE, name, f"{lost} answers, but not to its cluster", spec)
         reason = f"{lost} does not answer" if lost else "it is not there"
         return Change(MOVE if lost else CREATE, INSTANCE, name, reason, spec, generation=generation, lost=lost)
     unreachable = broken.intersection(spec.networks)

@@ -14,7 +14,7 @@ LABEL = "dev.boxwright."
 RUNNING, STOPPED, CREATED, LOST = "running", "stopped", "created", "lost"
 ABSENT = "absent"
 """Of an instance whose member of a cluster does not answer: whether it runs is not known."""
-ONLINE, OFFLINE, LEAVING = "online", "offline", "leaving"
+ONLINE, OFFLINE, LEAVING, UNSURE = "online", "offline", "leaving", "unsure"
 
 
 class MountSpec(NamedTuple):
@@ -240,7 +240,7 @@ class Network(NamedTuple):
 
 
 class Member(NamedTuple):
-    """A host of a cluster. `state`: online, offline, or leaving (its instances are to go)."""
+    """A host of a cluster. `state`: online, offline, unsure (just one of two ways to it works), leaving."""
 
     name: str
     domain: str = ""

@@ -12,6 +12,7 @@ from boxwright.model.deployment import (
     OFFLINE,
     RUNNING,
     STOPPED,
+    UNSURE,
     ContainerSpec,
     Desired,
     Instance,
@@ -91,6 +92,11 @@ def test_instances_of_a_silent_member_start_elsewhere_under_a_new_generation() -
     assert plan["web-1"].action == KEEP
     moved = plan["web-2"]
     assert (moved.action, moved.member, moved.generation, moved.lost, moved.old) == (MOVE, "n3", 5, "n2", ())
+
+
+def test_a_member_that_only_its_cluster_does_not_hear_is_waited_for() -> None:
+    members = (MEMBERS[0], MEMBERS[1]._replace(state=UNSURE), MEMBERS[2])
+    assert changes(stack(web(1)), there(web(1), "n2", ABSENT), members=members)["web-1"].action == WAIT
 
 
 def test_once_it_runs_elsewhere_the_silent_one_is_left_alone_and_removed_when_it_is_back() -> None:

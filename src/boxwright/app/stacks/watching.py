@@ -14,7 +14,7 @@ from boxwright.deploy.health import ask
 from boxwright.deploy.placing import silent
 from boxwright.deploy.planning import Change, DeployPlan, restart_plan
 from boxwright.errors import BoxwrightError
-from boxwright.model.deployment import ABSENT, RUNNING, Instance, Observed
+from boxwright.model.deployment import RUNNING, Instance, Observed
 
 FIRST_PAUSE = 1.0
 LONGEST_PAUSE = 60.0
@@ -84,7 +84,7 @@ class Watcher:
     def _note_silent(self, observed: Observed) -> None:
         """Since when members don't answer, by this process's own clock."""
         now = time.monotonic()
-        offline = silent(observed.members) | {it.member for it in observed.instances if it.state == ABSENT}
+        offline = silent(observed.members)
         for name in sorted(offline - set(self._silent)):
             text = f"what it runs is started elsewhere after {self._patience:g} s"
             self._tell(Progress("silent", "member", name, text))

@@ -33,6 +33,7 @@ from boxwright.engines.deploy.lxdnetworks import NAME, bridge_name, create_bridg
 from boxwright.engines.deploy.lxdvolumes import LxdVolumes
 from boxwright.engines.exchange import exchange
 from boxwright.engines.lxdclient.client import LxdClient
+from boxwright.engines.lxdclient.cluster import ClusterMember, answers
 from boxwright.engines.lxdclient.cluster import members as cluster_members
 from boxwright.engines.lxdclient.execution import Command, execute
 from boxwright.engines.lxdclient.failures import LxdError
@@ -47,6 +48,7 @@ from boxwright.model.deployment import (
     OFFLINE,
     ONLINE,
     RUNNING,
+    UNSURE,
     Desired,
     Instance,
     Member,
@@ -91,12 +93,12 @@ class LxdStacks(LxdVolumes):
 
     def observe(self, stack: str) -> Observed:
         """By the project, and by the keys of instances and networks."""
-        members = self._members()
+        members = {it.name: it for it in cluster_members(self._client)} if self.clustered else {}
         project = self._client.find(f"/projects/{self._project(stack)}")
         instances: tuple[Instance, ...] = ()
         volumes: dict[str, str] = {}
         if project is not None:
-            offline = {it.name for it in members if it.state == OFFLINE}
+            offline = {it.name for it in members.values() if it.state == OFFLINE}
             instances = self._instances(stack, self._notes(project), offline)
             volumes = self._volumes(stack)
         away = {it.member for it in instances if it.state == ABSENT}
@@ -108,7 +110,7 @@ class LxdStacks(LxdVolumes):
             tuple(Network(it["config"][NAME], subnet_of(it)) for it in own),
             tuple(sorted(volumes)),
             (*(it for it in subnets if it), *routed_subnets()),
-            tuple(it._replace(state=OFFLINE) if it.name in away else it for it in members),
+            tuple(_member(it, away) for it in members.values()),
             tuple((name, member) for name, member in sorted(volumes.items()) if member),
         )
 
@@ -120,13 +122,6 @@ class LxdStacks(LxdVolumes):
             absent = state_of(raw) == ABSENT or raw.get("location") in offline
             found.append(absent_instance(raw, stack, notes) if absent else instance_of(raw))
         return tuple(it for it in found if it is not None)
-
-    def _members(self) -> tuple[Member, ...]:
-        """The members of a cluster; none for one host."""
-        if not self.clustered:
-            return ()
-        found = cluster_members(self._client)
-        return tuple(Member(it.name, it.domain, _STATES.get(it.state, OFFLINE)) for it in found)
 
     def state(self, instance: str) -> Any:  # noqa: ANN401  as the hook makes it
         """What an instance does now. LXD does not know with which status a program ended."""
@@ -341,6 +336,14 @@ class LxdStacks(LxdVolumes):
 
         with ThreadPoolExecutor(8) as pool:
             list(pool.map(write, names))
+
+
+def _member(found: ClusterMember, away: Collection[str]) -> Member:
+    """Where LXD says that it is offline, or can't ask its instances, it is asked once more from here."""
+    state = _STATES.get(found.state, OFFLINE)
+    if found.name in away or state == OFFLINE:
+        state = UNSURE if answers(found) else OFFLINE
+    return Member(found.name, found.domain, state)
 
 
 def _account(new: NewInstance) -> str:

@@ -24,6 +24,7 @@ DRAINING = "user.boxwright.draining"
 _JOINING = Patience(300.0)
 _READY_SECONDS = 30.0
 _CERTIFICATE_SECONDS = 10
+_ANSWER_SECONDS = 2
 
 
 class ClusterMember(NamedTuple):
@@ -184,6 +185,19 @@ def _member(raw: Mapping[str, Any]) -> ClusterMember:
         roles=tuple(raw.get("roles") or ()),
         said=str(raw.get("message") or ""),
     )
+
+
+def answers(member: ClusterMember) -> bool:
+    """Whether it shows a certificate to who asks from here, whatever its heartbeats say.
+
+    After another member has become the leader, LXD counts all as offline until their next heartbeat.
+    """
+    host, _, port = member.address.rpartition(":")
+    try:
+        ssl.get_server_certificate((host.strip("[]"), int(port)), timeout=_ANSWER_SECONDS)
+    except (OSError, ValueError):
+        return False
+    return True
 
 
 def find_member(client: LxdClient, name: str) -> ClusterMember:
