@@ -125,7 +125,12 @@ class LxdStacks(LxdVolumes):
 
     def state(self, instance: str) -> Any:  # noqa: ANN401  as the hook makes it
         """What an instance does now. LXD does not know with which status a program ended."""
-        found = self._of(instance).find(f"/instances/{instance}")
+        try:
+            found = self._of(instance).find(f"/instances/{instance}")
+        except LxdError:
+            if not self.clustered:
+                raise
+            return self._hooks.state(ABSENT, None)  # its member can't be asked
         return self._hooks.state(state_of(found) if found else LOST, None)
 
     # Images, networks, volumes ----------------------------------------------------------------------------------------

@@ -28,9 +28,10 @@ _FREE, _BEAT = "user.boxwright.free", "user.boxwright.beat"
 class Lease:
     """The lock of one stack. It is kept between attempts: how long a holder is silent is measured here."""
 
-    def __init__(self, client: LxdClient, stack: str) -> None:
+    def __init__(self, client: LxdClient, stack: str, *, seconds: float = LEASE_SECONDS) -> None:
         self._client = client.within("default")
         self._prefix = f"boxwright-lock-{stack}."
+        self._seconds = seconds
         self._seen: tuple[int, str, float] = (0, "", 0.0)
 
     @contextmanager
@@ -84,7 +85,7 @@ class Lease:
         beat = config.get(_BEAT, "")
         if self._seen[:2] != (number, beat):
             self._seen = (number, beat, time.monotonic())
-        return config.get(_FREE) == "true" or time.monotonic() - self._seen[2] > LEASE_SECONDS
+        return config.get(_FREE) == "true" or time.monotonic() - self._seen[2] > self._seconds
 
     def _numbers(self) -> dict[int, dict[str, str]]:
         found = self._client.get("/profiles", recursion="1")

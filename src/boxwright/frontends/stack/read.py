@@ -61,6 +61,11 @@ def read_stack(text: str, file: str, locate: Locate) -> Stack:
             volumes=tuple(reader.volumes(part)),
             secrets=tuple(reader.secrets(part)),
             cluster=Cluster(part.cluster.engine, part.cluster.remote, part.cluster.project),
+            notes=tuple(
+                f"{it.where}: {it.name} is started from no copy of its volumes yet: it waits"
+                for it in containers
+                if it.failover == "replica"
+            ),
         )
         return check_stack(stack, document)
 
@@ -97,7 +102,7 @@ class _Reader:
             update=Update(
                 part.update.strategy, part.update.parallel, part.update.canary, values.seconds(part.update.wait)
             ),
-            placement=Placement("" if part.placement.spread == "host" else part.placement.spread, part.placement.on),
+            placement=Placement(part.placement.spread or "", part.placement.on),
             volumes=self._volumes(name, part),
             env=tuple(part.environment.items()),
             entrypoint=self._command(name, "entrypoint", part.entrypoint),

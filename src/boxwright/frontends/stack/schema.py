@@ -79,7 +79,7 @@ class UpdatePart(Part, frozen=True, kw_only=True):
 class PlacementPart(Part, frozen=True, kw_only=True):
     """`spread` puts replicas on different members, or failure domains first; `on` names those that may be used."""
 
-    spread: Literal["host", "domain", "none"] = "host"
+    spread: Literal["host", "domain", "none"] | None = None
     on: Texts = ()
 
 
