@@ -140,8 +140,7 @@ class Cluster:
 
     def _join(self, program: Program) -> None:
         first, *others = self.members
-        words = ("--offline-after", "11")
-        self.program(program, 1)("cluster", "init", "--name", first.name, "--address", first.address, *words)
+        self.program(program, 1)("cluster", "init", "--name", first.name, "--address", first.address)
         for number, member in enumerate(others, 2):
             token = self.program(program, 1)("cluster", "invite", member.name).out.strip()
             self.program(program, number)("cluster", "join", "--address", member.address, stdin=f"{token}\n")

@@ -52,7 +52,7 @@ def run(options: argparse.Namespace) -> int:
 def deploy(place: Meant, stack: Stack, options: argparse.Namespace, reason: str, replicas: dict[str, int]) -> int:
     """Build, plan and apply. `place` is where `stack` goes; `replicas` are those that differ from the definition's."""
     from boxwright.app.opening import open_store
-    from boxwright.app.stacks.deployment import carry_out, completed_stack, desired_stack, prepare_deployment
+    from boxwright.app.stacks.deployment import SETTLED, carry_out, completed_stack, desired_stack, prepare_deployment
     from boxwright.app.stacks.images import planned_builds, wants_balancer
     from boxwright.cli.stackbuild import build_images
 
@@ -70,7 +70,7 @@ def deploy(place: Meant, stack: Stack, options: argparse.Namespace, reason: str,
         desired, contents, images = desired_stack(
             completed, store, engine, os.environ, replicas, getattr(options, "rotate", ())
         )
-        prepared = prepare_deployment(engine, desired, contents, images)
+        prepared = prepare_deployment(engine, desired, contents, images, patience=SETTLED)
         for text in () if quiet else prepared.notes:
             note(f"note: {text}")
         if options.plan:

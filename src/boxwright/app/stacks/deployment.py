@@ -24,12 +24,15 @@ from boxwright.deploy.history import Release, StackEvent, add_events, add_releas
 from boxwright.deploy.live import BALANCER
 from boxwright.deploy.planning import INSTANCE, WAIT, DeployPlan, make_plan
 from boxwright.errors import BoxwrightError, DefinitionError
-from boxwright.model.deployment import ContainerSpec, Desired, NetworkSpec, Observed
+from boxwright.model.deployment import UNSURE, ContainerSpec, Desired, NetworkSpec, Observed
 from boxwright.model.stack import Stack
 from boxwright.store.images import Images
 from boxwright.store.store import Store
 
 JOBS = 8
+SETTLED = 30.0
+"""Seconds for which a command waits until the members of a cluster hear each other again."""
+_SETTLE_SECONDS = 0.5
 
 
 class Prepared(NamedTuple):
@@ -93,11 +96,23 @@ def _rotate(stack: Stack, contents: StackContents, names: Sequence[str]) -> None
 
 
 def prepare_deployment(
-    engine: DeployEngine, desired: Desired, contents: StackContents, images: tuple[ImageFacts, ...]
+    engine: DeployEngine,
+    desired: Desired,
+    contents: StackContents,
+    images: tuple[ImageFacts, ...],
+    *,
+    patience: float = 0.0,
 ) -> Prepared:
-    """Compare with what runs. Nothing is changed."""
+    """Compare with what runs. Nothing is changed.
+
+    For `patience` seconds it is waited until all members that answer are online, as after a change of their leader.
+    """
     notes = tuple(engine.lacks(desired))
+    until = time.monotonic() + patience
     observed = engine.observe(desired.stack)
+    while any(it.state == UNSURE for it in observed.members) and time.monotonic() < until:
+        time.sleep(_SETTLE_SECONDS)
+        observed = engine.observe(desired.stack)
     plan = make_plan(desired, observed)
     unfinished = engine.read_document(desired.stack, DEPLOYING) is not None
     return Prepared(desired, observed, plan, contents, images, notes, unfinished)
