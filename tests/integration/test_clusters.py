@@ -306,7 +306,7 @@ def test_a_member_that_is_cut_off_starts_nothing(place: Place) -> None:
                 lambda: (
                     place.well(left[0], webs) and cut.name not in {place.status(left[0])[it]["member"] for it in webs}
                 ),
-                60,
+                120,
             )
             assert containers_of(cut) <= before, "the losing side started something"
             assert ask(cluster, cluster.members[left[0] - 1])[0] == 200

@@ -26,7 +26,7 @@ def run(options: argparse.Namespace) -> int:
     """Plan and apply what that release was."""
     from boxwright.app.opening import open_store
     from boxwright.app.stacks.contents import StackContents
-    from boxwright.app.stacks.deployment import carry_out, prepare_deployment, rolled_back
+    from boxwright.app.stacks.deployment import SETTLED, carry_out, prepare_deployment, rolled_back
     from boxwright.cli.deploy import show_plan, tell
 
     found = meant(options.stack, options)
@@ -34,7 +34,7 @@ def run(options: argparse.Namespace) -> int:
     with open_store(os.environ) as store, opened(found, store) as engine, engine.lock(found.name, PATIENCE):
         release = rolled_back(engine, found.name, options.release)
         contents = StackContents(engine, found.name, {})
-        prepared = prepare_deployment(engine, release.desired, contents, ())
+        prepared = prepare_deployment(engine, release.desired, contents, (), patience=SETTLED)
         if options.plan:
             show_plan(prepared.plan, as_json=options.json)
             return 0

@@ -155,7 +155,7 @@ class LxdStacks(LxdVolumes):
         """A bridge; on a cluster one network of bridges on all members."""
         name = self._bridge(stack, spec.name)
         if self.clustered:
-            create_cluster_bridge(self._client, name, stack, spec, cluster_members(self._client))
+            create_cluster_bridge(self._client, name, stack, spec)
         else:
             create_bridge(self._client, name, stack, spec)
 

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import ipaddress
+import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from boxwright.engines.deploy.lxdmemory import STACK, USER
 from boxwright.engines.lxdclient.client import LxdClient
-from boxwright.engines.lxdclient.cluster import ClusterMember
+from boxwright.engines.lxdclient.cluster import answers, members
 from boxwright.errors import BoxwrightError
 from boxwright.model.deployment import LABEL, NetworkSpec
 
@@ -21,6 +22,7 @@ NAME = f"{USER}{LABEL}network"
 _TUNNEL = "vx"
 _WIDTH, _CLUSTER_WIDTH = 12, 8
 _IDS = 1 << 24
+_SETTLE_SECONDS, _LOOK_SECONDS = 20.0, 0.5
 
 
 def bridge_name(stack: str, network: str, *, clustered: bool) -> str:
@@ -48,19 +50,24 @@ def _config(stack: str, spec: NetworkSpec) -> dict[str, str]:
     return {**config, "ipv4.routing": "false"} if spec.internal else config
 
 
-def create_cluster_bridge(
-    client: LxdClient, name: str, stack: str, spec: NetworkSpec, members: tuple[ClusterMember, ...]
-) -> None:
+def create_cluster_bridge(client: LxdClient, name: str, stack: str, spec: NetworkSpec) -> None:
     """One on each member; with `across: hosts` they are one network. Raises BoxwrightError `deploy.member-away`."""
-    away = [it.name for it in members if it.state == "offline"]
+    found = members(client)
+    until = time.monotonic() + _SETTLE_SECONDS
+    while (away := [it for it in found if it.state == "offline"]) and time.monotonic() < until:
+        if not all(answers(it) for it in away):
+            break
+        time.sleep(_LOOK_SECONDS)  # their next heartbeat tells that they are there
+        found = members(client)
     if away:
-        message = f"the network {spec.name} can't be made while {', '.join(away)} does not answer"
+        names = ", ".join(it.name for it in away)
+        message = f"the network {spec.name} can't be made while {names} does not answer"
         raise BoxwrightError("deploy.member-away", message, hint="LXD makes a network on all members, or not at all")
     config = _config(stack, spec)
     if spec.across != "host":
         taken = {_tunnel_id(it) for it in client.get("/networks", recursion="1")}
         config |= {f"tunnel.{_TUNNEL}.protocol": "vxlan", f"tunnel.{_TUNNEL}.id": str(_free_id(name, taken))}
-    for member in members:
+    for member in found:
         body = {"name": name, "type": "bridge", "config": {}}
         _unless_there(lambda member=member, body=body: client.run(  # type: ignore[misc]
             "POST", "/networks", body, query={"target": member.name}
