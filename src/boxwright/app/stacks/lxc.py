@@ -30,6 +30,7 @@ from boxwright.engines import processes
 from boxwright.engines.bridges import routed_subnets
 from boxwright.engines.deploy.lxc import LxcInstances, LxcRecord, check_variable
 from boxwright.engines.documents import StackDirectory
+from boxwright.engines.exchange import exchange
 from boxwright.engines.forward import Forward, claim, pasta_options
 from boxwright.engines.processes import ProcessMark
 from boxwright.engines.records import Mounted
@@ -90,6 +91,10 @@ class LxcStacks:
             for name, value in instance.env:
                 check_variable(name, value)
         return one_host_lacks("LXC", desired)
+
+    def hosts(self) -> int:
+        """One."""
+        return 1
 
     def stacks(self) -> Sequence[str]:
         """Those that have a directory."""
@@ -266,8 +271,11 @@ class LxcStacks:
         """What it wrote."""
         return self._instances.log(instance, follow)
 
-    def connect(self, instance: str, port: int, timeout: float) -> socket.socket:
-        """From inside its own network."""
+    def exchange(self, instance: str, port: int, request: bytes, timeout: float) -> bytes:
+        """Ask a port from inside the instance's own network."""
+        return exchange(self._connect(instance, port, timeout), request, timeout)
+
+    def _connect(self, instance: str, port: int, timeout: float) -> socket.socket:
         record, status = self._instances.find(instance), self._instances.status(instance)
         if record is None or status is None or not self._instances.is_running(instance):
             raise OSError("it does not run")
