@@ -273,9 +273,9 @@ class LxcStacks:
 
     def exchange(self, instance: str, port: int, request: bytes, timeout: float) -> bytes:
         """Ask a port from inside the instance's own network."""
-        return exchange(self._connect(instance, port, timeout), request, timeout)
+        return exchange(self._reach(instance, port, timeout), request, timeout)
 
-    def _connect(self, instance: str, port: int, timeout: float) -> socket.socket:
+    def _reach(self, instance: str, port: int, timeout: float) -> socket.socket:
         record, status = self._instances.find(instance), self._instances.status(instance)
         if record is None or status is None or not self._instances.is_running(instance):
             raise OSError("it does not run")
