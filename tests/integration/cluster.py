@@ -120,7 +120,8 @@ class Cluster:
         for member in self.members:
             lines = ["link set lo up", f"addr add {member.address}/24 dev eth0", "link set eth0 up"]
             _batch(member.namespace, [*lines, f"route add default via {SUBNET}.254"])
-            _run("ip", "netns", "exec", member.namespace, "sysctl", "-q", "-w", "net.ipv4.ip_forward=1")
+            forward = "echo 1 > /proc/sys/net/ipv4/ip_forward"
+            _run("nsenter", f"--net=/run/netns/{member.namespace}", "sh", "-c", forward)
 
     def start(self, member: Member) -> None:
         """Start a member's daemon; it lives on when this process ends."""

@@ -78,7 +78,7 @@ def restart_plan(desired: Desired, observed: Observed, chosen: Iterable[str]) ->
         tuple(
             Change(RESTART, INSTANCE, it.logical, "it was asked for", specs[it.logical], it)
             for it in observed.instances
-            if it.logical in wanted and it.logical in specs
+            if it.logical in wanted and it.logical in specs and it.state != ABSENT
         )
     )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from boxwright.deploy.planning import CREATE, KEEP, MOVE, REMOVE, REPLACE, UPDATE, WAIT, Change, make_plan
+from boxwright.deploy.planning import CREATE, KEEP, MOVE, REMOVE, REPLACE, UPDATE, WAIT, Change, make_plan, restart_plan
 from boxwright.model.deployment import (
     ABSENT,
     LEAVING,
@@ -138,6 +138,11 @@ def test_a_member_that_is_emptied_gives_its_instances_away() -> None:
     assert plan["db-3"].action == KEEP
     stopped = observed._replace(instances=(there(volume, "n3", STOPPED),))
     assert make_plan(stack(volume), stopped).changes[-1].action == WAIT
+
+
+def test_what_is_absent_is_not_restarted() -> None:
+    observed = Observed((there(web(1), "n2", ABSENT), there(web(1), "n1", generation=2)), members=silent("n2"))
+    assert [it.kept for it in restart_plan(stack(web(1)), observed, ["web-1"]).changes] == [observed.instances[1]]
 
 
 def test_what_is_not_wanted_any_more_is_not_removed_from_a_silent_member() -> None:

@@ -18,7 +18,8 @@ from boxwright.engines.lxdclient.cluster import change_member, find_member, mark
 from boxwright.errors import BoxwrightError
 from boxwright.store.store import Store
 
-PATIENCE = 30.0
+PATIENCE = 600.0
+"""Seconds for which it is waited for the lock of a stack: `watch` may be moving its instances already."""
 Tell = Callable[[Progress], None]
 
 

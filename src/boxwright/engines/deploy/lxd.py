@@ -86,6 +86,11 @@ class LxdStacks(LxdVolumes):
         """The members of the cluster, whatever they do now."""
         return len(cluster_members(self._client)) if self.clustered else 1
 
+    @property
+    def _reaches_here(self) -> bool:
+        """Whether this machine is on the instances' network, so that their ports can be asked from here."""
+        return bool(self._client.endpoint.socket) and not self.clustered
+
     def _bridge(self, stack: str, network: str) -> str:
         return bridge_name(stack, network, clustered=self.clustered)
 
@@ -190,7 +195,7 @@ class LxdStacks(LxdVolumes):
         push_file(client, new.name, "/etc/hosts", new.hosts.encode(), mode=0o644)
         if script := start_script(new.spec.argv):
             push_file(client, new.name, SCRIPT, script, mode=0o755)
-        if new.spec.health.kind in ("http", "tcp"):
+        if new.spec.health.kind in ("http", "tcp") and not self._reaches_here:
             machine = client.get(f"/instances/{new.name}")["architecture"]
             push_file(client, new.name, PROBE, probe_program(machine), mode=0o755)
         made: set[str] = set()
@@ -314,7 +319,7 @@ class LxdStacks(LxdVolumes):
         if found is None or found.state != RUNNING or not found.addresses:
             raise OSError("it does not run")
         address = found.addresses[0][1]
-        if not found.member and self._client.endpoint.socket:
+        if self._reaches_here:
             return exchange(socket.create_connection((address, port), timeout), request, timeout)
         said: list[bytes] = []
         command = Command((PROBE,), {}, stdin=probe_input(address, port, request))
