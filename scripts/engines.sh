@@ -135,7 +135,7 @@ END
 }
 
 lxd_engine() {
-    need lxd lxd-client dnsmasq-base iptables rsync btrfs-progs
+    need lxd lxd-client dnsmasq-base iptables rsync btrfs-progs iproute2
     if ! quietly lxc query /1.0; then
         if have_systemd; then systemctl start lxd.socket lxd.service; else
             mkdir -p /run/lxd /dev/net

@@ -73,7 +73,7 @@ class Lease:
                 return 0  # somebody else was first
             raise
         now = self._numbers()
-        if max(now) > number:
+        if max(now, default=0) != number:
             self._delete(number)
             return 0
         for lower in now:
