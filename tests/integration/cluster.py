@@ -183,6 +183,12 @@ class Cluster:
             finally:
                 libc.setns(own.fileno(), _NEWNET)
 
+    def reap(self) -> None:
+        """Wait for daemons of this process that somebody else ended."""
+        for process in self._daemons.values():
+            process.wait()
+        self._daemons.clear()
+
     # Down -------------------------------------------------------------------------------------------------------------
 
     def down(self) -> None:

@@ -364,6 +364,7 @@ def test_a_cluster_whose_maker_was_killed_is_removed(program: Program) -> None:
     record = json.loads(made.record.read_text())
     made.record.write_text(json.dumps({**record, "owner": gone.pid}))
     remove_leftovers()
+    made.reap()
     assert not made.record.exists()
     assert not made.directory.exists()
     assert not [it for it in Path("/run/netns").iterdir() if it.name.startswith(f"bwc{made.identity}-")]
