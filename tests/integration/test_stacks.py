@@ -223,6 +223,25 @@ def test_each_engine_runs_the_same_stack(foreign_project: Project) -> None:
     assert project("exec", "/web", "wget", "-qO-", "http://api/index.html").out == "api two\n"
 
 
+@pytest.mark.parametrize(
+    "engine",
+    [pytest.param(it, marks=[pytest.mark.engine(it), pytest.mark.long]) for it in ("podman", "docker", "lxd")]
+    + [pytest.param("lxc", marks=pytest.mark.engine("lxc"))],
+)
+def test_an_image_of_one_program(boxwright: Program, tmp_path: Path, engine: str) -> None:
+    """Nothing else is needed in it, no /etc and no shell."""
+    shutil.copy("/bin/busybox", tmp_path / "busybox")
+    (tmp_path / "Recipe").write_text('FROM scratch\nCOPY busybox /busybox\nCMD ["/busybox", "sleep", "1000"]\n')
+    text = f"name: one{os.getpid()}\ncontainers: {{one: {{build: .}}}}\ncluster: {{engine: {engine}}}\n"
+    (tmp_path / "autopilot.yaml").write_text(text)
+    try:
+        boxwright("deploy", cwd=tmp_path)
+        assert "one-1" in boxwright("exec", "/one", "/busybox", "cat", "/etc/hosts", cwd=tmp_path).out
+        assert "running" in boxwright("status", cwd=tmp_path).out
+    finally:
+        boxwright("destroy", "--yes", cwd=tmp_path)
+
+
 @pytest.mark.long
 @pytest.mark.engine("podman")
 def test_what_has_a_name_already(boxwright: Program, tmp_path: Path, busybox_base: Path) -> None:

@@ -58,6 +58,7 @@ from boxwright.model.deployment import (
     Observed,
 )
 
+HOSTS = "/etc/hosts"
 _FOLLOW_SECONDS = 0.3
 _STATES = {"online": ONLINE, "draining": LEAVING, "evacuated": LEAVING, "offline": OFFLINE}
 
@@ -192,7 +193,7 @@ class LxdStacks(LxdVolumes):
             "devices": self._devices(new),
         }
         client.run("POST", "/instances", body, query={"target": new.member} if new.member else None)
-        push_file(client, new.name, "/etc/hosts", new.hosts.encode(), mode=0o644)
+        self._write_hosts(client, new.name, new.hosts)
         if script := start_script(new.spec.argv):
             push_file(client, new.name, SCRIPT, script, mode=0o755)
         if new.spec.health.kind in ("http", "tcp") and not self._reaches_here:
@@ -205,6 +206,17 @@ class LxdStacks(LxdVolumes):
                     push_directory(client, new.name, directory)
                     made.add(directory)
             push_file(client, new.name, path, data, mode=mode)
+
+    @staticmethod
+    def _write_hosts(client: LxdClient, name: str, hosts: str) -> None:
+        """An image of a program alone has no /etc."""
+        try:
+            push_file(client, name, HOSTS, hosts.encode(), mode=0o644)
+        except LxdError as error:
+            if error.code != "lxd.not-found":
+                raise
+            push_directory(client, name, "/etc")
+            push_file(client, name, HOSTS, hosts.encode(), mode=0o644)
 
     def _ids(self, new: NewInstance) -> tuple[int, int] | None:
         """Of its user: as the store's image has them, else as an earlier instance of it was given them."""
@@ -342,7 +354,7 @@ class LxdStacks(LxdVolumes):
 
         def write(name: str) -> None:
             with suppress(LxdError):  # it has just ended: it gets its names when it is made again
-                push_file(client, name, "/etc/hosts", hosts.encode(), mode=0o644)
+                push_file(client, name, HOSTS, hosts.encode(), mode=0o644)
 
         with ThreadPoolExecutor(8) as pool:
             list(pool.map(write, names))
