@@ -261,7 +261,7 @@ def test_a_blob_that_a_registry_loses_sight_of(box: RegistryHost, proxy: FaultPr
         return "unseen"
 
     proxy.harm = once
-    direct, box.place = box.place, box.source(5.0)  # type: ignore[assignment]
+    direct, box.place = box.place, box.source(5.0)
     box.publish("p")
     box.place = direct
     assert len(seen) > 3
@@ -351,7 +351,7 @@ def test_an_upload_that_fails_leaves_the_repository_whole(between: Between, part
     host.publish("q")
     direct = host.place
     between.use_proxy()
-    broken: Place = host.source(0)  # type: ignore[assignment]
+    broken: Place = host.source(0)
     host.place = broken
     proxy.harm = lambda method, path, _: harm if method in ("PUT", "POST") and WRITES[part] in path else ""
     with pytest.raises(BoxwrightError) as caught:

@@ -66,8 +66,8 @@ def pull(asked: Sequence[Opened], name: str, store: Store, warn: Warn) -> Brough
             failures.append((it.configured.name, error))
             continue
         if found is not None:
-            for repository, error in failures:
-                warn(f"{name} is not taken from {repository}: {error.message} [{error.code}]")
+            for repository, failure in failures:
+                warn(f"{name} is not taken from {repository}: {failure.message} [{failure.code}]")
             return found
         refused += it.catalog.refused
     if failures:
