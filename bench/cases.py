@@ -5,9 +5,11 @@ A cold run differs from every run before it by its salt: a word in the recipe, o
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,7 +17,7 @@ from pathlib import Path
 
 from bench import bundles
 from bench.remote import packages_on_a_server
-from bench.sharing import fetch_packages, push_changed
+from bench.sharing import fetch_packages, push_changed, say_moved
 from bench.stacks import ten_on_lxd, ten_on_podman
 from bench.tools import Boxwright, Builder, BundleTool, PackageTool, Tool
 from boxwright.frontends.recipe.frontend import RecipeOptions, build_graph
@@ -184,9 +186,23 @@ def push_edited(bench: Bench) -> float:
             path.write_bytes(os.urandom(FILE_BYTES))
         bench.builder.build(context)
         bench.builder.push(context, name)
+        before = layers_of(name)
         (context / "app" / "03" / "70.txt").write_text(bench.salt())
         bench.builder.build(context)
-        return bench.builder.push(context, name).seconds
+        sample = bench.builder.push(context, name)
+        new = [size for digest, size in layers_of(name).items() if digest not in before]
+        say_moved(f"push-edited, {bench.builder.name}", sum(new), sample)
+        return sample.seconds
+
+
+def layers_of(name: str) -> dict[str, int]:
+    """The layers that a registry has under a name, with their sizes."""
+    host, _, rest = name.partition("/")
+    repository, _, tag = rest.rpartition(":")
+    kinds = "application/vnd.oci.image.manifest.v1+json, application/vnd.docker.distribution.manifest.v2+json"
+    request = urllib.request.Request(f"http://{host}/v2/{repository}/manifests/{tag}", headers={"Accept": kinds})
+    with urllib.request.urlopen(request, timeout=10) as answer:
+        return {it["digest"]: it["size"] for it in json.load(answer)["layers"]}
 
 
 def plan(bench: Bench) -> float:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-import time
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from bench.tools import ROOT, run
+from bench.tools import ROOT, Sample, run
 from tests.integration.hosttoolchain import make_toolchain
 
 PACKAGES = 100
@@ -34,19 +34,21 @@ def repository(work: Path) -> Iterator[Path]:
             server.terminate()
 
 
-def boxwright(home: Path, *words: str | Path, cwd: Path | None = None) -> float:
-    """Run it with the store `home`; returns the seconds that it took."""
+def boxwright(home: Path, *words: str | Path, cwd: Path | None = None) -> Sample:
+    """Run it with the store `home`."""
     environment = {"BOXWRIGHT_HOME": str(home), "HOME": str(home.parent), "XDG_CONFIG_HOME": ""}
-    if cwd is None:
-        return run([ROOT / "boxwright", *words], environment).seconds
-    started = time.monotonic()
-    subprocess.run(
-        ["env", *(f"{name}={value}" for name, value in environment.items()), ROOT / "boxwright", *words],
-        cwd=cwd,
-        check=True,
-        capture_output=True,
-    )
-    return time.monotonic() - started
+    return run([ROOT / "boxwright", *words], environment, cwd)
+
+
+def say_moved(what: str, size: int, sample: Sample) -> None:
+    """What a push cost beside its time."""
+    moved, memory = size / 1e6, sample.peak_bytes / 1e6
+    print(f"{what}: {moved:.3f} MB moved, {memory:.0f} MB of memory at most", file=sys.stderr, flush=True)
+
+
+def stored(repository: Path) -> int:
+    """The bytes of everything in a repository."""
+    return sum(path.stat().st_size for path in repository.rglob("*") if path.is_file())
 
 
 def fetch_packages(work: Path) -> float:
@@ -61,7 +63,7 @@ def fetch_packages(work: Path) -> float:
         boxwright(work / "second", "build", tree / "p0", "-q")  # the toolchain, which is not what is measured
         (tree / "p0/note").write_text("x")
         _package(tree, "other", toolchain, f"build-depends: [{needs}]\n")
-        return boxwright(work / "second", "build", tree / "other", "-q")
+        return boxwright(work / "second", "build", tree / "other", "-q").seconds
 
 
 def _package(tree: Path, name: str, toolchain: Path, more: str) -> None:
@@ -83,7 +85,11 @@ def push_changed(work: Path) -> float:
             (tree / "files" / f"{number}").write_bytes(noise.randbytes(1_000_000))
         (tree / "Recipe").write_text("FROM scratch\nCOPY files /\n")
         boxwright(work / "first", "build", tree, "-t", "data", "-q")
-        boxwright(work / "first", "push", "data", cwd=tree)
+        whole = boxwright(work / "first", "push", "data", cwd=tree)
+        before = stored(work / "repository")
+        say_moved("push-changed, the whole image", before, whole)
         (tree / "files/7").write_bytes(noise.randbytes(1_000_000))
         boxwright(work / "first", "build", tree, "-t", "data", "-q")
-        return boxwright(work / "first", "push", "data", cwd=tree)
+        changed = boxwright(work / "first", "push", "data", cwd=tree)
+        say_moved("push-changed", stored(work / "repository") - before, changed)
+        return changed.seconds

@@ -27,7 +27,9 @@ class Sample:
     peak_bytes: int
 
 
-def run(command: Sequence[str | Path], environment: Mapping[str, str] | None = None) -> Sample:
+def run(
+    command: Sequence[str | Path], environment: Mapping[str, str] | None = None, directory: Path | None = None
+) -> Sample:
     """Run a command to its end. wait4 tells the peak memory of it and of the children that it waited for."""
     words = [str(word) for word in command]
     output = os.memfd_create("output")
@@ -38,6 +40,7 @@ def run(command: Sequence[str | Path], environment: Mapping[str, str] | None = N
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
+            cwd=directory,
             env={**os.environ, **(environment or {})},
         )
         _, status, usage = os.wait4(process.pid, 0)

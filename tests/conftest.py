@@ -160,7 +160,7 @@ class Program:
         )
 
     def whole_environment(self) -> dict[str, str]:
-        own = {"BOXWRIGHT_HOME": str(self.home), "LC_ALL": "C.UTF-8"}
+        own = {"BOXWRIGHT_HOME": str(self.home), "LC_ALL": "C.UTF-8", "AWS_EC2_METADATA_DISABLED": "true"}
         if self.user:
             own |= {"HOME": pwd.getpwnam(self.user).pw_dir, "USER": self.user, "LOGNAME": self.user}
             own["XDG_RUNTIME_DIR"] = ""

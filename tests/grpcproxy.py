@@ -60,7 +60,7 @@ class FaultProxy(grpc.GenericRpcHandler):
         self.calls: Counter[str] = Counter()
         self._lock = threading.Lock()
         self._channel = grpc.insecure_channel(backend.partition("://")[2], [("grpc.max_receive_message_length", -1)])
-        self._pool = ThreadPoolExecutor(100)
+        self._pool = ThreadPoolExecutor(400)
         options = [("grpc.max_receive_message_length", -1)]
         self._server = grpc.server(self._pool, handlers=[self], options=options)
         port = self._server.add_insecure_port("127.0.0.1:0")

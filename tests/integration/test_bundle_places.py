@@ -22,6 +22,7 @@ from tests.conftest import Program
 from tests.integration.bundles import make_certificate, served
 from tests.integration.conftest import free_port, until
 from tests.integration.servers import Account, s3_account, s3_client, s3_server, ssh_server
+from tests.integration.web import Page, serving
 
 pytestmark = pytest.mark.integration
 
@@ -243,6 +244,60 @@ def test_wrong_use_of_places(account: Account, app: Path, tmp_path: Path) -> Non
     unsigned = Program(tmp_path / "third", {"AWS_ENDPOINT_URL": account.address, "HOME": str(tmp_path)})
     assert "repository.s3" in unsigned(*bucket, status=5).err
     assert not list(tmp_path.glob("boxwright-bundle-*"))
+
+
+ROLES = "/latest/meta-data/iam/security-credentials/"
+
+
+def test_the_machines_own_credentials_upload(account: Account, app: Path, tmp_path: Path) -> None:
+    """Of a role for which a token stands, a container's, an instance's (IMDSv2), with none in the environment."""
+    keys = {"AccessKeyId": account.environment["AWS_ACCESS_KEY_ID"]}
+    keys["SecretAccessKey"] = account.environment["AWS_SECRET_ACCESS_KEY"]
+    until = "2099-01-01T00:00:00Z"
+    (tmp_path / "token").write_text("a+token\n")
+    common = {"AWS_ENDPOINT_URL": account.address, "HOME": str(tmp_path), "AWS_EC2_METADATA_DISABLED": ""}
+    with serving(tmp_path / "git") as web:
+        web.pages["/container"] = Page(json.dumps({**keys, "Expiration": until}).encode())
+        web.pages["/latest/api/token"] = Page(b"session")
+        web.pages[ROLES] = Page(b"role\n")
+        web.pages[f"{ROLES}role"] = Page(json.dumps({"Code": "Success", **keys, "Expiration": until}).encode())
+        web.pages["/latest/meta-data/placement/region"] = Page(b"us-east-1")
+        tags = "".join(f"<{name}>{value}</{name}>" for name, value in keys.items())
+        web.pages["/"] = Page(f"<R><Credentials>{tags}<Expiration>{until}</Expiration></Credentials></R>".encode())
+        container = {
+            "AWS_CONTAINER_CREDENTIALS_FULL_URI": f"{web.url}/container",
+            "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE": str(tmp_path / "token"),
+        }
+        role = {
+            "AWS_WEB_IDENTITY_TOKEN_FILE": str(tmp_path / "token"),
+            "AWS_ROLE_ARN": "arn:x",
+            "AWS_ENDPOINT_URL_STS": web.url,
+        }
+        instance = {"AWS_EC2_METADATA_SERVICE_ENDPOINT": web.url}
+        for number, given in enumerate((container, role, instance)):
+            program = Program(tmp_path / f"machine-{number}", {**common, **given})
+            words = ("bundle", app, "--to", f"s3://bucket/own-{number}", "--presign", "1h")
+            url = program(*words).out.splitlines()[0].partition("=")[2]
+            assert f"X-Amz-Credential={keys['AccessKeyId']}%2F" in url
+            s3_client(account.environment).head_object(Bucket="bucket", Key=f"own-{number}/latest")
+        said = {request.path: request for request in web.requests}
+        assert said["/container"].headers["Authorization"] == "a+token"
+        token = {name.lower(): value for name, value in said[f"{ROLES}role"].headers.items()}[
+            "x-aws-ec2-metadata-token"
+        ]
+        assert token == "session"
+        assert b"WebIdentityToken=a%2Btoken" in said["/"].body
+        # What is there and gives none is an error, not an upload without a signature.
+        for page in (Page(b"{}"), Page(b"<html>"), Page(b"", 404), Page(b"", 302, {"Location": f"{web.url}/{ROLES}"})):
+            web.pages["/container"] = web.pages["/"] = page
+            for given in (container, role):
+                failed = Program(tmp_path / "none", {**common, **given})(
+                    "bundle", app, "--to", "s3://bucket/x", status=5
+                )
+                assert "repository.credentials" in failed.err
+        web.pages[ROLES] = Page(b"<html>\xff")
+        refused = Program(tmp_path / "none", {**common, **instance})("bundle", app, "--to", "s3://bucket/x", status=5)
+        assert "repository.s3" in refused.err
 
 
 # boxwright bundle serve -----------------------------------------------------------------------------------------------

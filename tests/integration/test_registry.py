@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import shutil
 import socket
 import subprocess
 from collections.abc import Callable, Iterator
@@ -122,6 +123,56 @@ def test_a_second_pull_fetches_what_is_missing(
         assert proxy.count("GET", "/blobs/") - asked <= 3
         assert proxy.sent - before < whole
     assert other("run", "--rm", name).out == "second\n"
+
+
+HISTORY = """\
+FROM tar:{base}
+COPY . /app
+RUN ln /app/note /hard && ln -s /app /soft && chmod 4755 /app/d0/0.txt
+ARG WORD
+RUN rm -r /app/d1 && echo other > /app/d2/40.txt && echo $WORD > /word
+"""
+
+
+def files_of(program: Program) -> set[int]:
+    """The inodes of the files in its store's layers."""
+    return {path.lstat().st_ino for path in (program.home / "l").rglob("*") if path.is_file() and not path.is_symlink()}
+
+
+def test_layers_that_are_here_are_neither_fetched_nor_unpacked(
+    boxwright: Program, other: Program, registry: Registry, context: Context, busybox_base: Path, tmp_path: Path
+) -> None:
+    """One layer for each instruction: of three revisions all are the same but the last, which hides files of others."""
+    with proxied(registry) as proxy:
+        names = [f"{proxy.host}/pull/shared:{word}" for word in ("one", "two", "three")]
+        place = context(HISTORY.format(base=busybox_base), {**FILES, "note": "text"})
+        for name in names:
+            boxwright("build", place, "-q", "-t", name, "--build-arg", f"WORD={name}", "--push", "--layers")
+
+        def pulled(name: str) -> int:
+            """How many blobs had to come."""
+            asked = proxy.count("GET", "/blobs/")
+            other("pull", name)
+            return proxy.count("GET", "/blobs/") - asked
+
+        whole = pulled(names[0])
+        before = files_of(other)
+        shutil.rmtree(other.home / "cache/blobs")  # of what is unpacked no archive is needed
+        assert pulled(names[1]) == 2  # the configuration, the last layer
+        assert len(files_of(other) - before) == 2  # what that brought; all else are names of the same files
+        # What is damaged is fetched again.
+        for path in (other.home / "cache/layers").glob("*/[0-9]*"):
+            data = path.read_bytes()
+            path.unlink()
+            path.write_bytes(data[:-1] + b"x")
+        shutil.rmtree(other.home / "cache/blobs")
+        assert pulled(names[2]) == whole
+        fresh = Program(tmp_path / "third", other.environment)
+        for name in names[1:]:
+            fresh("pull", name)
+            images = [json.loads(program("inspect", name).out)[0] for program in (other, fresh)]
+            assert images[0] == images[1]
+    other("fsck")
 
 
 def test_a_pull_takes_only_what_the_key_signed(

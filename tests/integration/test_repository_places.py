@@ -13,7 +13,7 @@ import pytest
 from boxwright.app.repositories import place_for
 from boxwright.app.repositoryconfiguration import Binary, Way
 from boxwright.errors import BoxwrightError
-from boxwright.repositories.binary.place import Place, Source, Upload, whole
+from boxwright.repositories.binary.place import Place, Upload, whole
 from boxwright.repositories.binary.upkeep import collect, count
 from tests.conftest import MARK
 from tests.integration.conftest import free_port
@@ -63,10 +63,10 @@ class DistantHost(Host):
         (work / "unused").mkdir()
         super().__init__(work / "unused", work, "")
         self._way, self._endpoint, self._environment = way, endpoint, environment
-        self._sources: list[Source] = []
-        self.place: Place = self.source(5.0)  # type: ignore[assignment]
+        self._sources: list[Place] = []
+        self.place: Place = self.source(5.0)
 
-    def source(self, time_limit: float) -> Source:
+    def source(self, time_limit: float) -> Place:
         made = place_for(self._way, binary(self._way, self._endpoint, max(time_limit, self.least)), self._environment)
         self._sources.append(made)
         return made
@@ -261,7 +261,7 @@ def test_a_blob_that_a_registry_loses_sight_of(box: RegistryHost, proxy: FaultPr
         return "unseen"
 
     proxy.harm = once
-    direct, box.place = box.place, box.source(5.0)  # type: ignore[assignment]
+    direct, box.place = box.place, box.source(5.0)
     box.publish("p")
     box.place = direct
     assert len(seen) > 3
@@ -351,7 +351,7 @@ def test_an_upload_that_fails_leaves_the_repository_whole(between: Between, part
     host.publish("q")
     direct = host.place
     between.use_proxy()
-    broken: Place = host.source(0)  # type: ignore[assignment]
+    broken: Place = host.source(0)
     host.place = broken
     proxy.harm = lambda method, path, _: harm if method in ("PUT", "POST") and WRITES[part] in path else ""
     with pytest.raises(BoxwrightError) as caught:

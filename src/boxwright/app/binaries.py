@@ -60,7 +60,7 @@ class Binaries:
         self._packages = Packages(store)
         self._emit = emit
         self._bring_tree = bring_tree
-        self._asked: set[Wanted] = set()
+        self._asked: dict[PackageSource, set[Wanted]] = {}
         self._offers: dict[Wanted, list[tuple[PackageSource, Offer]]] = {}
         self._stop = threading.Event()
         self.origins = {} if origins is None else origins
@@ -112,7 +112,7 @@ class Binaries:
                             self._packages.add(part, content)
                             break
                 except FetchError as error:
-                    self._emit(Message("warning", f"a source is not taken from {source.name}: {error.message}"))
+                    self._warn(f"a source is not taken from {source.name}: {error.message}", error.code)
 
     def _bring_toolchains(self, target: Target, plan: Plan) -> None:
         """The pinned toolchains that are still needed: what is here by content need not be bootstrapped."""
@@ -128,26 +128,37 @@ class Binaries:
     # Asking -------------------------------------------------------------------------------------------------------
 
     def _ask(self, target: Target) -> None:
-        """Ask for every package of the graph that is not here and was not asked for."""
+        """Ask for every package of the graph that is not here and that nobody offers, each repository once.
+
+        An offer that turned out to be nothing (its content is damaged, or it was built with other dependencies) is
+        none: then the next repository is asked.
+        """
         nodes = range(len(target.graph.nodes))
-        wanted = [it for place in nodes if (it := _wanted(target, place)) is not None and it not in self._asked]
-        self._asked.update(wanted)
-        left = wanted
+        packages = [(place, it) for place in nodes if (it := _wanted(target, place)) is not None]
         for source in list(self._sources):
+            asked = self._asked.setdefault(source, set())
+            left = [it for place, it in packages if it not in asked and not self._for(target, place)]
             if not left:
-                return
-            found = self._answer(source, left)
-            for it, offer in found.items():
+                continue
+            asked.update(left)
+            for it, offer in self._answer(source, left).items():
                 self._offers.setdefault(it, []).append((source, offer))
-            left = [it for it in left if it not in found]
 
     def _answer(self, source: PackageSource, wanted: Sequence[Wanted]) -> Mapping[Wanted, Offer]:
         try:
-            return source.find(wanted)
+            found = source.find(wanted)
         except FetchError as error:
             self._sources.remove(source)
-            self._emit(Message("warning", f"{source.name} is not asked: {error.message} [{error.code}]"))
+            self._warn(f"{source.name} is not asked: {error.message}", error.code)
             return {}
+        refused = source.refusals()
+        if refused:
+            others = f", and {len(refused) - 1} more" if len(refused) > 1 else ""
+            self._warn(f"nothing is taken of what can't be trusted: {refused[0]}{others}", "repository.untrusted")
+        return found
+
+    def _warn(self, text: str, code: str) -> None:
+        self._emit(Message("warning", f"{text} [{code}]"))
 
     def _for(self, target: Target, place: int) -> list[tuple[PackageSource, Offer]]:
         """The offers for a node that agree with what is known here of what it was built with."""
@@ -164,9 +175,7 @@ class Binaries:
             try:
                 snapshot = receive(self._store, self._packages, source, offer, self._stop.is_set)
             except FetchError as error:
-                self._emit(
-                    Message("warning", f"{offer.name} is not taken from {source.name}: {error.message} [{error.code}]")
-                )
+                self._warn(f"{offer.name} is not taken from {source.name}: {error.message}", error.code)
                 if wanted is not None:
                     self._offers[wanted] = [it for it in self._offers[wanted] if it != (source, offer)]
                 continue

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from boxwright.errors import UsageError
 
 if TYPE_CHECKING:
-    from boxwright.repositories.binary.place import Place
+    from boxwright.repositories.binary.place import Shelf
 
 TIME_LIMIT = 30.0
 """After how many seconds a server that says nothing is given up."""
@@ -18,7 +18,7 @@ LONGEST = 7 * 86400
 
 
 @contextmanager
-def opened(address: str, environment: Mapping[str, str]) -> Iterator[Place]:
+def opened(address: str, environment: Mapping[str, str]) -> Iterator[Shelf]:
     """The place at ``s3://BUCKET/PREFIX``, ``ssh://[USER@]HOST[:PORT]/PATH`` or a directory. Raises `bundle.place`.
 
     A bucket's server is AWS_ENDPOINT_URL_S3 or AWS_ENDPOINT_URL, its region AWS_REGION or AWS_DEFAULT_REGION.
@@ -30,7 +30,7 @@ def opened(address: str, environment: Mapping[str, str]) -> Iterator[Place]:
         place.close()
 
 
-def _place(address: str, environment: Mapping[str, str]) -> Place:
+def _place(address: str, environment: Mapping[str, str]) -> Shelf:
     kind, distant, rest = address.partition("://")
     if not distant:
         from boxwright.repositories.binary.directory import DirectoryPlace

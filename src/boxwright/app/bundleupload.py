@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from boxwright.app.bundleindex import INDEX, LATEST, described, index_text, parse_index, require_project
 from boxwright.errors import BoxwrightError
-from boxwright.repositories.binary.place import MissingError, Place, Upload, at_once, whole
+from boxwright.repositories.binary.place import MissingError, Shelf, Upload, at_once, whole
 
 if TYPE_CHECKING:
     from boxwright.app.bundling import Bundle
@@ -30,7 +30,7 @@ ABANDONED = 86400
 Entry = dict[str, Any]
 
 
-def upload(bundle: Bundle, place: Place) -> None:
+def upload(bundle: Bundle, place: Shelf) -> None:
     """Put a finished bundle with what lies beside it.
 
     Raises BoxwrightError `bundle.other`, `bundle.unfinished`, `bundle.project`, `bundle.busy`.
@@ -53,7 +53,7 @@ def upload(bundle: Bundle, place: Place) -> None:
     place.replace(Upload(LATEST, f"{name}\n".encode()))
 
 
-def _put_files(bundle: Bundle, name: str, place: Place) -> None:
+def _put_files(bundle: Bundle, name: str, place: Shelf) -> None:
     if place.put([Upload(name, path=bundle.path)]):
         digest = hashlib.sha256()
         for piece in place.read(name):
@@ -65,7 +65,7 @@ def _put_files(bundle: Bundle, name: str, place: Place) -> None:
     place.replace(Upload(f"{name}.sha256", _bytes(f"{bundle.path}.sha256")))
 
 
-def write_index(place: Place, newest: Entry | None = None) -> list[Entry]:
+def write_index(place: Shelf, newest: Entry | None = None) -> list[Entry]:
     """Make the index what a listing says, `newest` last; returns its entries. Raises BoxwrightError `bundle.busy`."""
     listed = _manifests(place)
     for _ in range(ATTEMPTS):
@@ -82,7 +82,7 @@ def write_index(place: Place, newest: Entry | None = None) -> list[Entry]:
     raise BoxwrightError("bundle.busy", f"{place.where}: others change what is there all the time", hint="again")
 
 
-def _read_entries(place: Place, files: list[str]) -> list[Entry]:
+def _read_entries(place: Shelf, files: list[str]) -> list[Entry]:
     """What the manifests of these bundles say, oldest commit first; without those that were removed meanwhile."""
     manifests = [f"{file}.json" for file in files]
     read = zip(at_once(lambda name: _read(place, name), manifests), manifests, strict=True)
@@ -91,7 +91,7 @@ def _read_entries(place: Place, files: list[str]) -> list[Entry]:
     )
 
 
-def prune(place: Place, keep: int) -> list[str]:
+def prune(place: Shelf, keep: int) -> list[str]:
     """Remove all but the newest `keep` bundles, and never what `latest` names. Returns what went."""
     latest = (_read(place, LATEST) or b"").decode("utf-8", "replace").strip()
     entries = _index(place)
@@ -103,7 +103,7 @@ def prune(place: Place, keep: int) -> list[str]:
     return gone
 
 
-def _abandoned(place: Place, known: set[str]) -> list[str]:
+def _abandoned(place: Shelf, known: set[str]) -> list[str]:
     listed = [it for it in place.names("") if "/" not in it.name and ".zip" in it.name]
     whole_ones = {it.name.removesuffix(".json") for it in listed if it.name.endswith(MANIFEST)}
     before = time.time() - ABANDONED
@@ -111,13 +111,13 @@ def _abandoned(place: Place, known: set[str]) -> list[str]:
     return [it.name for it in loose if it.time < before and it.name not in known]
 
 
-def _manifests(place: Place) -> set[str]:
+def _manifests(place: Shelf) -> set[str]:
     """The ZIPs of which the manifest is there."""
     names = (it.name for it in place.names(""))
     return {name.removesuffix(".json") for name in names if name.endswith(MANIFEST) and "/" not in name}
 
 
-def _index(place: Place) -> list[Entry]:
+def _index(place: Shelf) -> list[Entry]:
     """What the index says now; a damaged one says nothing, since the manifests do."""
     try:
         text = whole(place, INDEX, LARGEST_INDEX).decode("utf-8", "replace")
@@ -130,7 +130,7 @@ def _index(place: Place) -> list[Entry]:
         return []
 
 
-def _entry(data: bytes, place: Place, name: str) -> Entry:
+def _entry(data: bytes, place: Shelf, name: str) -> Entry:
     """A manifest's content, as the index has it. Raises BoxwrightError `bundle.manifest`."""
     try:
         found: Entry = json.loads(data)
@@ -141,7 +141,7 @@ def _entry(data: bytes, place: Place, name: str) -> Entry:
     raise BoxwrightError("bundle.manifest", f"{place.where}/{name} is no bundle's manifest", hint="remove it there")
 
 
-def _read(place: Place, name: str) -> bytes | None:
+def _read(place: Shelf, name: str) -> bytes | None:
     try:
         return whole(place, name, SMALL)
     except MissingError:

@@ -9,6 +9,7 @@ import threading
 import time
 from pathlib import Path
 
+from boxwright.app.memory import return_large_blocks
 from boxwright.images.layer import Layer, Packing
 from boxwright.images.layerkey import layer_key
 from boxwright.images.streams import Written
@@ -23,6 +24,7 @@ class Packer:
     """Packs the layers of one store's images. Safe for threads."""
 
     def __init__(self, store: Store, packing: Packing) -> None:
+        return_large_blocks()
         self._store = store
         self._packing = packing
         self._scratch = store.scratch()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from boxwright.app.acimanifest import keep_manifest
@@ -20,6 +20,8 @@ from boxwright.store.packages import Packages
 from boxwright.store.store import Store
 
 FEWEST_DIGITS = 6
+Warn = Callable[[str], None]
+"""Told of a repository that was passed over."""
 
 
 class Brought(NamedTuple):
@@ -49,14 +51,27 @@ def never() -> bool:
     return False
 
 
-def pull(asked: Sequence[Opened], name: str, store: Store) -> Brought:
-    """Bring an image (by name or identity) or a package (by name or HASH) from the first repository that has it."""
+def pull(asked: Sequence[Opened], name: str, store: Store, warn: Warn) -> Brought:
+    """Bring an image (by name or identity) or a package (by name or HASH) from the first repository that has it.
+
+    One that can't be asked, or gives something else than it says, is passed over with a warning; where no other has
+    what is wanted, its error is raised.
+    """
     refused: list[str] = []
+    failures: list[tuple[str, FetchError]] = []
     for it in asked:
-        found = _pull_image(it, name, store) or _pull_package(it, name, store)
+        try:
+            found = _pull_image(it, name, store) or _pull_package(it, name, store)
+        except FetchError as error:
+            failures.append((it.configured.name, error))
+            continue
         if found is not None:
+            for repository, failure in failures:
+                warn(f"{name} is not taken from {repository}: {failure.message} [{failure.code}]")
             return found
         refused += it.catalog.refused
+    if failures:
+        raise failures[0][1]
     if refused:
         raise FetchError(
             "repository.untrusted",
@@ -147,20 +162,34 @@ def _package_entry(it: Opened, name: str) -> PackageEntry | None:
     return max(named, key=lambda entry: entry.time, default=None)
 
 
-def search(asked: Sequence[Opened], words: Sequence[str]) -> list[Hit]:
-    """Packages and names of images that hold all the words, by name, the newest of a name first."""
-    hits: dict[tuple[str, str, str], Hit] = {}
+def search(asked: Sequence[Opened], words: Sequence[str], warn: Warn) -> list[Hit]:
+    """Packages and names of images that hold all the words, by name, the newest of a name first.
+
+    A repository that can't be asked is passed over with a warning; where none can, its error is raised.
+    """
+    hits: list[Hit] = []
+    failures: list[FetchError] = []
     for it in asked:
-        newest: dict[str, NameEntry] = {}
-        for entry in it.catalog.everything():
-            if not all(word.lower() in entry.name.lower() for word in words):
-                continue
-            if isinstance(entry, PackageEntry):
-                hit = Hit("package", entry.name, entry.definition, entry.platform, entry.time, it.configured.name)
-                hits[hit.kind, hit.identity, hit.origin] = hit
-            elif isinstance(entry, NameEntry) and entry.number > getattr(newest.get(entry.name), "number", 0):
-                newest[entry.name] = entry
-                hits["image", entry.name, it.configured.name] = Hit(
-                    "image", entry.name, entry.image, "", entry.time, it.configured.name
-                )
-    return sorted(hits.values(), key=lambda hit: (hit.name, -hit.time))
+        try:
+            hits += _hits(it, words)
+        except FetchError as error:
+            failures.append(error)
+            warn(f"{it.configured.name} is not asked: {error.message} [{error.code}]")
+    if failures and len(failures) == len(asked):
+        raise failures[0]
+    return sorted(hits, key=lambda hit: (hit.name, -hit.time))
+
+
+def _hits(it: Opened, words: Sequence[str]) -> list[Hit]:
+    hits: dict[tuple[str, str], Hit] = {}
+    newest: dict[str, NameEntry] = {}
+    for entry in it.catalog.everything():
+        if not all(word.lower() in entry.name.lower() for word in words):
+            continue
+        if isinstance(entry, PackageEntry):
+            hit = Hit("package", entry.name, entry.definition, entry.platform, entry.time, it.configured.name)
+            hits[hit.kind, hit.identity] = hit
+        elif isinstance(entry, NameEntry) and entry.number > getattr(newest.get(entry.name), "number", 0):
+            newest[entry.name] = entry
+            hits["image", entry.name] = Hit("image", entry.name, entry.image, "", entry.time, it.configured.name)
+    return list(hits.values())

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from boxwright.app.blobcache import BlobCache, CachedFiles, checked_size, document_name
 from boxwright.app.databases import fetched_databases
+from boxwright.app.keptlayers import KeptLayers
 from boxwright.app.privileges import ensure_privileges
 from boxwright.app.registries import Registries
 from boxwright.errors import BoxwrightError
@@ -94,10 +95,12 @@ def _pull(
         for tag in tags:
             Images(store).tag(known, tag)
         return Pulled(known, top.digest, 0, known=True)
-    cache = BlobCache(store)
-    received = cache.fetch_all(client, [checked_size(blob) for blob in blobs_of(manifest.value)], registries)
+    ensure_privileges()
+    cache, kept = BlobCache(store), KeptLayers(store)
+    blobs = [checked_size(blob) for blob in blobs_of(manifest.value)]
+    received = cache.fetch_all(client, [it for it in blobs if kept.members(it[0]) is None], registries)
     documents |= {"oci-layout": LAYOUT, "index.json": _index(manifest)}
-    image = _unpack(client, manifest, CachedFiles(cache, documents), platform, store, tags)
+    image = _unpack(client, manifest, CachedFiles(cache, documents), kept, platform, store, tags)
     return Pulled(image, top.digest, received, known=False)
 
 
@@ -107,15 +110,20 @@ def _index(manifest: Manifest) -> bytes:
 
 
 def _unpack(
-    client: Client, manifest: Manifest, files: CachedFiles, platform: str, store: Store, tags: tuple[str, ...]
+    client: Client,
+    manifest: Manifest,
+    files: CachedFiles,
+    kept: KeptLayers,
+    platform: str,
+    store: Store,
+    tags: tuple[str, ...],
 ) -> Image:
     opened = find_layout(files, platform)
-    ensure_privileges()
     key = key_of("Pulled", (("manifest", manifest.digest),))
     snapshot = store.snapshot(key)
     if snapshot is None:
         with store.draft(None) as draft:
-            flatten(files, opened, draft.upper)
+            flatten(files, opened, draft.upper, kept)
             made = store.commit(key, None, draft, newest=None)
         created = _created(manifest, made)
         snapshot = store.alias(key, made._replace(epoch=created))

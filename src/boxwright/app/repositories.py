@@ -40,33 +40,45 @@ def _open(binary: Binary, packages: Packages, environment: Mapping[str, str]) ->
     own = own_key_path(environment)
     signers = [own] if own == binary.signing_key else [own, binary.signing_key]
     keys = [*binary.keys, *(read_private_key(path).public for path in signers if os.path.exists(path))]
-    source = place_for(binary.download, binary, environment)
     trust = Trust(keys, binary.revoked)
+    source, place = _ways(binary, environment)
     catalog = Catalog(binary.name, source, trust, packages, packages.cache("repositories"))
-    return Opened(binary, catalog, BinaryPackages(catalog), lambda: _upload_place(binary, source, environment))
+    return Opened(binary, catalog, BinaryPackages(catalog), place)
 
 
-def _upload_place(binary: Binary, source: Source, environment: Mapping[str, str]) -> Place:
-    if binary.upload is None:
-        hint = "give upload-type and upload-path"
-        raise UsageError("repository.read-only", f"nothing says how to upload to {binary.name}", hint=hint)
-    if binary.upload == binary.download:
-        return source  # type: ignore[return-value]  # the ways up are places
-    return place_for(binary.upload, binary, environment)  # type: ignore[return-value]
+def _ways(binary: Binary, environment: Mapping[str, str]) -> tuple[Source, Callable[[], Place]]:
+    """Where it is read, and what opens the place to which it is uploaded."""
+    up = binary.upload
+    if up is None:
+        return _source_for(binary.download, binary, environment), lambda: _no_upload(binary)
+    if up == binary.download:
+        place = place_for(up, binary, environment)
+        return place, lambda: place
+    return _source_for(binary.download, binary, environment), lambda: place_for(up, binary, environment)
 
 
-def place_for(way: Way, binary: Binary, environment: Mapping[str, str]) -> Source:
-    """Where objects lie; for a way up, something that can be written."""
+def _no_upload(binary: Binary) -> Place:
+    hint = "give upload-type and upload-path"
+    raise UsageError("repository.read-only", f"nothing says how to upload to {binary.name}", hint=hint)
+
+
+def _source_for(way: Way, binary: Binary, environment: Mapping[str, str]) -> Source:
+    """Where objects are read."""
+    if way.kind not in ("https", "http"):
+        return place_for(way, binary, environment)
+    from boxwright.repositories.binary.web import WebPlace
+
+    address = way.path if "://" in way.path else f"{way.kind}://{way.path}"
+    return WebPlace(address, binary.time_limit, binary.authority)
+
+
+def place_for(way: Way, binary: Binary, environment: Mapping[str, str]) -> Place:
+    """Where objects can be read and written."""
     match way.kind:
         case "directory":
             from boxwright.repositories.binary.directory import DirectoryPlace
 
             return DirectoryPlace(way.path)
-        case "https" | "http":
-            from boxwright.repositories.binary.web import WebPlace
-
-            address = way.path if "://" in way.path else f"{way.kind}://{way.path}"
-            return WebPlace(address, binary.time_limit, binary.authority)
         case "ssh":
             from boxwright.repositories.binary.sftp import SftpPlace
 
@@ -88,7 +100,7 @@ def place_for(way: Way, binary: Binary, environment: Mapping[str, str]) -> Sourc
             raise UsageError("repository.kind", f"{binary.name}: there is no type {way.kind}")
 
 
-def _registry_place(path: str, time_limit: float, environment: Mapping[str, str]) -> Source:
+def _registry_place(path: str, time_limit: float, environment: Mapping[str, str]) -> Place:
     """A repository of a registry, with the user's own credentials, mirrors left out, and rules of plain HTTP."""
     from boxwright.app.registries import Reach, Registries
     from boxwright.repositories.binary.oci import OciPlace

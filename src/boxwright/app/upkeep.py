@@ -81,6 +81,7 @@ class CollectReport:
 def collect(request: CollectRequest, environment: Mapping[str, str]) -> CollectReport:
     """Remove what is not needed, and what was not used for longest until the limit holds."""
     from boxwright.app.blobcache import prune_blobs
+    from boxwright.app.keptlayers import prune_layers
     from boxwright.store.afterboot import note_synced
     from boxwright.store.collect import Wanted
     from boxwright.store.collect import collect as collect_store
@@ -94,6 +95,7 @@ def collect(request: CollectRequest, environment: Mapping[str, str]) -> CollectR
         if not request.dry_run:
             Packages(store).prune(int(time.time()), everything=request.everything)
             prune_blobs(store, everything=request.everything)
+            prune_layers(store, everything=request.everything)
             note_synced(store)
     return CollectReport(
         len(done.keys), done.layers + done.strays, done.trees, done.before, done.after, limit, done.in_use, done.caches

@@ -12,7 +12,7 @@ from boxwright.app.publishing import ToPublish, of_record, publish, publish_imag
 from boxwright.app.pulling import pull as bring
 from boxwright.app.repositories import Opened
 from boxwright.app.repositoryconfiguration import binaries_for
-from boxwright.cli.console import human_size, say
+from boxwright.cli.console import human_size, say, warn
 from boxwright.cli.sharingoptions import repositories
 from boxwright.errors import BoxwrightError
 from boxwright.store.images import Images
@@ -69,7 +69,7 @@ def pull(options: argparse.Namespace) -> int:
     with repositories(options.repositories) as (store, found):
         ensure_privileges()
         for name in options.names:
-            got = bring(found, name, store)
+            got = bring(found, name, store, warn)
             received = human_size(got.received)
             say(f"{got.name}  {got.identity}  {human_size(got.size)}  {received} received from {got.origin}")
     return 0

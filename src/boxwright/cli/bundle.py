@@ -11,7 +11,7 @@ import os
 import tempfile
 from typing import TYPE_CHECKING, Any
 
-from boxwright.cli.console import human_size, note, say
+from boxwright.cli.console import human_size, note, say, warn
 from boxwright.errors import UsageError
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ def _run_in(options: argparse.Namespace, directory: str, seconds: int) -> int:
         options.store,
         tuple(it for it in options.to if "://" not in it),
     )
-    bundle = make_bundle(request, os.environ, lambda text: note(f"warning: {text}"))
+    bundle = make_bundle(request, os.environ, warn)
     note(f"{bundle.project} {bundle.revision[:12]}: {bundle.files} files, {human_size(bundle.size)}")
     places = []
     if options.output or not options.to:

@@ -13,7 +13,7 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from boxwright.cli.console import note, say
+from boxwright.cli.console import note, say, warn
 from boxwright.errors import UsageError
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def run(options: argparse.Namespace) -> int:
         raise UsageError("serve.directory", f"{options.directory} is no directory", hint="boxwright bundle -o DIR")
     access = _access(options)
     if options.bind not in LOOPBACK and not access.token and not access.networks:
-        note("warning: whoever reaches this machine can read these bundles (--token-file, --allow)")
+        warn("whoever reaches this machine can read these bundles (--token-file, --allow)")
     with serving(options.directory, options.bind, options.port, access) as server:
 
         def end(_number: int, _frame: FrameType | None) -> None:

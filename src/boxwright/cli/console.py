@@ -18,6 +18,11 @@ def note(text: str) -> None:
     sys.stderr.flush()
 
 
+def warn(text: str) -> None:
+    """What went another way than it should have; the work goes on."""
+    note(f"warning: {text}")
+
+
 def complain(error: BoxwrightError) -> None:
     """An error as a person reads it: where, what, its code, and what to do next."""
     where = f"{error.where}: " if error.where else ""

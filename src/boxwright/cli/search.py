@@ -7,7 +7,7 @@ import json
 import time
 
 from boxwright.app.pulling import search
-from boxwright.cli.console import note, say
+from boxwright.cli.console import note, say, warn
 from boxwright.cli.sharingoptions import add_from, repositories
 from boxwright.cli.steptext import clean
 
@@ -22,7 +22,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """A line for each package and each name of an image."""
     with repositories(options.repositories) as (_, found):
-        hits = search(found, options.words)
+        hits = search(found, options.words, warn)
     if options.json:
         say(json.dumps([hit._asdict() for hit in hits], indent=1))
         return 0

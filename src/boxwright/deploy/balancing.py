@@ -51,10 +51,12 @@ def _section(backend: Backend, instances: Iterable[tuple[str, str]]) -> str:
         ]
         if backend.health.kind == "http":
             lines.append(f"    option httpchk GET {backend.health.path}")
+    elsewhere = backend.health.kind in ("http", "tcp") and backend.health.port not in (0, backend.port)
+    check = f"check port {backend.health.port}" if elsewhere else "check"
     weights = dict(backend.weights)
     for name, address in instances:
         weight = f" weight {weights[name]}" if name in weights else ""
-        lines.append(f"    server {name} {address}:{backend.port} check inter 1s fall 2 rise 1{weight}")
+        lines.append(f"    server {name} {address}:{backend.port} {check} inter 1s fall 2 rise 1{weight}")
     return "\n".join(lines) + "\n"
 
 

@@ -2,8 +2,9 @@
 
 Every path but directories is in exactly one layer; nothing hides anything, so the tree is that of the flat image. What
 is chosen depends on the tree and on who owns its files, never on earlier builds. Files keep together by package,
-without its version, else by directory; what is large gets a layer of its own, the rest goes to layers by a hash of its
-name. How many layers there are depends on sizes through powers of two alone, so that it seldom changes.
+without its version, else by directory, large files apart from small ones; what is large gets a layer of its own, the
+rest goes to layers by a hash of its name. What people edit is small: its layers hold nothing that costs much. How many
+layers there are depends on sizes through powers of two alone, so that it seldom changes.
 
 A directory's time changes with any file in it. So the last layer has all directories as they are; in the others, which
 need them for the modes of what they unpack into, their time is 0.
@@ -29,16 +30,19 @@ PART = 1 << 20
 """About so much is worth a layer."""
 
 _LARGE_FILE = 4 << 20
+_BULKY_FILE = 256 << 10
+"""From so many bytes on a file shares its layer with its like."""
 _HEAD = 512
 _ALONE_SHARE = 4
 _LOOSE_WEIGHT = 4
 
 
 class _Unit(NamedTuple):
-    """Files that stay together: those of a package, of a directory, or one large file."""
+    """Files that stay together: those of a package, of a directory (bulky ones or the others), or one large file."""
 
     owned: bool
     name: str
+    bulky: bool = False
 
 
 def chosen_layers(found: Iterable[Member], owner: Callable[[str], str], most: int) -> tuple[Layer, ...]:
@@ -86,7 +90,7 @@ def _above(path: str, directories: Mapping[str, Member], seen: set[str]) -> list
 def _units(everything: Sequence[Member], owner: Callable[[str], str]) -> dict[str, _Unit]:
     """The unit of each path that is no directory. Hard links are where their content is."""
     units: dict[str, _Unit] = {}
-    sizes: dict[str, int] = {}
+    sizes: dict[_Unit, int] = {}
     for path, entry, _, link in everything:
         if entry.kind == DIRECTORY:
             continue
@@ -99,15 +103,16 @@ def _units(everything: Sequence[Member], owner: Callable[[str], str]) -> dict[st
         elif entry.size >= _LARGE_FILE:
             units[path] = _Unit(False, f"/{path}")
         else:
-            directory = path.rpartition("/")[0]
-            units[path] = _Unit(False, f"/{directory}")
-            sizes[directory] = sizes.get(directory, 0) + entry.size + _HEAD
-    split = {f"/{directory}": _power(size // PART) for directory, size in sizes.items() if size >= 2 * PART}
+            unit = _Unit(False, f"/{path.rpartition('/')[0]}", entry.size >= _BULKY_FILE)
+            units[path] = unit
+            sizes[unit] = sizes.get(unit, 0) + entry.size + _HEAD
+    split = {unit: _power(size // PART) for unit, size in sizes.items() if size >= 2 * PART}
     for path, entry, _, link in everything if split else ():
-        if link is None and entry.kind != DIRECTORY and entry.size < _LARGE_FILE and not units[path].owned:
-            name = units[path].name
-            if name in split:
-                units[path] = _Unit(False, f"{name} ({_spread(path, split[name]) + 1} of {split[name]})")
+        if link is None and entry.kind != DIRECTORY:
+            parts = split.get(units[path])
+            if parts is not None:
+                unit = units[path]
+                units[path] = unit._replace(name=f"{unit.name} ({_spread(path, parts) + 1} of {parts})")
         elif link is not None:
             units[path] = units[link]
     return units
@@ -118,39 +123,46 @@ def _places(sizes: Mapping[_Unit, int], most: int) -> dict[_Unit, tuple[int, str
     large = sorted((unit for unit in sizes if sizes[unit] >= PART), key=lambda unit: (-_power(sizes[unit]), unit))
     alone = frozenset(large[: most // _ALONE_SHARE])
     left = [unit for unit in sizes if unit not in alone]
-    owned, loose = _shares(
-        sum(sizes[unit] for unit in left if unit.owned),
-        sum(sizes[unit] for unit in left if not unit.owned),
-        most - most // _ALONE_SHARE,
-    )
+    of_packages = sum(sizes[unit] for unit in left if unit.owned)
+    of_bulky = sum(sizes[unit] for unit in left if unit.bulky)
+    of_others = sum(sizes[unit] for unit in left) - of_packages - of_bulky
+    if of_bulky < PART:
+        of_bulky, of_others = 0, of_bulky + of_others
+    owned, bulky, others = _shares(of_packages, of_bulky, of_others, most - most // _ALONE_SHARE)
     places: dict[_Unit, tuple[int, str]] = {}
     for unit in sizes:
         if unit in alone:
             places[unit] = (0 if unit.owned else 2, unit.name)
-        elif unit.owned:
-            places[unit] = (1, f"packages {_spread(unit.name, owned) + 1:02} of {owned:02}")
-        elif owned + loose <= 1:
-            places[unit] = (1, "packages 01 of 01")
+        elif unit.owned or owned + bulky + others <= 1:
+            count = max(owned, 1)
+            places[unit] = (1, f"packages {_spread(unit.name, count) + 1:02} of {count:02}")
+        elif unit.bulky and bulky:
+            places[unit] = (3, f"large files {_spread(unit.name, bulky) + 1:02} of {bulky:02}")
         else:
-            places[unit] = (3, f"files {_spread(unit.name, loose) + 1:02} of {loose:02}")
+            places[unit] = (4, f"files {_spread(unit.name, others) + 1:02} of {others:02}")
     return places
 
 
-def _shares(owned: int, loose: int, most: int) -> tuple[int, int]:
-    """How many layers packages get and how many other files, of `most`. Files are changed more often than packages."""
-    wanted_owned = _power(owned // PART) if owned else 0
-    wanted_loose = _power(loose // PART) if loose else 0
-    if wanted_owned + wanted_loose <= most:
-        return wanted_owned, wanted_loose
-    if most == 1:
-        return 1, 0
-    weight = wanted_loose * _LOOSE_WEIGHT
-    loose_layers = min(wanted_loose, most * weight // (weight + wanted_owned))
-    if wanted_owned:
-        loose_layers = min(loose_layers, most - 1)
-    if wanted_loose:
-        loose_layers = max(loose_layers, 1)
-    return min(wanted_owned, most - loose_layers), loose_layers
+def _shares(owned: int, bulky: int, others: int, most: int) -> tuple[int, int, int]:
+    """How many layers packages get, how many large files, and how many the others, of `most`.
+
+    Files are changed more often than packages, and small ones more often than large ones.
+    """
+    wanted = [_power(size // PART) if size else 0 for size in (owned, bulky, others)]
+    if sum(wanted) <= most:
+        return wanted[0], wanted[1], wanted[2]
+    if most < sum(map(bool, wanted)):
+        return 1, 0, 0
+    for_others = _share(wanted[2], wanted[:2], most, at_least=most // 2)
+    for_bulky = _share(wanted[1], wanted[:1], most - for_others)
+    return min(wanted[0], most - for_others - for_bulky), for_bulky, for_others
+
+
+def _share(wanted: int, rest: Sequence[int], most: int, at_least: int = 1) -> int:
+    """How many of `most` layers something gets that changes more often than the rest, of which each needs one."""
+    weight = wanted * _LOOSE_WEIGHT
+    share = max(at_least, 1, most * weight // max(1, weight + sum(rest)))
+    return min(wanted, share, most - sum(map(bool, rest)))
 
 
 def _power(number: int) -> int:

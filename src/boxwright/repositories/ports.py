@@ -47,6 +47,10 @@ class PackageSource(Protocol):
         """Those of `wanted` that are here, in few requests. Raises FetchError where it can't be asked."""
         ...
 
+    def refusals(self) -> Sequence[str]:
+        """Why records that `find` met there don't count, in words; those since this was asked last."""
+        ...
+
     def tested(self, keys: Sequence[Digest]) -> set[Digest]:
         """Of the keys of packages' tests those that are known to have passed there."""
         ...

@@ -8,9 +8,10 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
-from contextlib import closing
+from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from boxwright.errors import FetchError
 from boxwright.model.digest import Digest, digest_of
@@ -27,7 +28,7 @@ from boxwright.sources.blobs import (
 )
 from boxwright.sources.compressed import plain_reader
 from boxwright.sources.imageconfig import Json, bad, json_object, nested, objects, parse_config, strings, text, whole
-from boxwright.sources.unpack import unpack_tar
+from boxwright.sources.unpack import Keep, Replayed, replay_layer, unpack_tar
 
 _INDEXES = ("application/vnd.oci.image.index.v1+json", "application/vnd.docker.distribution.manifest.list.v2+json")
 _REF = "org.opencontainers.image.ref.name"
@@ -98,26 +99,43 @@ def find_docker_archive(files: Files, platform: str, tag: str = "") -> Opened:
     return Opened(config, digest, tuple(layers))
 
 
-def flatten(files: Files, image: Opened, destination_directory: str) -> ImportedImage:
+class Kept(Protocol):
+    """Layers that were unpacked before."""
+
+    def members(self, digest: Digest) -> Sequence[Replayed] | None:
+        """What is in a layer, None where it must be unpacked. Its content was compared with what it was."""
+        ...
+
+    def keeping(self, digest: Digest) -> AbstractContextManager[Keep]:
+        """Keep a layer while it is unpacked. What was not unpacked to its end, and verified, is not kept."""
+        ...
+
+
+def flatten(files: Files, image: Opened, destination_directory: str, kept: Kept | None = None) -> ImportedImage:
     """Put an image's layers one over the other into an empty directory."""
     os.chmod(destination_directory, 0o755)  # noqa: S103 - a root directory is open to its users
     os.utime(destination_directory, (0, 0))
     for number, layer in enumerate(image.layers, 1):
         what = f"layer {number} of {len(image.layers)}"
-        with opened(files, layer.name, what) as source:
-            _unpack_layer(source, layer, destination_directory, what)
+        known = kept.members(layer.digest) if kept else None
+        if known is not None:
+            before = any(it.digest == layer.digest for it in image.layers[: number - 1])
+            replay_layer(known, destination_directory, copy=before)
+            continue
+        with opened(files, layer.name, what) as source, kept.keeping(layer.digest) if kept else nullcontext() as keep:
+            _unpack_layer(source, layer, destination_directory, what, keep)
     return ImportedImage(image.config, image.digest, len(image.layers))
 
 
-def _unpack_layer(source: Verified, layer: _Layer, destination: str, what: str) -> None:
+def _unpack_layer(source: Verified, layer: _Layer, destination: str, what: str, keep: Keep | None) -> None:
     """Unpack a layer whose digest is that of its bytes or, `plain`, of what they are when decompressed."""
     if not layer.plain:
-        unpack_tar(source, destination, overlay_whiteouts=True)  # type: ignore[arg-type]
+        unpack_tar(source, destination, overlay_whiteouts=True, keep=keep)  # type: ignore[arg-type]
         source.finish(layer.digest, what, layer.size)
         return
     with plain_reader(source) as stream:  # type: ignore[arg-type]
         inner = Verified(stream)
-        unpack_tar(inner, destination, overlay_whiteouts=True)  # type: ignore[arg-type]
+        unpack_tar(inner, destination, overlay_whiteouts=True, keep=keep)  # type: ignore[arg-type]
         inner.finish(layer.digest, what)
 
 

@@ -16,7 +16,7 @@ import io
 import os
 import shutil
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import BinaryIO
@@ -34,6 +34,14 @@ _WHITEOUT = b".wh."
 _OPAQUE = b".wh..wh..opq"
 _AUFS = b".wh..wh."
 _NO_ID = 0xFFFFFFFF
+
+
+_MOST_NAMES = 60_000
+"""File systems have a limit for the names of one file: ext4's is 65,000."""
+Keep = Callable[[tar.Member, int, bytes], None]
+"""Hears of a member of a layer; a file is there under a name in an open directory (-1 and nothing: it is no file)."""
+Replayed = tuple[tar.Member, str]
+"""A member of a layer, and where the content of a file is kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,11 +70,13 @@ def unpack_tar(
     limits: Limits | None = None,
     adapt: Callable[[tar.Member], tar.Member | None] | None = None,
     mark_implied: bool = False,
+    keep: Keep | None = None,
 ) -> None:
     """Unpack a tar (plain, gzip, bzip2, xz or zstd) below a directory that is there.
 
     With `mark_implied` directories that no member lists carry the attribute `model.tree.IMPLIED`. `adapt` sees each
-    member before it is unpacked and may give another owner or mode, or None to leave it out.
+    member before it is unpacked and may give another owner or mode, or None to leave it out; `keep` hears of each
+    when it is in its place.
 
     With `overlay_whiteouts` it is a layer on top of what is in the directory: whiteouts are applied, and a symbolic
     link of an earlier layer, where this one has a directory, is replaced by it. Owners and modes are as in the
@@ -81,10 +91,11 @@ def unpack_tar(
                 limits=limits,
                 adapt=adapt,
                 mark_implied=mark_implied,
+                keep=keep,
             )
         return
     with plain_reader(source) as stream, _telling():
-        unpacking = _Unpacking(stream, destination_directory, limits or Limits(), layer=overlay_whiteouts)
+        unpacking = _Unpacking(stream, destination_directory, limits or Limits(), layer=overlay_whiteouts, keep=keep)
         try:
             for member in tar.members(stream, need_end=not overlay_whiteouts):
                 adapted = adapt(member) if adapt else member
@@ -94,6 +105,22 @@ def unpack_tar(
                     unpacking.add(adapted)
             tar.drain(stream)
             unpacking.finish(mark_implied=mark_implied)
+        finally:
+            unpacking.close()
+
+
+def replay_layer(members: Iterable[Replayed], destination_directory: str, *, copy: bool = False) -> None:
+    """Do again, on top of what is in a directory, what unpacking a layer did, each file linked from where it is kept.
+
+    The tree is the one that `unpack_tar` with `overlay_whiteouts` makes. What is kept must be what was unpacked.
+    `copy` is for a layer that was linked into this directory before: a second name would be a hard link.
+    """
+    with _telling():
+        unpacking = _Replaying(destination_directory, copy=copy)
+        try:
+            for member, path in members:
+                unpacking.replay(member, path)
+            unpacking.finish()
         finally:
             unpacking.close()
 
@@ -128,8 +155,11 @@ def _error(error: OSError) -> BoxwrightError:
 class _Unpacking:
     """One archive on its way into one directory."""
 
-    def __init__(self, stream: io.BufferedReader, root: str, limits: Limits, *, layer: bool) -> None:
+    def __init__(
+        self, stream: io.BufferedReader, root: str, limits: Limits, *, layer: bool, keep: Keep | None = None
+    ) -> None:
         self._stream = stream
+        self._keep = keep or _not_kept
         self._limits = limits
         self._layer = layer
         self._entries = 0
@@ -171,15 +201,18 @@ class _Unpacking:
             if member.kind != tar.DIRECTORY:
                 raise damaged("the root is no directory")
             self._directories[()] = _attributes_of(member)
+            self._keep(member, -1, b"")
             return
         if self._layer and path[-1].startswith(_WHITEOUT):
             tar.skip(self._stream, member.size + -member.size % tar.BLOCK)
             self._whiteout(path[:-1], path[-1])
+            self._keep(member._replace(size=0), -1, b"")
             return
         here = self._tree.enter(path[:-1], make=True)
         if here is None:  # pragma: no cover - `make` always gives one
             raise damaged(show(path))
         self._place(member, here, path[-1], path[:-1])
+        self._keep(member, here, path[-1])
 
     def _place(self, member: tar.Member, here: int, name: bytes, asked: Parts) -> None:
         real = (*self._tree.real, name)
@@ -232,7 +265,7 @@ class _Unpacking:
             self._fresh(here, name, (*self._tree.real, name))
             target = os.open(name, _NEW_FILE, 0o600, dir_fd=here)
         try:
-            self._copy(target, member.size)
+            self._fill(target, member.size)
             _own(target, member)
             os.fchmod(target, member.mode)
             if member.xattrs:
@@ -241,7 +274,7 @@ class _Unpacking:
         finally:
             os.close(target)
 
-    def _copy(self, target: int, size: int) -> None:
+    def _fill(self, target: int, size: int) -> None:
         padded = size + -size % tar.BLOCK
         while padded:
             data = tar.exactly(self._stream, min(padded, _CHUNK))
@@ -360,6 +393,38 @@ class _Unpacking:
             return os.open(path[-1], _DIRECTORY, dir_fd=here)
         except (FileNotFoundError, NotADirectoryError):
             return None
+
+
+class _Replaying(_Unpacking):
+    """A layer that was unpacked before, on its way into one directory."""
+
+    def __init__(self, root: str, *, copy: bool) -> None:
+        super().__init__(io.BufferedReader(io.BytesIO()), root, Limits(), layer=True)
+        self._copy = copy
+        self._path = ""
+
+    def replay(self, member: tar.Member, path: str) -> None:
+        """Put one member into its place; a file's content is the file at `path`."""
+        self._path = path
+        self.add(member)
+
+    def _file(self, member: tar.Member, here: int, name: bytes) -> None:
+        if self._copy or os.stat(self._path, follow_symlinks=False).st_nlink >= _MOST_NAMES:
+            super()._file(member, here, name)
+            return
+        self._fresh(here, name, (*self._tree.real, name))
+        os.link(self._path, name, dst_dir_fd=here, follow_symlinks=False)
+
+    def _fill(self, target: int, size: int) -> None:
+        with open(self._path, "rb") as file:
+            while data := file.read(_CHUNK):
+                view = memoryview(data)
+                while view:
+                    view = view[os.write(target, view) :]
+
+
+def _not_kept(member: tar.Member, here: int, name: bytes) -> None:
+    """Nobody keeps it."""
 
 
 def _not_told(descriptor: int, path: Parts, made: bool) -> None:  # noqa: FBT001 - called by position

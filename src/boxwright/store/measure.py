@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from boxwright.store.home import Home
 
 BLOCK = 512
+KEPT_LAYERS = "layers"
+"""Below the cache: files of layers, most of which are names of files of the store's own layers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +52,7 @@ def beside_layers(home: Home) -> int:
     for directory in (home.cache, home.contexts, home.containers):
         usage = usage_of(directory)
         total += usage.private + sum(usage.shared.values())
-    return total
+    return total - sum(usage_of(f"{home.cache}/{KEPT_LAYERS}").shared.values())
 
 
 def _files_of_index(home: Home) -> list[str]:

@@ -184,11 +184,14 @@ def test_haproxy_takes_its_configuration(tmp_path: Path, mode: str, algorithm: s
     backends = [
         Backend("web", 8080, 80, algorithm, mode, Check("http", "/healthz", 80), (("web-1", 7),)),
         Backend("empty", 8081, 80),
+        Backend("apart", 8082, 80, algorithm, mode, Check("http", "/healthz", 8081)),
     ]
-    text = haproxy_text(backends, {"web": [("web-1", "10.0.0.2"), ("web-2", "10.0.0.3")]})
+    places = {"web": [("web-1", "10.0.0.2"), ("web-2", "10.0.0.3")], "apart": [("apart-1", "10.0.0.4")]}
+    text = haproxy_text(backends, places)
     file = tmp_path / "haproxy.cfg"
     file.write_text(text)
     said = subprocess.run(["/usr/sbin/haproxy", "-c", "-f", file], capture_output=True, text=True, check=False)
     assert said.returncode == 0, said.stderr
     assert "ALERT" not in said.stderr
     assert "web-1 10.0.0.2:80 check inter 1s fall 2 rise 1 weight 7" in text
+    assert "apart-1 10.0.0.4:80 check port 8081 inter 1s" in text

@@ -108,6 +108,14 @@ def test_a_large_file_is_alone_and_a_huge_directory_is_split() -> None:
     assert len(sizes) > 20
 
 
+def test_a_small_file_shares_its_layer_with_small_ones_alone() -> None:
+    files = {f"srv/data/{number}": MEGABYTE for number in range(270)} | big()
+    before = keys(chosen_layers(tree(files), by_first, 64))
+    for path, most in (("app/d5/4", 2 * MEGABYTE), ("srv/data/9", 20 * MEGABYTE)):
+        changed = chosen_layers(tree(files | {path: files[path] + 9}), by_first, 64)
+        assert sum(layer.size() for layer, key in zip(changed, keys(changed), strict=True) if key not in before) < most
+
+
 def test_a_small_tree_has_few_layers() -> None:
     assert len(chosen_layers(tree({"bin/sh": 900_000, "etc/passwd": 50}), by_first, 64)) == 2
     assert len(chosen_layers(tree({}), by_first, 64)) == 1

@@ -59,8 +59,8 @@ def is_compose(file: str, text: str) -> bool:
 
 
 def locate(directory: str, text: str) -> str | None:
-    """A path that a stack names, from its directory; ``images/NAME`` may be one of the program's own recipes."""
-    path = os.path.normpath(os.path.join(directory, os.path.expanduser(text)))
+    """The absolute path of what a stack names, from its directory; ``images/NAME`` may be a recipe of the program."""
+    path = os.path.abspath(os.path.join(directory, os.path.expanduser(text)))
     if os.path.exists(path):
         return path
     name = text.removeprefix("./")

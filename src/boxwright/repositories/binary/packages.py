@@ -57,6 +57,12 @@ class BinaryPackages:
                 found[it] = _offer(it.definition, entry)
         return found
 
+    def refusals(self) -> Sequence[str]:
+        """Why records that were met don't count, since this was asked last."""
+        found = tuple(self.catalog.refused)
+        self.catalog.refused.clear()
+        return found
+
     def tested(self, keys: Sequence[Digest]) -> set[Digest]:
         """Of the keys of tests those that passed where the packages come from."""
         return {Digest(it[1]) for it in self.catalog.lookup([("test", key) for key in keys])}

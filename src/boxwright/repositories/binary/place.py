@@ -1,7 +1,7 @@
 """The one thing that a binary repository asks of where it lies: a space of immutable objects with names.
 
 What a repository means by its objects is the same in every place; a place knows nothing of it. Bundles lie in places
-too: what says which there are is the only thing that is replaced.
+too (`Shelf`): what says which there are is the only thing that is replaced.
 """
 
 from __future__ import annotations
@@ -88,10 +88,6 @@ class Place(Source, Protocol):
         """
         ...
 
-    def replace(self, upload: Upload) -> None:
-        """Put an object whether or not one of its name is there; a reader sees all of the old or of the new one."""
-        ...
-
     def names(self, prefix: str) -> Iterator[Listed]:
         """Every object whose name begins with `prefix` (empty, or with a slash at its end), none half put."""
         ...
@@ -102,6 +98,14 @@ class Place(Source, Protocol):
 
     def sweep(self, before: int) -> int:
         """Remove what was half put before then (seconds since 1970); returns how many."""
+        ...
+
+
+class Shelf(Place, Protocol):
+    """A place where objects can be replaced, too. A registry is none: there the last of two writers stays."""
+
+    def replace(self, upload: Upload) -> None:
+        """Put an object whether or not one of its name is there; a reader sees all of the old or of the new one."""
         ...
 
 

@@ -1,6 +1,7 @@
 """A bucket of any S3-compatible server, by obstore (the object_store crate): conditional puts, retries, streams.
 
-Credentials are those that every S3 client takes: AWS_* variables, else the profile of ~/.aws/credentials.
+Credentials are those that every S3 client takes: AWS_* variables, else the profile of ~/.aws/credentials, else what the
+machine gives its programs (instancecredentials.py). Without any, requests are not signed.
 """
 
 from __future__ import annotations
@@ -41,11 +42,9 @@ class BucketPlace:
         bucket, _, prefix = path.removeprefix("s3://").partition("/")
         self.where = f"s3://{bucket}/{prefix}".rstrip("/")
         self._prefix = prefix.strip("/")
-        options: dict[str, Any] = {"region": region or environment.get("AWS_REGION", "us-east-1")}
-        if endpoint:
-            options["endpoint"] = endpoint
-        options |= _credentials(environment)
-        self._options = options
+        self._region = region or environment.get("AWS_REGION") or environment.get("AWS_DEFAULT_REGION", "")
+        self._options: dict[str, Any] = {"endpoint": endpoint} if endpoint else {}
+        self._environment = environment
         self._bucket = bucket
         self._plain = insecure or endpoint.startswith("http://")
         self._time_limit = time_limit
@@ -55,6 +54,7 @@ class BucketPlace:
         if self._store is None:
             from obstore.store import S3Store
 
+            self._options |= self._credentials()
             self._store = S3Store(
                 self._bucket,
                 prefix=self._prefix or None,
@@ -64,9 +64,24 @@ class BucketPlace:
                     "timeout": timedelta(seconds=self._time_limit * 10),
                 },
                 retry_config={"max_retries": 3, "retry_timeout": timedelta(seconds=self._time_limit)},
+                region=self._region or "us-east-1",
                 **self._options,
             )
         return self._store
+
+    def _credentials(self) -> dict[str, Any]:
+        """Credentials for the client; without, requests are plain. Raises FetchError `repository.credentials`."""
+        given = _written_credentials(self._environment)
+        if given:
+            return dict(given)
+        from boxwright.repositories.binary.instancecredentials import find_credentials
+
+        found = find_credentials(self._environment)
+        if found is None:
+            return {"skip_signature": True}
+        self._region = self._region or found.region
+        found.give()  # obstore would wrap what is wrong
+        return {"credential_provider": found.give}
 
     def read(self, name: str, start: int = 0, size: int | None = None) -> Iterator[bytes]:
         """The object's bytes."""
@@ -139,13 +154,14 @@ class BucketPlace:
         """Addresses by which anybody can read these objects for so long (SigV4 in the query)."""
         import obstore
 
+        store = self._opened()
         if self._options.get("skip_signature"):
             hint = "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or a profile of ~/.aws/credentials"
             raise FetchError(
                 "repository.credentials", f"{self.where}: without credentials nothing is signed", hint=hint
             )
         try:
-            return list(obstore.sign(self._opened(), "GET", [checked(it) for it in names], timedelta(seconds=seconds)))
+            return list(obstore.sign(store, "GET", [checked(it) for it in names], timedelta(seconds=seconds)))
         except obstore.exceptions.BaseError as error:
             raise self._failed("objects", error) from error
 
@@ -185,8 +201,8 @@ class BucketPlace:
         return FetchError("repository.s3", f"{self.where}/{name}: {text[:500]}")
 
 
-def _credentials(environment: Mapping[str, str]) -> dict[str, Any]:
-    """Credentials for the client: those of the environment, else of the shared file; without, requests are plain."""
+def _written_credentials(environment: Mapping[str, str]) -> Mapping[str, str]:
+    """The credentials of the environment, else of the shared file."""
     names = {
         "access_key_id": "AWS_ACCESS_KEY_ID",
         "secret_access_key": "AWS_SECRET_ACCESS_KEY",
@@ -203,4 +219,4 @@ def _credentials(environment: Mapping[str, str]) -> dict[str, Any]:
         if parser.has_section(profile):
             section = parser[profile]
             found = {key: section[f"aws_{key}"] for key in names if f"aws_{key}" in section}
-    return dict(found) if found else {"skip_signature": True}
+    return found

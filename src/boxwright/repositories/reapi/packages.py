@@ -120,6 +120,10 @@ class RemotePackages:
         result = self._cache.call(f"{ACTION_CACHE}/GetActionResult", request, messages.ActionResult, absent=True)
         return None if result is None or result.exit_code else result
 
+    def refusals(self) -> Sequence[str]:
+        """Nothing: an Action that was recorded by nobody has no result."""
+        return ()
+
     def tested(self, keys: Sequence[Digest]) -> set[Digest]:
         """Of the keys of packages' tests those that passed where the packages come from."""
         actions = {key: named(TEST, key).action for key in keys}
