@@ -13,10 +13,10 @@ import ipaddress
 import os
 import posixpath
 import secrets
-import subprocess
 import tarfile
 import time
 from collections.abc import Callable, Collection, Mapping
+from functools import cached_property
 from typing import Any
 
 from boxwright.engines.building.owners import is_abandoned, own_mark
@@ -39,14 +39,15 @@ from boxwright.errors import BoxwrightError
 from boxwright.ports import Bind, BuildContainer, ContainerShape, EngineCommand, SeenPath, Tmpfs
 
 OWNER = "user.boxwright.build"
+ADDRESS = "user.boxwright.address"
 KEPT = "kept"
 PREFIX = "boxwright-build-"
 CACHE = "boxwright-cache-"
 INITS = ("/sbin/init", "/lib/systemd/systemd")
 BOOT_SECONDS = 60.0
 START_SECONDS = 60.0
-FIRST_HOST, LAST_HOST = 200, 250
-"""Of a bridge's subnet, the addresses for containers that can't ask for one."""
+LAST_HOST, HOSTS = 250, 50
+"""Of a bridge's subnet, the addresses for containers that can't ask for one: that many, up to this one."""
 
 
 class LxdEngine:
@@ -94,7 +95,7 @@ class LxdEngine:
         """An instance of the snapshot or image, started, with its network."""
         name = f"{PREFIX}{secrets.token_hex(6)}"
         client = self.client
-        config = {OWNER: own_mark(), "security.nesting": "true", "boot.autostart": "false"}
+        config = {OWNER: own_mark(), ADDRESS: "", "security.nesting": "true", "boot.autostart": "false"}
         config["raw.lxc"] = "\n".join(_tmpfs(shape))
         place = self._places.get(state)
         if place is not None:
@@ -108,22 +109,52 @@ class LxdEngine:
             "devices": self._devices(shape),
             "profiles": ["default"],
         }
-        client.run("POST", "/instances", body, patience=Patience(START_SECONDS * 10))
+        client.run("POST", "/instances", body, query=self._target(shape), patience=Patience(START_SECONDS * 10))
         container = LxdContainer(self, name)
         try:
             booted = any(container.look(path) is not None for path in INITS)
             if not booted:
-                config["raw.lxc"] += f"\nlxc.init.cmd = /{PATH}"
-                client.run("PATCH", f"/instances/{name}", {"config": {"raw.lxc": config["raw.lxc"]}})
+                changed = self._unbooted(container, shape)
+                changed["raw.lxc"] = "\n".join(filter(None, (config["raw.lxc"], changed["raw.lxc"])))
+                client.run("PATCH", f"/instances/{name}", {"config": changed})
             client.change_state(name, "start", patience=Patience(START_SECONDS))
-            if shape.network == "default":
-                self._connect(container, booted=booted)
             if booted:
+                if shape.network == "default":
+                    container.await_address()
                 container.await_boot()
         except BaseException:
             container.remove()
             raise
         return container
+
+    @cached_property
+    def member(self) -> str:
+        """The member of a cluster that we speak to; empty where the server is none."""
+        found = self.client.get("")["environment"]
+        return str(found["server_name"]) if found.get("server_clustered") else ""
+
+    def _target(self, shape: ContainerShape) -> dict[str, str]:
+        """A cluster places a container itself, unless it needs something of the member that we speak to."""
+        bound = any(isinstance(mount, Bind) for mount in shape.mounts)
+        return {"target": self.member} if bound and self.member else {}
+
+    def _unbooted(self, container: LxdContainer, shape: ContainerShape) -> dict[str, str]:
+        """What starts our first process, and gives it the address that nobody inside could ask for."""
+        lines = [f"lxc.init.cmd = /{PATH}"]
+        bridge = self._bridge(container.name) if shape.network == "default" else None
+        if bridge is None:
+            return {"raw.lxc": lines[0]}
+        written = self.client.get(f"/networks/{bridge}")["config"].get("ipv4.address", "none")
+        if written == "none":
+            return {"raw.lxc": lines[0]}
+        subnet = ipaddress.IPv4Interface(written)
+        address = self._free_address(subnet, bridge)
+        lines += [
+            f"lxc.net.0.ipv4.address = {address}/{subnet.network.prefixlen}",
+            f"lxc.net.0.ipv4.gateway = {subnet.ip}",
+        ]
+        container.write("/etc/resolv.conf", f"nameserver {subnet.ip}\n".encode())
+        return {"raw.lxc": "\n".join(lines), ADDRESS: str(address)}
 
     def _devices(self, shape: ContainerShape) -> dict[str, dict[str, str]]:
         devices: dict[str, dict[str, str]] = {}
@@ -151,51 +182,31 @@ class LxdEngine:
         """A volume of the server's own in place of a directory of ours, whose owners a container could not be."""
         name = f"{CACHE}{hashlib.sha256(os.fsencode(source)).hexdigest()[:16]}"
         try:
-            self.client.run("POST", f"/storage-pools/{pool}/volumes/custom", {"name": name, "config": {}})
+            where = {"target": self.member} if self.member else {}
+            body = {"name": name, "config": {}}
+            self.client.run("POST", f"/storage-pools/{pool}/volumes/custom", body, query=where)
         except LxdError as error:
             if error.code != "lxd.exists":
                 raise
         return {"pool": pool, "source": name}
 
-    def _connect(self, container: LxdContainer, *, booted: bool) -> None:
-        """A system asks for its address; another tree has nobody who could, so its namespace is set up from here."""
-        if booted:
-            until = time.monotonic() + BOOT_SECONDS
-            while not container.addresses() and time.monotonic() < until:
-                time.sleep(0.05)
-            return
-        state = self.client.get(f"/instances/{container.name}/state")
-        network = self._bridge(container.name)
-        if network is None or not self.is_local or os.geteuid() != 0:
-            return
-        nic, bridge = network
-        subnet = ipaddress.ip_interface(self.client.get(f"/networks/{bridge}")["config"]["ipv4.address"])
-        address = self._free_address(subnet, bridge)
-        inside = ["nsenter", "-t", str(state["pid"]), "-n", "ip"]
-        for words in (
-            ["addr", "add", f"{address}/{subnet.network.prefixlen}", "dev", nic],
-            ["link", "set", nic, "up"],
-            ["link", "set", "lo", "up"],
-            ["route", "add", "default", "via", str(subnet.ip)],
-        ):
-            subprocess.run([*inside, *words], check=False, capture_output=True, timeout=10)
-        container.write("/etc/resolv.conf", f"nameserver {subnet.ip}\n".encode())
-
-    def _bridge(self, name: str) -> tuple[str, str] | None:
-        """The network interface of an instance that is on a bridge of LXD's own, and that bridge."""
-        devices = self.client.get(f"/instances/{name}")["expanded_devices"]
-        for device in devices.values():
+    def _bridge(self, name: str) -> str | None:
+        """The bridge of LXD's own that an instance is on."""
+        for device in self.client.get(f"/instances/{name}")["expanded_devices"].values():
             if device.get("type") == "nic" and device.get("network"):
-                return device.get("name", "eth0"), device["network"]
+                return str(device["network"])
         return None
 
-    def _free_address(self, subnet: ipaddress.IPv4Interface | ipaddress.IPv6Interface, bridge: str) -> str:
-        taken = {lease["address"] for lease in self.client.get(f"/networks/{bridge}/leases")}
-        first = secrets.randbelow(LAST_HOST - FIRST_HOST)
-        for number in range(LAST_HOST - FIRST_HOST):
-            host = FIRST_HOST + (first + number) % (LAST_HOST - FIRST_HOST)
-            address = str(subnet.network.network_address + host)
-            if address not in taken and address != str(subnet.ip):
+    def _free_address(self, subnet: ipaddress.IPv4Interface, bridge: str) -> ipaddress.IPv4Address:
+        taken = {lease["address"] for lease in self.client.get(f"/networks/{bridge}/leases")} | {str(subnet.ip)}
+        others = [it["config"] for it in self.client.get("/instances", recursion="1")]
+        taken |= {it.get(ADDRESS, "") for it in others if it.get(OWNER) != KEPT}
+        last = min(LAST_HOST, subnet.network.num_addresses - 2)
+        hosts = list(range(max(1, last - HOSTS), last + 1))
+        secrets.SystemRandom().shuffle(hosts)
+        for host in hosts:
+            address = subnet.network.network_address + host
+            if str(address) not in taken:
                 return address
         raise BoxwrightError("engine.network", f"{bridge} has no free address")
 
@@ -273,6 +284,12 @@ class LxdContainer:
         """The addresses that others can reach."""
         network: Mapping[str, Any] = self._client.get(f"/instances/{self.name}/state").get("network") or {}
         return [it["address"] for nic in network.values() for it in nic["addresses"] if it["scope"] == "global"]
+
+    def await_address(self) -> None:
+        """A system asks for its address itself."""
+        until = time.monotonic() + BOOT_SECONDS
+        while not self.addresses() and time.monotonic() < until:
+            time.sleep(0.05)
 
     def await_boot(self) -> None:
         """Until systemd has started what it starts, where it is the init and can be asked."""
