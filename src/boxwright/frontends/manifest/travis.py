@@ -121,19 +121,20 @@ class _Reading:
         for key in ("matrix", "jobs"):
             value = self._travis.items.get(key)
             if isinstance(value, Mapping) and isinstance(included := value.items.get("include"), Sequence):
-                plain = versions == [""] and lines == [""]
-                jobs = [self._job(item) for item in included.items if isinstance(item, Mapping)]
-                expanded = jobs if plain and jobs else [*expanded, *jobs]
+                # One job of the top alone says what those that are listed have in common, and is none itself.
+                jobs = [self._job(item, expanded[0]) for item in included.items if isinstance(item, Mapping)]
+                expanded = jobs if len(expanded) == 1 and jobs else [*expanded, *jobs]
         return expanded, common
 
-    def _job(self, item: Mapping) -> dict[str, str]:
+    def _job(self, item: Mapping, first: dict[str, str]) -> dict[str, str]:
         for key in item.items:
             if key not in ("env", "compiler", VERSIONS.get(self._language)):
                 self._note(f"{item.keys[key].span}: {key!r} of a job has no meaning here")
         env = item.items.get("env")
         compiler = "".join(_texts(item.items.get("compiler"))[:1])
         texts = [COMPILERS.get(compiler, ""), *_texts(env)]
-        return {"version": "".join(self._versions(item)[:1]), "env": " ".join(filter(None, texts))}
+        version = "".join(self._versions(item)[:1])
+        return {"version": version or first["version"], "env": " ".join(filter(None, texts)) or first["env"]}
 
     def _versions(self, item: Mapping) -> list[str]:
         """As images are named: ``lts/*`` is the usual one, ``1.19.x`` is 1.19, ``openjdk17`` is 17."""
