@@ -149,6 +149,18 @@ def test_the_contract(engine: BuildEngine, container: BuildContainer, tmp_path: 
     assert state not in engine.states()
 
 
+@pytest.mark.parametrize("engine", [pytest.param("lxd", marks=pytest.mark.engine("lxd"))], indirect=True)
+@pytest.mark.usefixtures("engine")
+def test_a_state_that_could_not_be_kept_is_no_status_of_the_next_command(container: BuildContainer) -> None:
+    # LXD makes the snapshot while the next command is prepared.
+    state = f"test-{os.getpid()}-twice"
+    container.commit(state)
+    with pytest.raises(BoxwrightError) as caught:  # noqa: PT012 - sooner or later
+        container.commit(state)
+        ran(container, "true")
+    assert caught.value.code == "lxd.exists"
+
+
 @each_engine
 @pytest.mark.usefixtures("engine")
 def test_a_command_that_nobody_wants_any_more(container: BuildContainer) -> None:

@@ -14,11 +14,13 @@ import os
 import posixpath
 import secrets
 import tarfile
+import threading
 import time
 from collections.abc import Callable, Collection, Mapping
 from functools import cached_property
 from typing import Any
 
+from boxwright.engines.building.accounts import Accounts, root_of
 from boxwright.engines.building.owners import is_abandoned, own_mark
 from boxwright.engines.building.pause import PATH
 from boxwright.engines.building.users import find_user
@@ -46,8 +48,33 @@ CACHE = "boxwright-cache-"
 INITS = ("/sbin/init", "/lib/systemd/systemd")
 BOOT_SECONDS = 60.0
 START_SECONDS = 60.0
+COPY_ON_WRITE = ("btrfs", "zfs")
 LAST_HOST, HOSTS = 250, 50
 """Of a bridge's subnet, the addresses for containers that can't ask for one: that many, up to this one."""
+
+
+class Snapshotting:
+    """A snapshot that LXD makes. Who needs it, or changes the tree that it is made of, waits for its end."""
+
+    def __init__(self, client: LxdClient, operation: str, what: str) -> None:
+        self._client = client
+        self._operation = operation
+        self._what = what
+        self._lock = threading.Lock()
+        self._ended = False
+        self._error: LxdError | None = None
+
+    def settle(self) -> None:
+        """Until it is made. Raises LxdError, each time, where it could not be."""
+        with self._lock:
+            if not self._ended:
+                try:
+                    self._client.wait(self._operation, self._what)
+                except LxdError as error:
+                    self._error = error
+                self._ended = True
+        if self._error is not None:
+            raise self._error
 
 
 class LxdEngine:
@@ -59,6 +86,7 @@ class LxdEngine:
         self.client = LxdClient(endpoint)
         self._pool = pool
         self._places: dict[str, str] = {}
+        self._made: dict[str, Snapshotting] = {}
 
     def states(self) -> set[str]:
         """The snapshots of instances that we kept, and the images with which builds began."""
@@ -97,7 +125,7 @@ class LxdEngine:
         client = self.client
         config = {OWNER: own_mark(), ADDRESS: "", "security.nesting": "true", "boot.autostart": "false"}
         config["raw.lxc"] = "\n".join(_tmpfs(shape))
-        place = self._places.get(state)
+        place = self.place(state)
         if place is not None:
             source = {"type": "copy", "source": f"{place}/{state}", "instance_only": True}
         else:
@@ -118,6 +146,7 @@ class LxdEngine:
                 changed["raw.lxc"] = "\n".join(filter(None, (config["raw.lxc"], changed["raw.lxc"])))
                 client.run("PATCH", f"/instances/{name}", {"config": changed})
             client.change_state(name, "start", patience=Patience(START_SECONDS))
+            container.accounts = self._accounts(container)
             if booted:
                 if shape.network == "default":
                     container.await_address()
@@ -126,6 +155,12 @@ class LxdEngine:
             container.remove()
             raise
         return container
+
+    @cached_property
+    def snapshots_are_quick(self) -> bool:
+        """Whether the pool copies on write: LXD does not wait for a command's beginning for as long as a copy takes."""
+        pool = self._pool or self.client.get("/profiles/default")["devices"]["root"]["pool"]
+        return self.client.get(f"/storage-pools/{pool}")["driver"] in COPY_ON_WRITE
 
     @cached_property
     def member(self) -> str:
@@ -190,6 +225,16 @@ class LxdEngine:
                 raise
         return {"pool": pool, "source": name}
 
+    def _accounts(self, container: LxdContainer) -> Accounts:
+        """How a container's users are read: not by LXD where that is this machine's.
+
+        Each snapshot ends LXD's server of files for the instance, and the next read would start one.
+        """
+        if not self.is_local or os.geteuid() != 0 or self.member:
+            return Accounts(container.read, None)
+        pid = self.client.get(f"/instances/{container.name}/state")["pid"]
+        return Accounts(container.read, root_of(pid, container.name))
+
     def _bridge(self, name: str) -> str | None:
         """The bridge of LXD's own that an instance is on."""
         for device in self.client.get(f"/instances/{name}")["expanded_devices"].values():
@@ -210,13 +255,21 @@ class LxdEngine:
                 return address
         raise BoxwrightError("engine.network", f"{bridge} has no free address")
 
-    def kept(self, state: str, instance: str) -> None:
-        """Note where a new state is."""
+    def kept(self, state: str, instance: str, made: Snapshotting) -> None:
+        """Note where a new state is, or will be."""
         self._places[state] = instance
+        self._made[state] = made
+
+    def place(self, state: str) -> str | None:
+        """The instance that has a state, once it has. Raises LxdError where it could not be made."""
+        made = self._made.get(state)
+        if made is not None:
+            made.settle()
+        return self._places.get(state)
 
     def fetch(self, state: str, archive: str) -> str:
         """Publish the snapshot as an image without compression, and read that."""
-        fingerprint = publish(self.client, {"type": "snapshot", "name": f"{self._places[state]}/{state}"})
+        fingerprint = publish(self.client, {"type": "snapshot", "name": f"{self.place(state)}/{state}"})
         try:
             with open(archive, "xb") as file:
                 file.writelines(export_image(self.client, fingerprint))
@@ -226,6 +279,9 @@ class LxdEngine:
 
     def forget(self, states: Collection[str]) -> None:
         """Remove snapshots, instances of which none is left, and images."""
+        for made in self._made.values():
+            with contextlib.suppress(LxdError):
+                made.settle()
         self.states()
         for state in states:
             place = self._places.pop(state, None)
@@ -279,6 +335,14 @@ class LxdContainer:
         self.name = name
         self._engine = engine
         self._client = engine.client
+        self._last: Snapshotting | None = None
+        self.accounts = Accounts(self.read, None)
+
+    def _settle(self) -> None:
+        """Nothing may change while a snapshot is made of it."""
+        if self._last is not None:
+            self._last.settle()
+            self._last = None
 
     def addresses(self) -> list[str]:
         """The addresses that others can reach."""
@@ -305,14 +369,20 @@ class LxdContainer:
             time.sleep(0.1)
 
     def execute(self, command: EngineCommand, output: Callable[[bytes], None], cancelled: Callable[[], bool]) -> int:
-        """Run it."""
-        who = find_user(command.user, self.read)
+        """Run it. All is prepared while the last state's snapshot is made; the command begins when that has ended."""
+        who = find_user(command.user, self.accounts.read)
         env = {"HOME": who.home, **dict(command.env)}
         asked = Command(command.argv, env, command.cwd, who.uid, who.gid)
-        return execute(self._client, self.name, asked, output, output, Patience(cancelled=cancelled))
+        if not self._engine.snapshots_are_quick:
+            self._settle()
+        patience = Patience(cancelled=cancelled)
+        status = execute(self._client, self.name, asked, output, output, patience, self._settle)
+        self._settle()  # where it could not be made, that is the error, and no status of a command
+        return status
 
     def look(self, path: str) -> SeenPath | None:
         """What is there."""
+        self._settle()  # a snapshot ends LXD's server of files
         target = bytearray()
         try:
             found = pull_file(self._client, self.name, path, target.extend)
@@ -325,6 +395,7 @@ class LxdContainer:
 
     def read(self, path: str) -> bytes | None:
         """A file's bytes."""
+        self._settle()
         data = bytearray()
         try:
             found = pull_file(self._client, self.name, path, data.extend)
@@ -336,12 +407,14 @@ class LxdContainer:
 
     def write(self, path: str, data: bytes) -> None:
         """Put a file in place of what stands there, a link too."""
+        self._settle()
         with contextlib.suppress(LxdError):
             remove_file(self._client, self.name, path)
         push_file(self._client, self.name, path, data)
 
     def put(self, archive: str) -> None:
         """One request for each member: the interface takes no archives."""
+        self._settle()
         with tarfile.open(archive) as packed:
             for member in packed:
                 self._put(packed, member)
@@ -361,12 +434,22 @@ class LxdContainer:
             push_file(self._client, self.name, path, opened, mode=member.mode & 0o777, uid=member.uid, gid=member.gid)
 
     def commit(self, state: str) -> None:
-        """As a snapshot."""
-        self._client.run("POST", f"/instances/{self.name}/snapshots", {"name": state, "stateful": False})
-        self._engine.kept(state, self.name)
+        """As a snapshot. It is waited for when somebody needs it, or goes on here."""
+        self._settle()
+        path = f"/instances/{self.name}/snapshots"
+        operation = self._client.operation_of(self._client.request("POST", path, {"name": state, "stateful": False}))
+        self._last = Snapshotting(self._client, operation, f"POST {path}")
+        self._engine.kept(state, self.name, self._last)
 
     def remove(self) -> None:
         """Stop it, and remove it where it holds no state."""
+        try:
+            self._settle()
+        finally:
+            self._remove()
+
+    def _remove(self) -> None:
+        self.accounts.close()
         instance = self._client.find(f"/instances/{self.name}", recursion="1")
         if instance is None:
             return
