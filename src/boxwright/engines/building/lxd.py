@@ -339,10 +339,10 @@ class LxdContainer:
         self.accounts = Accounts(self.read, None)
 
     def _settle(self) -> None:
-        """Nothing may change while a snapshot is made of it."""
-        if self._last is not None:
-            self._last.settle()
-            self._last = None
+        """Nothing may change while a snapshot is made of it. Where that fails it is said once."""
+        last, self._last = self._last, None
+        if last is not None:
+            last.settle()
 
     def addresses(self) -> list[str]:
         """The addresses that others can reach."""
@@ -373,11 +373,13 @@ class LxdContainer:
         who = find_user(command.user, self.accounts.read)
         env = {"HOME": who.home, **dict(command.env)}
         asked = Command(command.argv, env, command.cwd, who.uid, who.gid)
+        last = self._last
         if not self._engine.snapshots_are_quick:
             self._settle()
         patience = Patience(cancelled=cancelled)
         status = execute(self._client, self.name, asked, output, output, patience, self._settle)
-        self._settle()  # where it could not be made, that is the error, and no status of a command
+        if last is not None:
+            last.settle()  # where it could not be made, that is the error, and no status of a command
         return status
 
     def look(self, path: str) -> SeenPath | None:
