@@ -137,6 +137,9 @@ class LxdEngine:
             "devices": self._devices(shape),
             "profiles": ["default"],
         }
+        if place is not None:
+            # Else another member of a cluster, which gets a copy, does not know it.
+            body["architecture"] = client.get(f"/instances/{place}")["architecture"]
         client.run("POST", "/instances", body, query=self._target(shape), patience=Patience(START_SECONDS * 10))
         container = LxdContainer(self, name)
         try:
