@@ -1,4 +1,4 @@
--- Sum up a file of "name,number": lua report.lua FILE [EXPECTED]
+-- Sum up a file of "name,number" lines: lua report.lua FILE [EXPECTED]
 local sum = 0
 for line in io.lines(arg[1]) do
   local name, number = line:match("^(.-),(%d+)$")

@@ -12,7 +12,6 @@ from typing import NamedTuple
 
 import pytest
 
-from boxwright.engines.building.choose import open_engine
 from boxwright.engines.lxdclient.address import find_endpoint
 from boxwright.engines.lxdclient.client import LxdClient
 from tests.conftest import Program
@@ -219,20 +218,11 @@ def _inner(certificate: str) -> str:
     return "".join(certificate.split("-----")[2].split())
 
 
-@pytest.fixture
-def forgetting() -> Iterator[Callable[[], None]]:
-    """What builds leave with LXD is removed."""
-    opened = open_engine("lxd", "", os.environ, "")
-    before = opened.states()
-    yield lambda: None
-    opened.forget(opened.states() - before)
-    assert opened.sweep() == 0
-    opened.close()
-
-
 @pytest.mark.engine("lxd")
-@pytest.mark.usefixtures("forgetting")
-def test_lxd_as_a_remote(fresh_boxwright: Program, lxd_remote: Remote, project: Path) -> None:
+def test_lxd_as_a_remote(
+    fresh_boxwright: Program, lxd_remote: Remote, project: Path, forgetting: Callable[[str, Program], None]
+) -> None:
+    forgetting("lxd", fresh_boxwright)
     program = fresh_boxwright.with_environment(LXD_CONF=str(lxd_remote.configuration))
     built(program, project, "--engine", "lxd", "--endpoint", "there")
 

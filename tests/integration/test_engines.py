@@ -305,26 +305,6 @@ def small(project: Path, base: Path, step: str) -> None:
     (project / "manifest.yaml").write_text(SMALL.replace("BASE", str(base)).replace("STEP", step))
 
 
-@pytest.fixture
-def forgetting() -> Iterator[Callable[[str, Program], None]]:
-    """What builds leave with an engine is removed."""
-    before: dict[str, set[str]] = {}
-    homes: dict[str, Path] = {}
-
-    def begin(name: str, program: Program) -> None:
-        homes[name] = program.home / "engines"
-        opened = open_engine(name, "", os.environ, str(homes[name]))
-        before[name] = opened.states()
-        opened.close()
-
-    yield begin
-    for name, states in before.items():
-        opened = open_engine(name, "", os.environ, str(homes[name]))
-        opened.forget(opened.states() - states)
-        assert opened.sweep() == 0
-        opened.close()
-
-
 def tree_of(program: Program, place: Path, image: str) -> dict[str, tuple[object, ...]]:
     """Every path with all that it has; of directories all but the time (docs/manifests.md, "Engines")."""
     program("export", image, f"rootfs:{place}")
