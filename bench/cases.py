@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench import bundles
+from bench import bundles, manifests
 from bench.remote import packages_on_a_server
 from bench.sharing import fetch_packages, push_changed, say_moved
 from bench.stacks import ten_on_lxd, ten_on_podman
@@ -312,6 +312,28 @@ CASES = (
     Case("parse-10000", "a recipe of 10,000 lines becomes a graph, without the process", 0.2, parse, peers=()),
     Case("plan-10000", "plan of 10,000 steps, whole process", 1.0, plan, peers=()),
     Case("run-1000", "1,000 RUN steps, nothing cached", None, lambda bench: run_cold(bench, 1000), peers=(), runs=1),
+    Case(
+        "manifest-20-cached",
+        "a manifest of 20 steps, all cached",
+        0.15,
+        lambda bench: manifests.cached(own_store(bench), bench.work / "manifests"),
+        peers=(),
+    ),
+    Case(
+        "manifest-20",
+        "the same, nothing cached but the base",
+        None,
+        lambda bench: manifests.uncached(own_store(bench), bench.work / "manifests"),
+        peers=(),
+    ),
+    Case(
+        "lxd-step",
+        "a step of a manifest on LXD, pool of btrfs",
+        0.05,
+        lambda bench: manifests.lxd_step(own_store(bench), bench.work / "lxd"),
+        peers=(),
+        runs=3,
+    ),
     Case("packages-100", "100 packages in ten chains, cold", 1.5, packages_cold, PACKAGE_PEERS),
     Case("packages-100-nothing", "the same, nothing to do", 0.15, packages_nothing, PACKAGE_PEERS),
     Case(

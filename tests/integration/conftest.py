@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from boxwright.engines.building.choose import open_engine
 from tests.conftest import ROOT, Program, Result, bootstrap_tar, remove_tree
 
 TOOL_RECIPE = """\
@@ -145,3 +147,23 @@ def package_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def pkg(package_home: Path) -> Program:
     """The program with a store in which the toolchain is unpacked once."""
     return Program(package_home)
+
+
+@pytest.fixture
+def forgetting() -> Iterator[Callable[[str, Program], None]]:
+    """What builds leave with an engine is removed."""
+    before: dict[str, set[str]] = {}
+    homes: dict[str, Path] = {}
+
+    def begin(name: str, program: Program) -> None:
+        homes[name] = program.home / "engines"
+        opened = open_engine(name, "", os.environ, str(homes[name]))
+        before[name] = opened.states()
+        opened.close()
+
+    yield begin
+    for name, states in before.items():
+        opened = open_engine(name, "", os.environ, str(homes[name]))
+        opened.forget(opened.states() - states)
+        assert opened.sweep() == 0
+        opened.close()

@@ -368,3 +368,35 @@ def test_a_cluster_whose_maker_was_killed_is_removed(program: Program) -> None:
     assert not made.record.exists()
     assert not made.directory.exists()
     assert not [it for it in Path("/run/netns").iterdir() if it.name.startswith(f"bwc{made.identity}-")]
+
+
+# Builds --------------------------------------------------------------------------------------------------------------
+
+SPREAD = """\
+image: tar:BASE
+matrix: {part: [a, b, c, d, e]}
+install:
+  - {run: echo shared >/shared, network: none}
+  - {run: "echo {{ matrix.part }} >/part", network: none}
+script:
+  - {run: test -s /shared, network: none}
+artifact: "spread:{{ matrix.part }}"
+"""
+
+
+@long
+def test_build_containers_are_placed_by_the_cluster(
+    cluster: Cluster, fresh_boxwright: Program, busybox_base: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "manifest.yaml").write_text(SPREAD.replace("BASE", str(busybox_base)))
+    member = cluster.program(fresh_boxwright, 1)
+    try:
+        # All but one start from a state that is on one member: its copy goes to another.
+        member("build", tmp_path, "--engine", "lxd")
+        instances = cluster.members[0].query("/1.0/instances?recursion=1")
+        places = {it["location"] for it in instances if it["name"].startswith("boxwright-build-")}
+        assert len(places) > 1
+    finally:
+        member("gc", "--engine", "lxd")
+    said = fresh_boxwright("run", "--rm", "--network", "none", "spread:d", "cat", "/shared", "/part").out
+    assert said == "shared\nd\n"

@@ -406,6 +406,20 @@ def test_hard_links_stay(each: str, boxwright: Program, make: Make, tmp_path: Pa
     assert boxwright("run", "--rm", "--network", "none", "linked", "/usr/bin/two").out == ""
 
 
+def test_files_may_come_before_packages(boxwright: Program, make: Make, tmp_path: Path) -> None:
+    tasks = """\
+- sync: {src: files/hello.conf, dest: /etc/hello/hello.conf, chmod: 0600}
+- package: {type: embedded, path: ./pkgs/hello}
+- image: {type: oci, content: '{"config": {"Cmd": ["/usr/bin/hello", "/etc/hello/hello.conf"]}}', output: image.oci}
+"""
+    directory = make(HELLO, {"container.yaml": tasks, "files/hello.conf": "first\n"})
+    boxwright("build", directory, "-t", "files-first", cwd=tmp_path / "out", timeout=600)
+    assert boxwright("run", "--rm", "--network", "none", "files-first").out == "hello from a package\nfirst\n"
+    assert boxwright("export", "files-first", f"rootfs:{tmp_path}/tree").status == 0
+    assert (tmp_path / "tree/etc/passwd").read_text().startswith("root:x:0:0:")
+    assert (tmp_path / "tree/lib64").readlink() == Path("usr/lib64")
+
+
 def test_on_a_base(boxwright: Program, make: Make) -> None:
     tasks = """\
 - vars: {who: world}

@@ -149,6 +149,18 @@ def test_the_contract(engine: BuildEngine, container: BuildContainer, tmp_path: 
     assert state not in engine.states()
 
 
+@pytest.mark.parametrize("engine", [pytest.param("lxd", marks=pytest.mark.engine("lxd"))], indirect=True)
+@pytest.mark.usefixtures("engine")
+def test_a_state_that_could_not_be_kept_is_no_status_of_the_next_command(container: BuildContainer) -> None:
+    # LXD makes the snapshot while the next command is prepared.
+    state = f"test-{os.getpid()}-twice"
+    container.commit(state)
+    with pytest.raises(BoxwrightError) as caught:  # noqa: PT012 - sooner or later
+        container.commit(state)
+        ran(container, "true")
+    assert caught.value.code == "lxd.exists"
+
+
 @each_engine
 @pytest.mark.usefixtures("engine")
 def test_a_command_that_nobody_wants_any_more(container: BuildContainer) -> None:
@@ -291,26 +303,6 @@ artifact: engines/test:small
 
 def small(project: Path, base: Path, step: str) -> None:
     (project / "manifest.yaml").write_text(SMALL.replace("BASE", str(base)).replace("STEP", step))
-
-
-@pytest.fixture
-def forgetting() -> Iterator[Callable[[str, Program], None]]:
-    """What builds leave with an engine is removed."""
-    before: dict[str, set[str]] = {}
-    homes: dict[str, Path] = {}
-
-    def begin(name: str, program: Program) -> None:
-        homes[name] = program.home / "engines"
-        opened = open_engine(name, "", os.environ, str(homes[name]))
-        before[name] = opened.states()
-        opened.close()
-
-    yield begin
-    for name, states in before.items():
-        opened = open_engine(name, "", os.environ, str(homes[name]))
-        opened.forget(opened.states() - states)
-        assert opened.sweep() == 0
-        opened.close()
 
 
 def tree_of(program: Program, place: Path, image: str) -> dict[str, tuple[object, ...]]:

@@ -25,7 +25,7 @@ from boxwright.steps.union import Owned, Part, StateOwners, Union
 from boxwright.steps.writing import write_files
 
 FORMAT = 2
-MOUNT_POINTS = ("dev", "etc", "proc", "run", "sys")
+MOUNT_POINTS = (("dev", 0o755), ("etc", 0o755), ("proc", 0o755), ("run", 0o755), ("sys", 0o755), ("tmp", 0o1777))
 GLIBC = "libc.so.6"
 
 
@@ -121,15 +121,17 @@ class ComposeKind:
     def _made(
         self, compose: Compose, union: Union, linkage: Linkage, parent: Snapshot, epoch: int
     ) -> dict[str, tuple[Entry, bytes]]:
-        """Files and directories that no package has: accounts, ld.so.cache and, in an empty state, what each needs."""
+        """Files and directories that no package has: accounts, ld.so.cache and, where no system is, what each needs."""
         made: dict[str, tuple[Entry, bytes]] = {}
 
         def put(path: str, data: bytes, mode: int = 0o644) -> None:
             digest = hashlib.sha256(data).hexdigest()
             made[path] = (Entry(FILE, path.rpartition("/")[2], mode, 0, 0, epoch, len(data), digest), data)
 
-        bare = not self._workspace.entries(self._workspace.root(parent.manifest).full)
-        users: list[tuple[PackageUser, str]] = [(ROOT, "boxwright")] if bare else []
+        top = set(self._workspace.entries(self._workspace.root(parent.manifest).full))
+        bare = not top & set(USR_LINKS)  # some files may be there already
+        is_new = bare and linkage.find("etc/passwd") is None
+        users: list[tuple[PackageUser, str]] = [(ROOT, "boxwright")] if is_new else []
         users += [(user, part.package.name) for part in union.parts for user in part.package.users]
         users += [(user, "container.yaml") for user in compose.users]
         for path, write in (("etc/passwd", passwd), ("etc/group", group)) if users else ():
@@ -142,9 +144,9 @@ class ComposeKind:
         if cache is not None:
             put("etc/ld.so.cache", cache)
         if bare:
-            for name in MOUNT_POINTS:
-                made[name] = (directory_entry(name, 0o755, epoch, EMPTY.link), b"")
-            made["tmp"] = (directory_entry("tmp", 0o1777, epoch, EMPTY.link), b"")
+            for name, mode in MOUNT_POINTS:
+                if name not in top:
+                    made[name] = (directory_entry(name, mode, epoch, EMPTY.link), b"")
             for name in USR_LINKS:
                 if f"usr/{name}" in union.directories:
                     made[name] = (Entry(SYMLINK, name, 0o777, 0, 0, epoch, 0, f"usr/{name}"), b"")

@@ -17,6 +17,7 @@ import threading
 from collections.abc import Callable, Collection, Iterator
 from typing import TYPE_CHECKING, Any
 
+from boxwright.engines.building.certificates import FILES, trusted
 from boxwright.engines.building.owners import LABEL, is_abandoned, own_mark
 from boxwright.engines.building.pause import PATH, pause_program
 from boxwright.errors import BoxwrightError, MachineError
@@ -33,8 +34,12 @@ LOOK_SECONDS = 0.1
 SMALL = 16 << 20
 PIECE = 1 << 20
 NOT_FOUND = 404
+FRAME_HEADER = 8
 _TYPES = ((1 << 27, "symlink"), (1 << 31, "directory"), (0x7280000, "other"))
 """Bits of Go's os.FileMode."""
+
+
+_WANTS_TLS = "HTTP request to an HTTPS server"
 
 
 class DockerEngine:
@@ -60,14 +65,14 @@ class DockerEngine:
         if found is None:
             import docker
 
-            tls: Any = False
-            if self._certificates:
-                pair = (f"{self._certificates}/cert.pem", f"{self._certificates}/key.pem")
-                tls = docker.tls.TLSConfig(client_cert=pair, ca_cert=f"{self._certificates}/ca.pem", verify=True)
+            tls: Any = trusted(self._address, self._certificates) if self._certificates else False
             with self.telling(f"{self.name} at {self._address}"):
                 if self._address.startswith("unix:"):
                     _try(self._address.removeprefix("unix://"))
                 found = docker.APIClient(base_url=self._address, version=API, timeout=600, tls=tls)
+            if tls:
+                # Else requests takes REQUESTS_CA_BUNDLE for who vouches for the server, in place of ca.pem.
+                found.trust_env = False
             self._clients.client = found
             self._opened.append(found)
         return found
@@ -86,6 +91,8 @@ class DockerEngine:
                 raise BoxwrightError(
                     "engine.no-space", text, hint=f"make room where {self.name} keeps images"
                 ) from error
+            if _WANTS_TLS in text:
+                raise MachineError("engine.certificate", text, hint=f"DOCKER_TLS_VERIFY=1, and {FILES}") from error
             raise BoxwrightError("engine.refused", text) from error
         except (docker.errors.DockerException, requests.exceptions.RequestException, OSError) as error:
             hint = "does it run, and may this user speak to it? `boxwright doctor` says more"
@@ -237,15 +244,13 @@ class DockerContainer:
     @staticmethod
     def _follow(opened: Any, output: Callable[[bytes], None]) -> None:  # noqa: ANN401 - which kind depends on the address
         """Hand on both streams until the command ends."""
-        from docker.utils.socket import frames_iter
-
+        answer = opened._response  # noqa: SLF001 - docker's client keeps the answer with its socket, and nowhere else
         try:
-            for _, piece in frames_iter(opened, tty=False):  # type: ignore[no-untyped-call]
+            # Not the client's own reader: it waits for the socket while TLS, or the buffer, has the bytes already.
+            for piece in frames(answer.raw._fp.fp):  # noqa: SLF001
                 output(piece)
         finally:
-            answer = getattr(opened, "_response", None)
-            if answer is not None:
-                answer.close()
+            answer.close()
             opened.close()
 
     def _watch(self, ended: threading.Event, cancelled: Callable[[], bool]) -> None:
@@ -308,6 +313,18 @@ class DockerContainer:
         """Kill and remove it."""
         with self._engine.telling("a build container"):
             self._engine.client().remove_container(self._id, force=True, v=True)
+
+
+def frames(stream: io.BufferedIOBase) -> Iterator[bytes]:
+    """What both streams of a command say: eight bytes of header (which stream, how much), then that much.
+
+    (Docker Engine API, "Attach to a container", stream format.) A stream that breaks off just ends.
+    """
+    while len(header := stream.read(FRAME_HEADER)) == FRAME_HEADER:
+        left = int.from_bytes(header[4:], "big")
+        while left and (piece := stream.read1(left)):
+            left -= len(piece)
+            yield piece
 
 
 def _try(path: str) -> None:

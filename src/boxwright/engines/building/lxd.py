@@ -13,12 +13,14 @@ import ipaddress
 import os
 import posixpath
 import secrets
-import subprocess
 import tarfile
+import threading
 import time
 from collections.abc import Callable, Collection, Mapping
+from functools import cached_property
 from typing import Any
 
+from boxwright.engines.building.accounts import Accounts, root_of
 from boxwright.engines.building.owners import is_abandoned, own_mark
 from boxwright.engines.building.pause import PATH
 from boxwright.engines.building.users import find_user
@@ -39,14 +41,40 @@ from boxwright.errors import BoxwrightError
 from boxwright.ports import Bind, BuildContainer, ContainerShape, EngineCommand, SeenPath, Tmpfs
 
 OWNER = "user.boxwright.build"
+ADDRESS = "user.boxwright.address"
 KEPT = "kept"
 PREFIX = "boxwright-build-"
 CACHE = "boxwright-cache-"
 INITS = ("/sbin/init", "/lib/systemd/systemd")
 BOOT_SECONDS = 60.0
 START_SECONDS = 60.0
-FIRST_HOST, LAST_HOST = 200, 250
-"""Of a bridge's subnet, the addresses for containers that can't ask for one."""
+COPY_ON_WRITE = ("btrfs", "zfs")
+LAST_HOST, HOSTS = 250, 50
+"""Of a bridge's subnet, the addresses for containers that can't ask for one: that many, up to this one."""
+
+
+class Snapshotting:
+    """A snapshot that LXD makes. Who needs it, or changes the tree that it is made of, waits for its end."""
+
+    def __init__(self, client: LxdClient, operation: str, what: str) -> None:
+        self._client = client
+        self._operation = operation
+        self._what = what
+        self._lock = threading.Lock()
+        self._ended = False
+        self._error: LxdError | None = None
+
+    def settle(self) -> None:
+        """Until it is made. Raises LxdError, each time, where it could not be."""
+        with self._lock:
+            if not self._ended:
+                try:
+                    self._client.wait(self._operation, self._what)
+                except LxdError as error:
+                    self._error = error
+                self._ended = True
+        if self._error is not None:
+            raise self._error
 
 
 class LxdEngine:
@@ -58,6 +86,7 @@ class LxdEngine:
         self.client = LxdClient(endpoint)
         self._pool = pool
         self._places: dict[str, str] = {}
+        self._made: dict[str, Snapshotting] = {}
 
     def states(self) -> set[str]:
         """The snapshots of instances that we kept, and the images with which builds began."""
@@ -94,9 +123,9 @@ class LxdEngine:
         """An instance of the snapshot or image, started, with its network."""
         name = f"{PREFIX}{secrets.token_hex(6)}"
         client = self.client
-        config = {OWNER: own_mark(), "security.nesting": "true", "boot.autostart": "false"}
+        config = {OWNER: own_mark(), ADDRESS: "", "security.nesting": "true", "boot.autostart": "false"}
         config["raw.lxc"] = "\n".join(_tmpfs(shape))
-        place = self._places.get(state)
+        place = self.place(state)
         if place is not None:
             source = {"type": "copy", "source": f"{place}/{state}", "instance_only": True}
         else:
@@ -108,22 +137,62 @@ class LxdEngine:
             "devices": self._devices(shape),
             "profiles": ["default"],
         }
-        client.run("POST", "/instances", body, patience=Patience(START_SECONDS * 10))
+        if place is not None:
+            # Else another member of a cluster, which gets a copy, does not know it.
+            body["architecture"] = client.get(f"/instances/{place}")["architecture"]
+        client.run("POST", "/instances", body, query=self._target(shape), patience=Patience(START_SECONDS * 10))
         container = LxdContainer(self, name)
         try:
             booted = any(container.look(path) is not None for path in INITS)
             if not booted:
-                config["raw.lxc"] += f"\nlxc.init.cmd = /{PATH}"
-                client.run("PATCH", f"/instances/{name}", {"config": {"raw.lxc": config["raw.lxc"]}})
+                changed = self._unbooted(container, shape)
+                changed["raw.lxc"] = "\n".join(filter(None, (config["raw.lxc"], changed["raw.lxc"])))
+                client.run("PATCH", f"/instances/{name}", {"config": changed})
             client.change_state(name, "start", patience=Patience(START_SECONDS))
-            if shape.network == "default":
-                self._connect(container, booted=booted)
+            container.accounts = self._accounts(container)
             if booted:
+                if shape.network == "default":
+                    container.await_address()
                 container.await_boot()
         except BaseException:
             container.remove()
             raise
         return container
+
+    @cached_property
+    def snapshots_are_quick(self) -> bool:
+        """Whether the pool copies on write: LXD does not wait for a command's beginning for as long as a copy takes."""
+        pool = self._pool or self.client.get("/profiles/default")["devices"]["root"]["pool"]
+        return self.client.get(f"/storage-pools/{pool}")["driver"] in COPY_ON_WRITE
+
+    @cached_property
+    def member(self) -> str:
+        """The member of a cluster that we speak to; empty where the server is none."""
+        found = self.client.get("")["environment"]
+        return str(found["server_name"]) if found.get("server_clustered") else ""
+
+    def _target(self, shape: ContainerShape) -> dict[str, str]:
+        """A cluster places a container itself, unless it needs something of the member that we speak to."""
+        bound = any(isinstance(mount, Bind) for mount in shape.mounts)
+        return {"target": self.member} if bound and self.member else {}
+
+    def _unbooted(self, container: LxdContainer, shape: ContainerShape) -> dict[str, str]:
+        """What starts our first process, and gives it the address that nobody inside could ask for."""
+        lines = [f"lxc.init.cmd = /{PATH}"]
+        bridge = self._bridge(container.name) if shape.network == "default" else None
+        if bridge is None:
+            return {"raw.lxc": lines[0]}
+        written = self.client.get(f"/networks/{bridge}")["config"].get("ipv4.address", "none")
+        if written == "none":
+            return {"raw.lxc": lines[0]}
+        subnet = ipaddress.IPv4Interface(written)
+        address = self._free_address(subnet, bridge)
+        lines += [
+            f"lxc.net.0.ipv4.address = {address}/{subnet.network.prefixlen}",
+            f"lxc.net.0.ipv4.gateway = {subnet.ip}",
+        ]
+        container.write("/etc/resolv.conf", f"nameserver {subnet.ip}\n".encode())
+        return {"raw.lxc": "\n".join(lines), ADDRESS: str(address)}
 
     def _devices(self, shape: ContainerShape) -> dict[str, dict[str, str]]:
         devices: dict[str, dict[str, str]] = {}
@@ -151,61 +220,59 @@ class LxdEngine:
         """A volume of the server's own in place of a directory of ours, whose owners a container could not be."""
         name = f"{CACHE}{hashlib.sha256(os.fsencode(source)).hexdigest()[:16]}"
         try:
-            self.client.run("POST", f"/storage-pools/{pool}/volumes/custom", {"name": name, "config": {}})
+            where = {"target": self.member} if self.member else {}
+            body = {"name": name, "config": {}}
+            self.client.run("POST", f"/storage-pools/{pool}/volumes/custom", body, query=where)
         except LxdError as error:
             if error.code != "lxd.exists":
                 raise
         return {"pool": pool, "source": name}
 
-    def _connect(self, container: LxdContainer, *, booted: bool) -> None:
-        """A system asks for its address; another tree has nobody who could, so its namespace is set up from here."""
-        if booted:
-            until = time.monotonic() + BOOT_SECONDS
-            while not container.addresses() and time.monotonic() < until:
-                time.sleep(0.05)
-            return
-        state = self.client.get(f"/instances/{container.name}/state")
-        network = self._bridge(container.name)
-        if network is None or not self.is_local or os.geteuid() != 0:
-            return
-        nic, bridge = network
-        subnet = ipaddress.ip_interface(self.client.get(f"/networks/{bridge}")["config"]["ipv4.address"])
-        address = self._free_address(subnet, bridge)
-        inside = ["nsenter", "-t", str(state["pid"]), "-n", "ip"]
-        for words in (
-            ["addr", "add", f"{address}/{subnet.network.prefixlen}", "dev", nic],
-            ["link", "set", nic, "up"],
-            ["link", "set", "lo", "up"],
-            ["route", "add", "default", "via", str(subnet.ip)],
-        ):
-            subprocess.run([*inside, *words], check=False, capture_output=True, timeout=10)
-        container.write("/etc/resolv.conf", f"nameserver {subnet.ip}\n".encode())
+    def _accounts(self, container: LxdContainer) -> Accounts:
+        """How a container's users are read: not by LXD where that is this machine's.
 
-    def _bridge(self, name: str) -> tuple[str, str] | None:
-        """The network interface of an instance that is on a bridge of LXD's own, and that bridge."""
-        devices = self.client.get(f"/instances/{name}")["expanded_devices"]
-        for device in devices.values():
+        Each snapshot ends LXD's server of files for the instance, and the next read would start one.
+        """
+        if not self.is_local or os.geteuid() != 0 or self.member:
+            return Accounts(container.read, None)
+        pid = self.client.get(f"/instances/{container.name}/state")["pid"]
+        return Accounts(container.read, root_of(pid, container.name))
+
+    def _bridge(self, name: str) -> str | None:
+        """The bridge of LXD's own that an instance is on."""
+        for device in self.client.get(f"/instances/{name}")["expanded_devices"].values():
             if device.get("type") == "nic" and device.get("network"):
-                return device.get("name", "eth0"), device["network"]
+                return str(device["network"])
         return None
 
-    def _free_address(self, subnet: ipaddress.IPv4Interface | ipaddress.IPv6Interface, bridge: str) -> str:
-        taken = {lease["address"] for lease in self.client.get(f"/networks/{bridge}/leases")}
-        first = secrets.randbelow(LAST_HOST - FIRST_HOST)
-        for number in range(LAST_HOST - FIRST_HOST):
-            host = FIRST_HOST + (first + number) % (LAST_HOST - FIRST_HOST)
-            address = str(subnet.network.network_address + host)
-            if address not in taken and address != str(subnet.ip):
+    def _free_address(self, subnet: ipaddress.IPv4Interface, bridge: str) -> ipaddress.IPv4Address:
+        taken = {lease["address"] for lease in self.client.get(f"/networks/{bridge}/leases")} | {str(subnet.ip)}
+        others = [it["config"] for it in self.client.get("/instances", recursion="1")]
+        taken |= {it.get(ADDRESS, "") for it in others if it.get(OWNER) != KEPT}
+        last = min(LAST_HOST, subnet.network.num_addresses - 2)
+        hosts = list(range(max(1, last - HOSTS), last + 1))
+        secrets.SystemRandom().shuffle(hosts)
+        for host in hosts:
+            address = subnet.network.network_address + host
+            if str(address) not in taken:
                 return address
         raise BoxwrightError("engine.network", f"{bridge} has no free address")
 
-    def kept(self, state: str, instance: str) -> None:
-        """Note where a new state is."""
+    def kept(self, state: str, instance: str, made: Snapshotting) -> None:
+        """Note where a new state is, or will be."""
         self._places[state] = instance
+        self._made[state] = made
+
+    def place(self, state: str) -> str | None:
+        """The instance that has a state, once it has. Raises LxdError where it could not be made."""
+        made = self._made.get(state)
+        if made is not None:
+            made.settle()
+        return self._places.get(state)
 
     def fetch(self, state: str, archive: str) -> str:
         """Publish the snapshot as an image without compression, and read that."""
-        fingerprint = publish(self.client, {"type": "snapshot", "name": f"{self._places[state]}/{state}"})
+        fingerprint = publish(self.client, {"type": "snapshot", "name": f"{self.place(state)}/{state}"})
         try:
             with open(archive, "xb") as file:
                 file.writelines(export_image(self.client, fingerprint))
@@ -215,6 +282,9 @@ class LxdEngine:
 
     def forget(self, states: Collection[str]) -> None:
         """Remove snapshots, instances of which none is left, and images."""
+        for made in self._made.values():
+            with contextlib.suppress(LxdError):
+                made.settle()
         self.states()
         for state in states:
             place = self._places.pop(state, None)
@@ -268,11 +338,25 @@ class LxdContainer:
         self.name = name
         self._engine = engine
         self._client = engine.client
+        self._last: Snapshotting | None = None
+        self.accounts = Accounts(self.read, None)
+
+    def _settle(self) -> None:
+        """Nothing may change while a snapshot is made of it. Where that fails it is said once."""
+        last, self._last = self._last, None
+        if last is not None:
+            last.settle()
 
     def addresses(self) -> list[str]:
         """The addresses that others can reach."""
         network: Mapping[str, Any] = self._client.get(f"/instances/{self.name}/state").get("network") or {}
         return [it["address"] for nic in network.values() for it in nic["addresses"] if it["scope"] == "global"]
+
+    def await_address(self) -> None:
+        """A system asks for its address itself."""
+        until = time.monotonic() + BOOT_SECONDS
+        while not self.addresses() and time.monotonic() < until:
+            time.sleep(0.05)
 
     def await_boot(self) -> None:
         """Until systemd has started what it starts, where it is the init and can be asked."""
@@ -288,14 +372,22 @@ class LxdContainer:
             time.sleep(0.1)
 
     def execute(self, command: EngineCommand, output: Callable[[bytes], None], cancelled: Callable[[], bool]) -> int:
-        """Run it."""
-        who = find_user(command.user, self.read)
+        """Run it. All is prepared while the last state's snapshot is made; the command begins when that has ended."""
+        who = find_user(command.user, self.accounts.read)
         env = {"HOME": who.home, **dict(command.env)}
         asked = Command(command.argv, env, command.cwd, who.uid, who.gid)
-        return execute(self._client, self.name, asked, output, output, Patience(cancelled=cancelled))
+        last = self._last
+        if not self._engine.snapshots_are_quick:
+            self._settle()
+        patience = Patience(cancelled=cancelled)
+        status = execute(self._client, self.name, asked, output, output, patience, self._settle)
+        if last is not None:
+            last.settle()  # where it could not be made, that is the error, and no status of a command
+        return status
 
     def look(self, path: str) -> SeenPath | None:
         """What is there."""
+        self._settle()  # a snapshot ends LXD's server of files
         target = bytearray()
         try:
             found = pull_file(self._client, self.name, path, target.extend)
@@ -308,6 +400,7 @@ class LxdContainer:
 
     def read(self, path: str) -> bytes | None:
         """A file's bytes."""
+        self._settle()
         data = bytearray()
         try:
             found = pull_file(self._client, self.name, path, data.extend)
@@ -319,12 +412,14 @@ class LxdContainer:
 
     def write(self, path: str, data: bytes) -> None:
         """Put a file in place of what stands there, a link too."""
+        self._settle()
         with contextlib.suppress(LxdError):
             remove_file(self._client, self.name, path)
         push_file(self._client, self.name, path, data)
 
     def put(self, archive: str) -> None:
         """One request for each member: the interface takes no archives."""
+        self._settle()
         with tarfile.open(archive) as packed:
             for member in packed:
                 self._put(packed, member)
@@ -344,12 +439,22 @@ class LxdContainer:
             push_file(self._client, self.name, path, opened, mode=member.mode & 0o777, uid=member.uid, gid=member.gid)
 
     def commit(self, state: str) -> None:
-        """As a snapshot."""
-        self._client.run("POST", f"/instances/{self.name}/snapshots", {"name": state, "stateful": False})
-        self._engine.kept(state, self.name)
+        """As a snapshot. It is waited for when somebody needs it, or goes on here."""
+        self._settle()
+        path = f"/instances/{self.name}/snapshots"
+        operation = self._client.operation_of(self._client.request("POST", path, {"name": state, "stateful": False}))
+        self._last = Snapshotting(self._client, operation, f"POST {path}")
+        self._engine.kept(state, self.name, self._last)
 
     def remove(self) -> None:
         """Stop it, and remove it where it holds no state."""
+        try:
+            self._settle()
+        finally:
+            self._remove()
+
+    def _remove(self) -> None:
+        self.accounts.close()
         instance = self._client.find(f"/instances/{self.name}", recursion="1")
         if instance is None:
             return

@@ -22,6 +22,8 @@ END_SECONDS = 10.0
 """How long the operation of a command may last once its output has ended."""
 _KILL = 9
 _TEXT, _CLOSE, _PING, _PONG = 1, 8, 9, 10
+_LAST = "0"
+"""The websocket that is connected last: LXD starts the command as soon as it is."""
 
 
 class Command(NamedTuple):
@@ -41,9 +43,14 @@ class Command(NamedTuple):
 
 
 class Session:
-    """A command that runs: its websockets, and the control websocket for signals and the terminal's size."""
+    """A command that runs: its websockets, and the control websocket for signals and the terminal's size.
 
-    def __init__(self, client: LxdClient, instance: str, command: Command) -> None:
+    `before` is called when all is ready but the command does not run yet; LXD gives up after some seconds.
+    """
+
+    def __init__(
+        self, client: LxdClient, instance: str, command: Command, before: Callable[[], None] = lambda: None
+    ) -> None:
         self._client = client
         self._what = f"{instance}: {command.argv[0] if command.argv else ''}"
         self.interactive = bool(command.width)
@@ -63,6 +70,8 @@ class Session:
         self.sockets: dict[str, websocket.WebSocket] = {}
         try:
             for name, secret in _secrets(answer, self._what, client.endpoint.name).items():
+                if name == _LAST:
+                    before()
                 target = client.url(f"/operations/{self.operation}/websocket", {"secret": secret})
                 self.sockets[name] = client.transport.websocket(self._what, target, pieces=True)
         except BaseException:
@@ -135,16 +144,22 @@ class Session:
 
 
 def execute(
-    client: LxdClient, instance: str, command: Command, output: Output, error: Output, patience: Patience = UNBOUNDED
+    client: LxdClient,
+    instance: str,
+    command: Command,
+    output: Output,
+    error: Output,
+    patience: Patience = UNBOUNDED,
+    before: Callable[[], None] = lambda: None,
 ) -> int:
-    """Run a command to its end, handing on what it writes; returns its exit status.
+    """Run a command to its end, handing on what it writes; returns its exit status. `before`: see Session.
 
     126 and 127 as a shell has them, where it can't be run and where there is none. A process that it leaves in the
     background keeps its output open: LXD ends that with the command. Raises LxdError (`lxd.timeout`: it was killed),
     KeyboardInterrupt when cancelled (it was killed).
     """
     try:
-        session = Session(client, instance, command)
+        session = Session(client, instance, command, before)
     except LxdError as failure:
         return _status_of_failure(failure)
     feeder = threading.Thread(target=_feed, args=(session, command.stdin), daemon=True)

@@ -57,9 +57,9 @@ def unreachable(server: str, reason: str, hint: str = "") -> LxdUnreachableError
     return LxdUnreachableError("lxd.unreachable", f"LXD at {server}: {reason}", hint=hint)
 
 
-def wrong_certificate(server: str, reason: str) -> LxdUnreachableError:
-    """TLS failed: another server than the one that is known, or one that doesn't take this client."""
-    hint = "is it the right server? Then: lxc remote remove and lxc remote add"
+def wrong_certificate(server: str, reason: str, hint: str = "") -> LxdUnreachableError:
+    """TLS failed: another server than the one that is known, or no certificate to show."""
+    hint = hint or "is it the right server? Then: lxc remote remove and lxc remote add"
     return LxdUnreachableError("lxd.certificate", f"LXD at {server}: {reason}", hint=hint)
 
 

@@ -225,21 +225,26 @@ def _open_tls(endpoint: Endpoint) -> ssl.SSLSocket:
 
 def _tls_context(endpoint: Endpoint) -> ssl.SSLContext:
     """LXD's certificate is its own: the one that is pinned is what it must show, whatever names it holds."""
-    context = ssl.create_default_context()
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    hint = "'lxc remote add' makes a certificate for this user, and keeps the server's"
+    for path in filter(None, (endpoint.certificate, endpoint.key, endpoint.server_certificate)):
+        try:
+            with open(path, "rb"):
+                pass
+        except OSError as error:
+            raise wrong_certificate(endpoint.name, f"{path}: {error.strerror}", hint) from error
     try:
+        context = ssl.create_default_context()
         if endpoint.server_certificate:
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-            context.minimum_version = ssl.TLSVersion.TLSv1_2
             context.check_hostname = False
             context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
             context.load_verify_locations(endpoint.server_certificate)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
         if endpoint.certificate:
             context.load_cert_chain(endpoint.certificate, endpoint.key)
     except (OSError, ssl.SSLError) as error:
-        files = f"{endpoint.certificate}, {endpoint.key}, {endpoint.server_certificate}"
-        hint = "'lxc remote add' makes a certificate for this user"
-        raise unreachable(endpoint.name, f"a certificate can't be read ({files}): {error}", hint) from error
+        files = ", ".join(filter(None, (endpoint.certificate, endpoint.key, endpoint.server_certificate)))
+        raise wrong_certificate(endpoint.name, f"one of {files} holds nothing of use: {error}", hint) from error
     return context
 
 

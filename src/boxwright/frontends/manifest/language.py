@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from boxwright.frontends.manifest.wanted import LanguageDefault, LanguageSpec
+from boxwright.frontends.manifest.wanted import ANY, LanguageDefault, LanguageSpec
 
 
 class DefaultTask(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
@@ -53,7 +53,7 @@ def all_languages(configured: Mapping[str, Any]) -> Mapping[str, LanguageEntry]:
 
 def language_spec(entry: LanguageEntry) -> LanguageSpec:
     """As the frontend wants it."""
-    images = entry.images or {"any": entry.image}
+    images = entry.images or {ANY: entry.image}
     install, script = (
         tuple(LanguageDefault(it.run, it.needs, it.reads) for it in tasks) for tasks in (entry.install, entry.script)
     )

@@ -15,7 +15,7 @@ from boxwright.frontends.manifest.problem import of_manifests, wrong
 from boxwright.frontends.manifest.render import Renderer, probed, used_names
 from boxwright.frontends.manifest.schema import KeyValue, Manifest
 from boxwright.frontends.manifest.travis import chosen, is_travis, manifest_of
-from boxwright.frontends.manifest.wanted import ManifestWorld
+from boxwright.frontends.manifest.wanted import ANY, ManifestWorld
 from boxwright.frontends.package import document as doc
 from boxwright.frontends.package.convert import convert, key_place
 from boxwright.frontends.package.document import Place, Scalar, Sequence, parse_value, plain
@@ -108,7 +108,7 @@ class Loader:
         value = _readable(probed(text, names, self._world.variable), file)
         if is_travis(file):
             try:
-                value = chosen(manifest_of(value, lambda _: None), names.get("matrix"))
+                value = chosen(manifest_of(value, self._world, lambda _: None), names.get("matrix"))
             except DefinitionError:
                 value = doc.Mapping({}, Place(file, 1, 1), {})
         found: list[doc.Mapping] = []
@@ -166,7 +166,7 @@ class Loader:
         if not isinstance(value, doc.Mapping):
             raise wrong("type", "a manifest is a mapping of keys to values", value.place.span)
         if is_travis(file):
-            value = chosen(manifest_of(value, self._note), renderer.names.get("matrix"))
+            value = chosen(manifest_of(value, self._world, self._note), renderer.names.get("matrix"))
         convert(value, Manifest)  # what is wrong in an included file is said there
         below = []
         for reference in _includes(value):
@@ -242,7 +242,8 @@ def base_image(document: doc.Mapping, world: ManifestWorld) -> str | None:
         from boxwright.frontends.package.problem import nearest
 
         raise wrong("language", f"there is no language {name!r}", where, hint=nearest(name, world.languages()))
-    found = next((it for it in spec.images if not version or f"{it}.".startswith(f"{version}.")), None)
+    fitting = (it for it in spec.images if not version or it == ANY or f"{it}.".startswith(f"{version}."))
+    found = next(fitting, None)
     if found is None:
         hint = f"one of {', '.join(spec.images)}; more with `languages:` in .boxwright-config.yaml, or name an `image`"
         raise wrong("language", f"there is no image for {name} {version}", where, hint=hint)

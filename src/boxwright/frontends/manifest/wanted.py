@@ -36,6 +36,10 @@ class LanguageDefault(NamedTuple):
     reads: tuple[str, ...] = ()
 
 
+ANY = "any"
+"""The version of an image that is for all."""
+
+
 class LanguageSpec(NamedTuple):
     """What a language stands for. `images` by version, the first is the default."""
 

@@ -60,9 +60,8 @@ def built(place: Path, case: Mapping[str, Any]) -> ManifestGraph:
         (place / path).write_text(text)
     file = str(place / name)
     environment = {"BOXWRIGHT_MODULES": "", **case.get("environment", {})}
-    world = DirectoryWorld(
-        str(place), cast("Store", None), environment, Configuration(), facts, NotingResolver(Bases())
-    )
+    configuration = Configuration(languages=case.get("languages", {}))
+    world = DirectoryWorld(str(place), cast("Store", None), environment, configuration, facts, NotingResolver(Bases()))
     options = ManifestOptions("linux/amd64", case.get("set", {}), case.get("matrix", {}))
     few = cast("Packaging", FewPackages())
     return build_manifest(texts[name], file, world, Bases(), options, lambda _: few)
