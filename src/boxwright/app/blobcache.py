@@ -6,6 +6,7 @@ They are part of what can be made again: `boxwright gc` removes those that no pu
 from __future__ import annotations
 
 import os
+import shutil
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -94,14 +95,23 @@ def checked_size(descriptor: dict[str, Any] | Any) -> tuple[Digest, int]:  # noq
 
 def prune_blobs(store: Store, *, everything: bool) -> None:
     """Remove what no pull used lately; parts of blobs too."""
-    directory = f"{store.home.cache}/{_DIRECTORY}"
+    prune_unused(f"{store.home.cache}/{_DIRECTORY}", everything=everything)
+
+
+def prune_unused(directory: str, *, everything: bool) -> None:
+    """Remove what stands in a directory of a cache and was not used lately."""
     if not os.path.isdir(directory):
         return
     before = time.time() + 1 if everything else time.time() - KEPT_SECONDS
     for name in os.listdir(directory):
+        path = f"{directory}/{name}"
         with suppress(FileNotFoundError):
-            if os.stat(f"{directory}/{name}").st_mtime < before:
-                os.unlink(f"{directory}/{name}")
+            if os.stat(path).st_mtime >= before:
+                continue
+            if os.path.isdir(path):
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                os.unlink(path)
 
 
 def document_name(data: bytes) -> str:

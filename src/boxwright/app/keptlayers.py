@@ -11,14 +11,13 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import NamedTuple
 
 import msgspec
 
-from boxwright.app.blobcache import KEPT_SECONDS
+from boxwright.app.blobcache import prune_unused
 from boxwright.files import hash_file
 from boxwright.model.digest import Digest, hex_of
 from boxwright.sources.tarmembers import FILE, Member
@@ -108,11 +107,4 @@ def _is_whole(path: str, kept: _Kept) -> bool:
 
 def prune_layers(store: Store, *, everything: bool) -> None:
     """Remove what no pull used lately, and what a killed one left."""
-    directory = f"{store.home.cache}/{KEPT_LAYERS}"
-    if not os.path.isdir(directory):
-        return
-    before = time.time() + 1 if everything else time.time() - KEPT_SECONDS
-    for name in os.listdir(directory):
-        with suppress(FileNotFoundError):
-            if os.stat(f"{directory}/{name}").st_mtime < before:
-                shutil.rmtree(f"{directory}/{name}", ignore_errors=True)
+    prune_unused(f"{store.home.cache}/{KEPT_LAYERS}", everything=everything)

@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, suppress
 
 from boxwright.app.containers import engine_of
 from boxwright.app.lookup import find_image
 from boxwright.app.placing import make_layer, open_log
-from boxwright.app.stacks.networks import StackNetworks
+from boxwright.app.stacks.local import LocalStacks, entries
 from boxwright.app.stacks.places import (
     HOSTS,
-    check_layers,
     one_host_lacks,
-    release_images,
     rewrite_file,
     volume_option,
     write_files,
@@ -44,17 +40,14 @@ from boxwright.model.deployment import (
     STOPPED,
     Desired,
     Instance,
-    NetworkSpec,
     NewInstance,
     Observed,
-    VolumeSpec,
     labelled_instance,
 )
 from boxwright.sandbox.network import request, resolver
 from boxwright.sandbox.reach import connect_inside
 from boxwright.store.store import Store
 
-SECRETS = "secrets"
 RESOLVER = "/etc/resolv.conf"
 _LOOPBACK = "127.0.0.1"
 _CONNECTED_SECONDS = 10.0
@@ -69,7 +62,7 @@ _NAMING = (
 """pasta gives up what it needs to look at another process before it opens the network: it wants a name for it."""
 
 
-class LxcStacks:
+class LxcStacks(LocalStacks):
     """The stacks on LXC of a store. Raises BoxwrightError `deploy.engine-lacks` for an ordinary user."""
 
     name = "lxc"
@@ -78,12 +71,10 @@ class LxcStacks:
         if os.geteuid() != 0:
             hint = "use the engine native as an ordinary user"
             raise BoxwrightError("deploy.engine-lacks", "stacks on LXC need root", hint=hint)
-        self._store = store
-        self._home = f"{store.home.root}/lxc-stacks"
-        self._instances = LxcInstances(f"{self._home}/instances", store.home.layers)
-        self._directory = StackDirectory(lambda stack: f"{self._home}/stacks/{stack}")
-        self._networks = StackNetworks(self._directory)
-        self._volumes_place = f"{self._home}/volumes"
+        home = f"{store.home.root}/lxc-stacks"
+        super().__init__(store, StackDirectory(lambda stack: f"{home}/stacks/{stack}"), f"{home}/volumes")
+        self._stacks = f"{home}/stacks"
+        self._instances = LxcInstances(f"{home}/instances", store.home.layers)
 
     def lacks(self, desired: Desired) -> Sequence[str]:
         """What needs more than one host; a variable of several lines can't be said in LXC's configuration at all."""
@@ -92,28 +83,19 @@ class LxcStacks:
                 check_variable(name, value)
         return one_host_lacks("LXC", desired)
 
-    def hosts(self) -> int:
-        """One."""
-        return 1
-
     def stacks(self) -> Sequence[str]:
         """Those that have a directory."""
-        return _entries(f"{self._home}/stacks")
-
-    def lock(self, stack: str, patience: float) -> AbstractContextManager[None]:
-        """Held while a stack is changed."""
-        return self._directory.lock(stack, patience)
+        return entries(self._stacks)
 
     # What is there ----------------------------------------------------------------------------------------------------
 
     def observe(self, stack: str) -> Observed:
         """By the instances' records and processes."""
         found = [self._instance(it, stack) for it in self._instances.names()]
-        volumes = [it.removeprefix(f"{stack}.") for it in _entries(self._volumes_place) if it.startswith(f"{stack}.")]
         return Observed(
             tuple(it for it in found if it is not None),
-            tuple(self._networks.of(stack)),
-            tuple(volumes),
+            tuple(self.networks.of(stack)),
+            self.volume_names(stack),
             routed_subnets(),
         )
 
@@ -142,45 +124,22 @@ class LxcStacks:
 
     # Images, networks, volumes ----------------------------------------------------------------------------------------
 
-    def provide_image(self, identity: str, name: str) -> None:
-        """It is run out of the store."""
-        check_layers(self._store, identity, name)
-
-    def drop_images(self, stack: str, identities: Sequence[str]) -> None:
-        """Their names in the store go."""
-        release_images(self._store, stack, identities)
-
-    def create_network(self, stack: str, spec: NetworkSpec) -> None:
-        """A bridge with its keeper."""
-        self._networks.create(stack, spec)
-
-    def delete_network(self, stack: str, name: str) -> None:
-        """The keeper is ended."""
-        self._networks.delete(stack, name)
-
-    def create_volume(self, stack: str, spec: VolumeSpec) -> None:
-        """Made by the first instance that mounts it, from what its image holds there."""
-
-    def delete_volume(self, stack: str, name: str) -> None:
-        """Remove it with its content."""
-        shutil.rmtree(f"{self._volumes_place}/{stack}.{name}", ignore_errors=True)
-
     # Instances --------------------------------------------------------------------------------------------------------
 
     def create(self, new: NewInstance) -> None:
         """A record, a layer, its files; nothing is started."""
         self.delete(new.name)
         spec = new.spec
-        image = find_image(self._store, spec.image)
+        image = find_image(self.store, spec.image)
         place = self._instances.make_place(new.name)
-        make_layer(self._store, image, place, read_only=False)
+        make_layer(self.store, image, place, read_only=False)
         os.close(open_log(place))
         files = write_files(place, new)
         options = [volume_option(new.stack, it) for it in spec.mounts]
-        volumes = Volumes(self._volumes_place, self._store)
+        volumes = Volumes(self.volumes, self.store)
         mounts = volumes.provide(options, image.snapshot, f"{place}/volumes")
-        internal = self._networks.are_internal(new.stack, spec.networks)
-        who = user_of(self._store, spec.image, spec.user or "0")
+        internal = self.networks.are_internal(new.stack, spec.networks)
+        who = user_of(self.store, spec.image, spec.user or "0")
         record = LxcRecord(
             labels=new.labels,
             layers=image.snapshot.layers,
@@ -204,7 +163,7 @@ class LxcStacks:
             text = resolver(host.read(), "none" if internal else "default")
         with open(path, "x", encoding="utf-8") as file:
             file.write(text)
-        hosts = Mounted(self._directory.hosts(stack), HOSTS, read_only=True)
+        hosts = Mounted(self.directory.hosts(stack), HOSTS, read_only=True)
         return hosts, Mounted(path, RESOLVER, read_only=True)
 
     def start(self, instance: str) -> None:
@@ -217,11 +176,11 @@ class LxcStacks:
         """Cables to the stack's bridges, and pasta(1) for what leads out of the machine and its ports."""
         namespace = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
         try:
-            plug_in = self._networks.plugging(dict(record.labels)[f"{LABEL}stack"], record.attachments)
+            plug_in = self.networks.plugging(dict(record.labels)[f"{LABEL}stack"], record.attachments)
             if record.internal:
                 plug_in(namespace)
                 return None, ()
-            with engine_of(self._store.home).records.lock("ports"):
+            with engine_of(self.store.home).records.lock("ports"):
                 ports = _claim(record.ports)
                 carrier = _carry(pid, place, ports)
             plug_in(namespace)
@@ -286,32 +245,7 @@ class LxcStacks:
         """Replace a file that it was given."""
         rewrite_file(self._instances.get(instance).mounts, instance, path, data)
 
-    def publish_names(self, stack: str, hosts: str) -> None:
-        """One file serves all instances."""
-        self._directory.write_hosts(stack, hosts)
-
     # Documents --------------------------------------------------------------------------------------------------------
-
-    def read_document(self, stack: str, name: str) -> bytes | None:
-        """What was written under a name."""
-        return self._directory.read(stack, f"document-{name}")
-
-    def write_document(self, stack: str, name: str, data: bytes | None) -> None:
-        """Keep something under a name."""
-        self._directory.write(stack, f"document-{name}", data)
-
-    def forget(self, stack: str, *, keep_secrets: bool) -> None:
-        """Remove the documents of a stack that is no more."""
-        secrets = self.read_document(stack, SECRETS) if keep_secrets else None
-        self._directory.forget(stack)
-        if secrets is not None:
-            self.write_document(stack, SECRETS, secrets)
-
-
-def _entries(directory: str) -> tuple[str, ...]:
-    with suppress(FileNotFoundError):
-        return tuple(sorted(os.listdir(directory)))
-    return ()
 
 
 def _claim(ports: Sequence[Forward]) -> tuple[Forward, ...]:

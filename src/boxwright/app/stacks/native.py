@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import os
-import shutil
 import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from boxwright.app.containers import engine_of
 from boxwright.app.lookup import find_image
 from boxwright.app.placing import make_layer, open_log
+from boxwright.app.stacks.local import LocalStacks, entries
 from boxwright.app.stacks.networks import StackNetworks
 from boxwright.app.stacks.places import (
     HOSTS,
-    check_layers,
     one_host_lacks,
-    release_images,
     rewrite_file,
     volume_option,
     write_files,
@@ -41,60 +39,47 @@ from boxwright.model.deployment import (
     STOPPED,
     Desired,
     Instance,
-    NetworkSpec,
     NewInstance,
     Observed,
-    VolumeSpec,
     labelled_instance,
 )
 from boxwright.sandbox.launcher import Launcher
 from boxwright.sandbox.reach import connect_inside
 from boxwright.store.store import Store
 
-SECRETS = "secrets"
 _LOOPBACK = "127.0.0.1"
 _PORT_SECONDS = 3.0
 _PAUSE_SECONDS = 0.05
 
 
-class NativeStacks:
+class NativeStacks(LocalStacks):
     """The stacks of a store. The launcher was started while the process had one thread."""
 
     name = "native"
 
     def __init__(self, store: Store, launcher: Launcher) -> None:
-        self._store = store
+        super().__init__(store, stack_directory(store), f"{store.home.root}/volumes")
         self._launcher = launcher
         self._engine: NativeEngine = engine_of(store.home)
-        self._directory = stack_directory(store)
-        self._networks = StackNetworks(self._directory)
 
     def lacks(self, desired: Desired) -> Sequence[str]:
         """What needs more than one host, or one of its own kind."""
         return one_host_lacks("the native engine", desired)
 
-    def hosts(self) -> int:
-        """One."""
-        return 1
-
     def stacks(self) -> Sequence[str]:
         """Those that have a directory."""
-        return stack_names(self._store)
-
-    def lock(self, stack: str, patience: float) -> AbstractContextManager[None]:
-        """Held while a stack is changed."""
-        return self._directory.lock(stack, patience)
+        return stack_names(self.store)
 
     # What is there ----------------------------------------------------------------------------------------------------
 
     def observe(self, stack: str) -> Observed:
-        """Judged by processes alone."""
+        """Judged by processes alone. Bridges of other stacks are apart; what this machine has routes to is taken."""
         found = [self._instance(it) for it in self._engine.records.all() if _label(it, "stack") == stack]
         return Observed(
             tuple(it for it in found if it is not None),
-            tuple(self._networks.of(stack)),
-            tuple(self._volumes(stack)),
-            self._taken(),
+            tuple(self.networks.of(stack)),
+            self.volume_names(stack),
+            routed_subnets(),
         )
 
     def _instance(self, container: Container) -> Instance | None:
@@ -106,16 +91,6 @@ class NativeStacks:
         started = container.status.started if container.status else 0
         return found._replace(exit_code=now.exit_code, started=started, ports=ports)
 
-    def _volumes(self, stack: str) -> Iterator[str]:
-        with suppress(FileNotFoundError):
-            for entry in sorted(os.listdir(f"{self._store.home.root}/volumes")):
-                if entry.startswith(f"{stack}."):
-                    yield entry.removeprefix(f"{stack}.")
-
-    def _taken(self) -> tuple[str, ...]:
-        """Other stacks' bridges are apart; what this machine has routes to would not be reached any more."""
-        return routed_subnets()
-
     def state(self, instance: str) -> State:
         """What an instance does now."""
         container = self._engine.records.find(instance)
@@ -123,44 +98,21 @@ class NativeStacks:
 
     # Images, networks, volumes ----------------------------------------------------------------------------------------
 
-    def provide_image(self, identity: str, name: str) -> None:
-        """It is run out of the store."""
-        check_layers(self._store, identity, name)
-
-    def drop_images(self, stack: str, identities: Sequence[str]) -> None:
-        """Their names in the store go."""
-        release_images(self._store, stack, identities)
-
-    def create_network(self, stack: str, spec: NetworkSpec) -> None:
-        """A bridge with its keeper."""
-        self._networks.create(stack, spec)
-
-    def delete_network(self, stack: str, name: str) -> None:
-        """The keeper is ended."""
-        self._networks.delete(stack, name)
-
-    def create_volume(self, stack: str, spec: VolumeSpec) -> None:
-        """Made by the first instance that mounts it, from what its image holds there."""
-
-    def delete_volume(self, stack: str, name: str) -> None:
-        """Remove it with its content."""
-        shutil.rmtree(f"{self._store.home.root}/volumes/{stack}.{name}", ignore_errors=True)
-
     # Instances --------------------------------------------------------------------------------------------------------
 
     def create(self, new: NewInstance) -> None:
         """A record, a layer, its files; nothing is started."""
         self.delete(new.name)
-        image = find_image(self._store, new.spec.image)
+        image = find_image(self.store, new.spec.image)
         with self._engine.records.reserve(new.name) as name:
             place = self._engine.records.place(name)
-            make_layer(self._store, image, place, read_only=False)
+            make_layer(self.store, image, place, read_only=False)
             os.close(open_log(place))
             files = write_files(place, new)
             options = [volume_option(new.stack, it) for it in new.spec.mounts]
-            volumes = Volumes(f"{self._store.home.root}/volumes", self._store)
+            volumes = Volumes(self.volumes, self.store)
             mounts = volumes.provide(options, image.snapshot, f"{place}/volumes")
-            internal = self._networks.are_internal(new.stack, new.spec.networks)
+            internal = self.networks.are_internal(new.stack, new.spec.networks)
             config = ContainerConfig(
                 id=os.urandom(6).hex(),
                 name=name,
@@ -176,7 +128,7 @@ class NativeStacks:
                 ports=tuple(
                     Forward(it.port.container, it.port.protocol, it.port.host, it.address) for it in new.spec.ports
                 ),
-                mounts=(*mounts, *files, Mounted(self._directory.hosts(new.stack), HOSTS, read_only=True)),
+                mounts=(*mounts, *files, Mounted(self.directory.hosts(new.stack), HOSTS, read_only=True)),
                 created=int(time.time()),
                 stop_signal=new.spec.stop_signal,
                 labels=new.labels,
@@ -209,7 +161,7 @@ class NativeStacks:
         try:
             streams = Streams(null, log, log)
             config = container.config
-            plug_in = self._networks.plugging(dict(config.labels)[f"{LABEL}stack"], config.attachments)
+            plug_in = self.networks.plugging(dict(config.labels)[f"{LABEL}stack"], config.attachments)
             self._engine.start(self._launcher, config, streams, plug_in)
         finally:
             os.close(null)
@@ -275,26 +227,7 @@ class NativeStacks:
         """Write the file in place: the instance has this very file mounted."""
         rewrite_file(self._engine.records.get(instance).config.mounts, instance, path, data)
 
-    def publish_names(self, stack: str, hosts: str) -> None:
-        """One file serves all instances."""
-        self._directory.write_hosts(stack, hosts)
-
     # Documents --------------------------------------------------------------------------------------------------------
-
-    def read_document(self, stack: str, name: str) -> bytes | None:
-        """What was written under a name."""
-        return self._directory.read(stack, f"document-{name}")
-
-    def write_document(self, stack: str, name: str, data: bytes | None) -> None:
-        """Keep something under a name."""
-        self._directory.write(stack, f"document-{name}", data)
-
-    def forget(self, stack: str, *, keep_secrets: bool) -> None:
-        """Remove the documents of a stack that is no more."""
-        secrets = self.read_document(stack, SECRETS) if keep_secrets else None
-        self._directory.forget(stack)
-        if secrets is not None:
-            self.write_document(stack, SECRETS, secrets)
 
 
 def _label(container: Container, name: str) -> str:
@@ -324,9 +257,7 @@ def stack_directory(store: Store) -> StackDirectory:
 
 def stack_names(store: Store) -> tuple[str, ...]:
     """The stacks of a store."""
-    with suppress(FileNotFoundError):
-        return tuple(sorted(os.listdir(f"{store.home.root}/stacks")))
-    return ()
+    return entries(f"{store.home.root}/stacks")
 
 
 def _become_root(store: Store) -> None:

@@ -5,14 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
-from boxwright.app.lookup import find_image
-from boxwright.app.stacks.images import KEPT
 from boxwright.engines.records import Mounted
 from boxwright.engines.volumes import VolumeOption
 from boxwright.errors import BoxwrightError
 from boxwright.model.deployment import Desired, MountSpec, NewInstance
-from boxwright.store.images import Images
-from boxwright.store.store import Store
 
 HOSTS = "/etc/hosts"
 
@@ -29,22 +25,6 @@ def one_host_lacks(engine: str, desired: Desired) -> tuple[str, ...]:
         if it.restart not in ("", "no")
     ]
     return tuple(dict.fromkeys(found))
-
-
-def check_layers(store: Store, identity: str, name: str) -> None:
-    """An image that is run out of the store has all its layers. Raises BoxwrightError `deploy.image`."""
-    for layer in find_image(store, identity).snapshot.layers:
-        if not os.path.isdir(f"{store.home.layers}/{layer}"):
-            hint = "run 'boxwright fsck --repair', then deploy again"
-            raise BoxwrightError("deploy.image", f"a layer of the image {name} is gone", hint=hint)
-
-
-def release_images(store: Store, stack: str, identities: Sequence[str]) -> None:
-    """Drop the names that kept them in the store; what nothing needs goes with the next collection."""
-    images = Images(store)
-    for name, image in images.listing():
-        if name.startswith(f"{KEPT}{stack}:") and image.identity in identities:
-            images.remove(name)
 
 
 def volume_option(stack: str, mount: MountSpec) -> VolumeOption:

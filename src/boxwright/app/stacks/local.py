@@ -1,0 +1,96 @@
+"""What engines have in common that run stacks on this machine over the store's own layers."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, suppress
+
+from boxwright.app.lookup import find_image
+from boxwright.app.stacks.images import KEPT
+from boxwright.app.stacks.networks import StackNetworks
+from boxwright.engines.documents import StackDirectory
+from boxwright.errors import BoxwrightError
+from boxwright.model.deployment import NetworkSpec, VolumeSpec
+from boxwright.store.images import Images
+from boxwright.store.store import Store
+
+SECRETS = "secrets"
+
+
+class LocalStacks:
+    """Images out of the store, networks of bridges, volumes and documents in directories."""
+
+    def __init__(self, store: Store, directory: StackDirectory, volumes: str) -> None:
+        self.store = store
+        self.directory = directory
+        self.networks = StackNetworks(directory)
+        self.volumes = volumes
+
+    def hosts(self) -> int:
+        """One."""
+        return 1
+
+    def lock(self, stack: str, patience: float) -> AbstractContextManager[None]:
+        """Held while a stack is changed."""
+        return self.directory.lock(stack, patience)
+
+    def provide_image(self, identity: str, name: str) -> None:
+        """It is run out of the store. Raises BoxwrightError `deploy.image` where a layer is missing."""
+        for layer in find_image(self.store, identity).snapshot.layers:
+            if not os.path.isdir(f"{self.store.home.layers}/{layer}"):
+                hint = "run 'boxwright fsck --repair', then deploy again"
+                raise BoxwrightError("deploy.image", f"a layer of the image {name} is gone", hint=hint)
+
+    def drop_images(self, stack: str, identities: Sequence[str]) -> None:
+        """The names that kept them in the store; what nothing needs goes with the next collection."""
+        images = Images(self.store)
+        for name, image in images.listing():
+            if name.startswith(f"{KEPT}{stack}:") and image.identity in identities:
+                images.remove(name)
+
+    def create_network(self, stack: str, spec: NetworkSpec) -> None:
+        """A bridge with its keeper."""
+        self.networks.create(stack, spec)
+
+    def delete_network(self, stack: str, name: str) -> None:
+        """The keeper is ended."""
+        self.networks.delete(stack, name)
+
+    def create_volume(self, stack: str, spec: VolumeSpec) -> None:
+        """Made by the first instance that mounts it, from what its image holds there."""
+
+    def delete_volume(self, stack: str, name: str) -> None:
+        """Remove it with its content."""
+        shutil.rmtree(f"{self.volumes}/{stack}.{name}", ignore_errors=True)
+
+    def volume_names(self, stack: str) -> tuple[str, ...]:
+        """A volume of a stack is called ``STACK.NAME``."""
+        return tuple(it.removeprefix(f"{stack}.") for it in entries(self.volumes) if it.startswith(f"{stack}."))
+
+    def publish_names(self, stack: str, hosts: str) -> None:
+        """One file serves all instances."""
+        self.directory.write_hosts(stack, hosts)
+
+    def read_document(self, stack: str, name: str) -> bytes | None:
+        """What was written under a name."""
+        return self.directory.read(stack, f"document-{name}")
+
+    def write_document(self, stack: str, name: str, data: bytes | None) -> None:
+        """Keep something under a name."""
+        self.directory.write(stack, f"document-{name}", data)
+
+    def forget(self, stack: str, *, keep_secrets: bool) -> None:
+        """Remove the documents of a stack that is no more."""
+        secrets = self.read_document(stack, SECRETS) if keep_secrets else None
+        self.directory.forget(stack)
+        if secrets is not None:
+            self.write_document(stack, SECRETS, secrets)
+
+
+def entries(directory: str) -> tuple[str, ...]:
+    """The names in a directory, sorted; none where it is not there."""
+    with suppress(FileNotFoundError):
+        return tuple(sorted(os.listdir(directory)))
+    return ()
