@@ -191,7 +191,6 @@ class Cluster(NamedTuple):
 
     engine: str = NATIVE
     remote: str = ""
-    project: str = ""
 
 
 class Stack(NamedTuple):

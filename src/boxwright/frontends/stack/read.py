@@ -60,7 +60,7 @@ def read_stack(text: str, file: str, locate: Locate) -> Stack:
             balancers=tuple(reader.balancers(part)),
             volumes=tuple(reader.volumes(part)),
             secrets=tuple(reader.secrets(part)),
-            cluster=Cluster(part.cluster.engine, part.cluster.remote, part.cluster.project),
+            cluster=Cluster(part.cluster.engine, part.cluster.remote),
             notes=tuple(
                 f"{it.where}: {it.name} is started from no copy of its volumes yet: it waits"
                 for it in containers

@@ -177,7 +177,6 @@ class ClusterPart(Part, frozen=True, kw_only=True):
 
     engine: Literal["native", "podman", "lxd", "docker", "lxc"] = "native"
     remote: str = ""
-    project: str = ""
 
 
 class StackPart(Part, frozen=True, kw_only=True):
