@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import re
 import socket
+import time
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from typing import NamedTuple
@@ -13,6 +14,9 @@ from boxwright.errors import BoxwrightError, UsageError
 from boxwright.model.image import Port
 
 HIGHEST = 65535
+GOING_SECONDS = 1.0
+"""How long the port of a container that has just ended may still be in use."""
+_PAUSE_SECONDS = 0.02
 _FORM = re.compile(r"(?:(?:(\d+\.\d+\.\d+\.\d+):)?(\d{0,5}):)?(\d{1,5})(?:/(tcp|udp))?", re.ASCII)
 
 
@@ -57,13 +61,21 @@ def wanted(published: Iterable[Port], exposed: Iterable[Port], given: Sequence[F
     return tuple(result)
 
 
-def claim(forwards: Sequence[Forward]) -> tuple[Forward, ...]:
+def claim(forwards: Sequence[Forward], patience: float = 0.0) -> tuple[Forward, ...]:
     """The same with a free port for each 0. Raises BoxwrightError `run.port-taken` or `run.port-denied`.
 
-    Nothing stays bound: hold a lock against others who look until the ports are in use.
+    What had a port before may still be going away: that is waited for, `patience` seconds. Nothing stays bound: hold a
+    lock against others who look until the ports are in use.
     """
-    with ExitStack() as held:
-        return tuple([forward._replace(host=_bind(forward, held)) for forward in forwards])
+    until = time.monotonic() + patience
+    while True:
+        try:
+            with ExitStack() as held:
+                return tuple([forward._replace(host=_bind(forward, held)) for forward in forwards])
+        except BoxwrightError as error:
+            if error.code != "run.port-taken" or time.monotonic() >= until:
+                raise
+        time.sleep(_PAUSE_SECONDS)
 
 
 def _bind(forward: Forward, held: ExitStack) -> int:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
 
 from boxwright.engines import processes
-from boxwright.engines.forward import claim, pasta_options
+from boxwright.engines.forward import GOING_SECONDS, claim, pasta_options
 from boxwright.engines.processes import ProcessMark
 from boxwright.engines.records import Container, ContainerConfig, ContainerStatus, Records
 from boxwright.engines.signals import signal_number
@@ -78,7 +78,7 @@ class NativeEngine:
         """
         with self.records.lock("ports"):
             if not config.network.startswith(OF_CONTAINER):
-                config = config._replace(ports=claim(config.ports))
+                config = config._replace(ports=claim(config.ports, GOING_SECONDS))
             container = self.records.write_config(config)
             flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
             exit_fd = os.open(container.exit_file, flags, 0o600)

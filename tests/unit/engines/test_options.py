@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import socket
+import threading
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -110,6 +113,18 @@ def test_free_ports_are_distinct() -> None:
     with pytest.raises(BoxwrightError) as caught:
         claim([Forward(1, "tcp", 0, "192.0.2.1")])
     assert caught.value.code == "run.port-address"
+
+
+def test_a_port_that_is_going_away_is_waited_for() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        asked = [Forward(1, "tcp", taken.getsockname()[1], "127.0.0.1")]
+        with pytest.raises(BoxwrightError) as caught:
+            claim(asked)
+        assert caught.value.code == "run.port-taken"
+        threading.Timer(0.1, taken.close).start()
+        assert claim(asked, 10) == tuple(asked)
 
 
 def test_as_pasta_has_them() -> None:

@@ -27,7 +27,7 @@ from boxwright.engines.bridges import routed_subnets
 from boxwright.engines.deploy.lxc import LxcInstances, LxcRecord, check_variable
 from boxwright.engines.documents import StackDirectory
 from boxwright.engines.exchange import exchange
-from boxwright.engines.forward import Forward, claim, pasta_options
+from boxwright.engines.forward import GOING_SECONDS, Forward, claim, pasta_options
 from boxwright.engines.processes import ProcessMark
 from boxwright.engines.records import Mounted
 from boxwright.engines.volumes import Volumes
@@ -51,7 +51,6 @@ from boxwright.store.store import Store
 RESOLVER = "/etc/resolv.conf"
 _LOOPBACK = "127.0.0.1"
 _CONNECTED_SECONDS = 10.0
-_PORT_SECONDS = 3.0
 _PAUSE_SECONDS = 0.005
 _TIMED_OUT = 124
 _DEFAULT_ROUTE = "00000000"
@@ -181,7 +180,7 @@ class LxcStacks(LocalStacks):
                 plug_in(namespace)
                 return None, ()
             with engine_of(self.store.home).records.lock("ports"):
-                ports = _claim(record.ports)
+                ports = claim(record.ports, GOING_SECONDS)
                 carrier = _carry(pid, place, ports)
             plug_in(namespace)
         finally:
@@ -246,18 +245,6 @@ class LxcStacks(LocalStacks):
         rewrite_file(self._instances.get(instance).mounts, instance, path, data)
 
     # Documents --------------------------------------------------------------------------------------------------------
-
-
-def _claim(ports: Sequence[Forward]) -> tuple[Forward, ...]:
-    """What had a port before may still be going away."""
-    until = time.monotonic() + _PORT_SECONDS
-    while True:
-        try:
-            return claim(ports)
-        except BoxwrightError as error:
-            if error.code != "run.port-taken" or time.monotonic() > until:
-                raise
-            time.sleep(_PAUSE_SECONDS)
 
 
 def _carry(pid: int, place: str, ports: Sequence[Forward]) -> ProcessMark:

@@ -30,7 +30,6 @@ from boxwright.engines.native import NativeEngine, Streams
 from boxwright.engines.records import Container, ContainerConfig, Mounted
 from boxwright.engines.streams import read_log
 from boxwright.engines.volumes import Volumes
-from boxwright.errors import BoxwrightError
 from boxwright.model.deployment import (
     CREATED,
     LABEL,
@@ -48,8 +47,6 @@ from boxwright.sandbox.reach import connect_inside
 from boxwright.store.store import Store
 
 _LOOPBACK = "127.0.0.1"
-_PORT_SECONDS = 3.0
-_PAUSE_SECONDS = 0.05
 
 
 class NativeStacks(LocalStacks):
@@ -143,19 +140,6 @@ class NativeStacks(LocalStacks):
             return
         with suppress(FileNotFoundError):
             os.unlink(container.exit_file)
-        until = time.monotonic() + _PORT_SECONDS
-        while True:
-            try:
-                self._start(container)
-            except BoxwrightError as error:
-                # What had the port before may still be going away.
-                if error.code != "run.port-taken" or time.monotonic() > until:
-                    raise
-                time.sleep(_PAUSE_SECONDS)
-            else:
-                return
-
-    def _start(self, container: Container) -> None:
         log = open_log(container.directory)
         null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
         try:
