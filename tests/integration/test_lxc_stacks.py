@@ -61,7 +61,7 @@ def test_an_init_is_the_first_process(stack: Stack) -> None:
         "RUN --network=none mkdir /sbin && ln -s ../bin/busybox /sbin/init && mkdir /srv && "
         "echo page > /srv/index.html && "
         "echo '::sysinit:/bin/busybox httpd -p 80 -h /srv' > /etc/inittab\n"
-        'CMD ["/sbin/init"]\n'
+        'CMD ["/sbin/init"]\nSTOPSIGNAL SIGUSR2\n'
     )
     text = "  system:\n    build: .\n    healthcheck: {http: /index.html, port: 80, interval: 200ms}\n"
     stack(text, "deploy", recipe=recipe)

@@ -406,6 +406,41 @@ def test_detached_outlives_and_can_be_entered(box: Box, place: Path) -> None:
     os.close(ended)
 
 
+STARTER = """
+    import os, signal, sys
+    from pathlib import Path
+    from boxwright.ports import SandboxSpec
+    from boxwright.sandbox.launcher import Launcher
+
+    top, layer, ended = sys.argv[1:]
+    argv = ("sh", "-c", "touch /tmp/ran; sleep 8765")
+    env = (("PATH", "/usr/bin"),)
+    spec = SandboxSpec(top, ("base",), f"{layer}/upper", f"{layer}/work", argv, env, network="none")
+    launcher = Launcher.start(Path(top) / "cache")
+    null = os.open("/dev/null", os.O_RDWR)
+    file = os.open(ended, os.O_RDWR | os.O_CREAT)
+
+    def begin(started):
+        assert started.pid
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    launcher.spawn(spec, (null, null, null), status_fd=file, begin=begin)
+"""
+
+
+def test_killed_before_it_is_noted_nothing_runs(place: Path) -> None:
+    """A container that no record knows of would run for ever."""
+    layer = place / "layer-starter"
+    (layer / "upper").mkdir(parents=True)
+    (layer / "work").mkdir()
+    command = [sys.executable, "-c", textwrap.dedent(STARTER), *map(str, (place, layer, place / "ended-starter"))]
+    done = subprocess.run(command, env={**os.environ, "PYTHONPATH": str(SOURCE)}, check=False)
+    assert done.returncode == -signal.SIGKILL
+    assert wait_until(lambda: (place / "ended-starter").read_text() == "125\n")
+    assert not processes_with("sleep\x008765")
+    assert not (layer / "upper/tmp/ran").exists()
+
+
 def test_spawn_says_what_is_wrong(box: Box) -> None:
     null = os.open("/dev/null", os.O_RDWR)
     with pytest.raises(BoxwrightError) as caught:

@@ -50,10 +50,12 @@ class Launcher(Protocol):
         tcp: Sequence[str] = (),
         udp: Sequence[str] = (),
         attach: Callable[[int], None] | None = None,
+        begin: Callable[[Detached], None] | None = None,
     ) -> Detached:
         """Start one; its exit status is written to `status_fd` when it ends. `tcp`, `udp`: pasta(1)'s ports.
 
-        `attach` is called with a descriptor of its network before anything runs there.
+        `attach` is called with a descriptor of its network before anything runs there, `begin` with what was started
+        before its program runs.
         """
         ...
 
@@ -76,6 +78,7 @@ class NativeEngine:
 
         `attach` is given its network before it runs there.
         """
+        noted: list[Container] = []
         with self.records.lock("ports"):
             if not config.network.startswith(OF_CONTAINER):
                 config = config._replace(ports=claim(config.ports, GOING_SECONDS))
@@ -87,11 +90,23 @@ class NativeEngine:
                 fcntl.flock(exit_fd, fcntl.LOCK_EX)
                 spec = self._spec(container)
                 tcp, udp = pasta_options(config.ports)
-                started = launcher.spawn(spec, streams, status_fd=exit_fd, tcp=tcp, udp=udp, attach=attach)
+                started = launcher.spawn(
+                    spec,
+                    streams,
+                    status_fd=exit_fd,
+                    tcp=tcp,
+                    udp=udp,
+                    attach=attach,
+                    begin=lambda it: noted.append(self._note(container, it)),
+                )
             finally:
                 os.close(exit_fd)
+        return (noted or [self._note(container, started)])[0], started.terminal
+
+    def _note(self, container: Container, started: Detached) -> Container:
+        """What runs has a record, whoever is killed."""
         status = ContainerStatus(processes.mark(started.pid), int(time.time()), started.made)
-        return self.records.write_status(container, status), started.terminal
+        return self.records.write_status(container, status)
 
     def _spec(self, container: Container) -> SandboxSpec:
         config = container.config

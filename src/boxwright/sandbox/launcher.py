@@ -8,7 +8,7 @@ import os
 import signal
 import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final, NoReturn
 
@@ -18,7 +18,7 @@ from boxwright.ports import Bind, Detached, ExitStatus, SandboxSpec
 from boxwright.sandbox import capabilities, cgroups, channel, network, process, seccomp, skeleton, terminal
 from boxwright.sandbox.attached import Attached, remove_made
 from boxwright.sandbox.pool import NetworkPool
-from boxwright.sandbox.request import EnterRequest, Exited, Failed, Made, Ready, RunRequest, Terminal
+from boxwright.sandbox.request import GO, EnterRequest, Exited, Failed, Made, Prepared, Ready, RunRequest, Terminal
 from boxwright.sandbox.server import Server
 
 _RESOLVER: Final = Path("/etc/resolv.conf")
@@ -120,11 +120,14 @@ class Launcher:
         tcp: Sequence[str] = (),
         udp: Sequence[str] = (),
         attach: Callable[[int], None] | None = None,
+        begin: Callable[[Detached], None] | None = None,
     ) -> Detached:
         """Start a sandbox that goes on when this process ends, with these standard streams.
 
         Its exit status, as a line, goes to `status_fd` when it ends. `tcp` and `udp` are pasta(1)'s port specifications
-        for a network of its own. `attach` is called with a descriptor of its network before anything runs there.
+        for a network of its own. `attach` is called with a descriptor of its network before anything runs there,
+        `begin` with what was started before its program runs: where this process is killed before that returns, it
+        never does.
         """
         null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
         alive, lifeline = os.pipe()
@@ -143,7 +146,7 @@ class Launcher:
             ends = [lifeline, null if status_fd is None else status_fd]
             request = dataclasses.replace(self._request(spec), detached=True)
             with channel.send(self._control, request, [*streams, *network_fds, *ends]) as session:
-                return _await_start(session)
+                return _await_start(session, begin)
         finally:
             for fd in (null, alive, lifeline, *network_fds):
                 os.close(fd)
@@ -263,9 +266,9 @@ class Launcher:
         return self._resolvers[kind]
 
 
-def _await_start(session: socket.socket) -> Detached:
+def _await_start(session: socket.socket, begin: Callable[[Detached], None] | None) -> Detached:
     """Until the session closes, which execve(2) does."""
-    started = Detached(0)
+    started, prepared = Detached(0), False
     while True:
         try:
             report, fds = channel.receive(session)
@@ -281,8 +284,16 @@ def _await_start(session: socket.socket) -> Detached:
             started = started._replace(pid=report.pid)
         elif isinstance(report, Terminal):
             started = started._replace(terminal=fds[0])
+        elif isinstance(report, Prepared):
+            prepared = True
         elif isinstance(report, Exited):
             return started
+        if prepared and started.pid:
+            prepared = False
+            if begin is not None:
+                begin(started)
+            with suppress(OSError):  # it was killed meanwhile, which the next report says
+                session.send(GO)
 
 
 def _become_server(control: socket.socket, machine: process.Machine, stage: str) -> NoReturn:

@@ -18,9 +18,11 @@ from boxwright.ports import SandboxSpec
 from boxwright.sandbox import capabilities, descriptors, identity, mounts, syscalls
 from boxwright.sandbox.interfaces import bring_up
 from boxwright.sandbox.request import (
+    GO,
     EnterRequest,
     Failed,
     Made,
+    Prepared,
     Report,
     RunRequest,
     SandboxError,
@@ -142,10 +144,19 @@ def _start(request: RunRequest, session: socket.socket, fds: list[int], machine:
     standard = _terminal(session, fds[0]) if spec.terminal else fds[:3]
     if spec.stdin:
         standard = [_memory_file(spec.stdin), *standard[1:]]
+    if request.detached:
+        _await_go(session)
     _attach(standard)
     if spec.init:
         _be_init()
     _become_and_execute(spec.argv, spec.env, spec.cwd, spec.user, spec.security, machine)
+
+
+def _await_go(session: socket.socket) -> None:
+    """Whoever started it may have been killed before it could write down that this process is there."""
+    _report(session, Prepared())
+    if session.recv(len(GO)) != GO:
+        os._exit(_SETUP_FAILED)
 
 
 def _join_cgroups(directories: tuple[str, ...]) -> None:

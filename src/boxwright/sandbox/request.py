@@ -107,7 +107,13 @@ class Ready:
     pid: int = 0
 
 
-Report: TypeAlias = Exited | Failed | Made | Terminal | Ready
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A detached sandbox is made. Its program waits for a GO, so that somebody knows of it before it runs."""
+
+
+Report: TypeAlias = Exited | Failed | Made | Terminal | Ready | Prepared
+GO = b"G"
 KILL = b"K"
 # Kinds of message to the launcher: an attached run may be given to a process that waits for one.
 ATTACHED_RUN = b"R"

@@ -221,7 +221,7 @@ def _label(container: Container, name: str) -> str:
 def _state(container: Container) -> State:
     if container.is_running():
         return State(RUNNING)
-    return State(CREATED if container.status is None else STOPPED, container.exit_code())
+    return State(CREATED) if container.status is None else State(STOPPED, container.exit_code())
 
 
 @contextmanager
