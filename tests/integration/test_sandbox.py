@@ -406,6 +406,30 @@ def test_detached_outlives_and_can_be_entered(box: Box, place: Path) -> None:
     os.close(ended)
 
 
+QUICK = """
+    import os, sys, time
+    from contextlib import ExitStack
+    from pathlib import Path
+    from boxwright.sandbox.launcher import Launcher
+
+    with ExitStack() as stack:
+        stack.callback(lambda: os.write(1, b"the end "))
+        for number in range(80):
+            launcher = Launcher.start(Path(sys.argv[1]))
+            launcher.prepare_network()
+            time.sleep(number % 40 * 0.0005)
+            launcher.close()
+"""
+
+
+def test_a_network_that_nobody_waits_for_ends_by_itself(place: Path) -> None:
+    """Its process is a copy of this one: it must never do what this one does at its end."""
+    command = [sys.executable, "-c", textwrap.dedent(QUICK), str(place / "cache")]
+    environment = {**os.environ, "PYTHONPATH": str(SOURCE)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout == "the end ", done.stderr
+
+
 STARTER = """
     import os, signal, sys
     from pathlib import Path

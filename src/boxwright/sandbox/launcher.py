@@ -17,6 +17,7 @@ from boxwright.files import close_others, write_all
 from boxwright.ports import Bind, Detached, ExitStatus, SandboxSpec
 from boxwright.sandbox import capabilities, cgroups, channel, network, process, seccomp, skeleton, terminal
 from boxwright.sandbox.attached import Attached, remove_made
+from boxwright.sandbox.children import never_return
 from boxwright.sandbox.pool import NetworkPool
 from boxwright.sandbox.request import GO, EnterRequest, Exited, Failed, Made, Prepared, Ready, RunRequest, Terminal
 from boxwright.sandbox.server import Server
@@ -52,7 +53,7 @@ class Launcher:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         pid = os.fork()
         if pid == 0:
-            _become_server(theirs, machine, str(cache / "stage"))
+            never_return(lambda: _become_server(theirs, machine, str(cache / "stage")))
         theirs.close()
         own_map = Path("/proc/self/uid_map").read_text(encoding="ascii").split()
         return cls(ours, pid, cache, user_namespace=own_map != ["0", "0", "4294967295"])

@@ -13,10 +13,12 @@ import socket
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Final, NoReturn
 
 from boxwright.errors import MachineError
 from boxwright.sandbox import syscalls
+from boxwright.sandbox.children import never_return
 from boxwright.sandbox.interfaces import bring_up
 from boxwright.sandbox.request import Failed, NetworkRequest, Ready, encode
 
@@ -95,7 +97,8 @@ def keep(asked: NetworkRequest, session: socket.socket, fds: list[int]) -> NoRet
         _keep(asked, session, fds)
     except BaseException as error:  # noqa: BLE001  a child's every failure becomes its parent's error
         failed = Failed("sandbox.network", f"the user-mode network can't be made: {error}", _HINT, "machine")
-        session.send(encode(failed))
+        with suppress(OSError):  # nobody waits for it any more: the build was quicker
+            session.send(encode(failed))
     os._exit(1)
 
 
@@ -113,8 +116,7 @@ def _keep(asked: NetworkRequest, session: socket.socket, fds: list[int]) -> None
     child = os.fork()
     if child == 0:
         os.close(prepare)
-        os.read(prepared, 1)
-        _execute([word.format(netns=path) for word in asked.command], messages)
+        never_return(lambda: _execute(prepared, [word.format(netns=path) for word in asked.command], messages))
     syscalls.unshare(syscalls.CLONE_NEWNET)
     bring_up("lo")
     inside = os.open("/proc/self/ns/net", os.O_RDONLY)
@@ -132,7 +134,9 @@ def _keep(asked: NetworkRequest, session: socket.socket, fds: list[int]) -> None
     os._exit(1)
 
 
-def _execute(command: list[str], messages: int) -> NoReturn:
+def _execute(prepared: int, command: list[str], messages: int) -> NoReturn:
+    """When the other end of the pipe `prepared` is closed."""
+    os.read(prepared, 1)
     null = os.open(os.devnull, os.O_RDWR)
     for fd, target in ((null, 0), (messages, 1), (messages, 2)):
         os.dup2(fd, target, inheritable=True)

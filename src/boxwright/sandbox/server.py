@@ -19,6 +19,7 @@ from typing import Final, NoReturn
 
 from boxwright.files import close_others
 from boxwright.sandbox import descriptors, network, process, syscalls
+from boxwright.sandbox.children import never_return
 from boxwright.sandbox.request import (
     ATTACHED_RUN,
     EnterRequest,
@@ -158,13 +159,13 @@ class Server:
         if self._own_pids < 0:
             pid = os.fork()
             if pid == 0:
-                _relay(lambda: syscalls.unshare(syscalls.CLONE_NEWPID), body)
+                never_return(lambda: _relay(lambda: syscalls.unshare(syscalls.CLONE_NEWPID), body))
             return pid
         syscalls.unshare(syscalls.CLONE_NEWPID)
         try:
             pid = os.fork()
             if pid == 0:
-                body()
+                never_return(body)
         finally:
             syscalls.setns(self._own_pids, syscalls.CLONE_NEWPID)
         return pid
@@ -173,14 +174,12 @@ class Server:
         if isinstance(request, EnterRequest):
             pid = os.fork()
             if pid == 0:
-                self._forget_others()
-                _enter(request, session, fds, self._machine)
+                never_return(lambda: self._enter(request, session, fds))
             self._watch(pid, session, is_first=False)
         elif request.detached:
             pid = os.fork()
             if pid == 0:
-                self._forget_others()
-                _keep(request, session, fds, self._machine)
+                never_return(lambda: self._keep(request, session, fds))
             session.close()  # its other holders are the sandbox's own processes
             self._watch(pid, session, is_first=False)
         else:
@@ -193,6 +192,14 @@ class Server:
 
             pid = self._fork(body)
             self._watch(pid, session, is_first=self._own_pids >= 0)
+
+    def _enter(self, request: EnterRequest, session: socket.socket, fds: list[int]) -> NoReturn:
+        self._forget_others()
+        _enter(request, session, fds, self._machine)
+
+    def _keep(self, request: RunRequest | NetworkRequest, session: socket.socket, fds: list[int]) -> NoReturn:
+        self._forget_others()
+        _keep(request, session, fds, self._machine)
 
     def _watch(self, pid: int, session: socket.socket, *, is_first: bool) -> None:
         sandbox = _Sandbox(pid, os.pidfd_open(pid), session, is_first)
@@ -249,7 +256,7 @@ def _keep(
             os.close(lifeline)
         else:
             fds.append(lifeline)
-        _first(request, session, fds, machine)
+        never_return(lambda: _first(request, session, fds, machine))
     if isinstance(request, RunRequest):
         session.send(encode(Ready(pid)))
     session.close()
@@ -288,7 +295,7 @@ def _relay(change: Callable[[], None], body: Callable[[], NoReturn]) -> NoReturn
     pid = os.fork()
     if pid == 0:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, watched)
-        body()
+        never_return(body)
     close_others()
     while True:
         if signal.sigwait(watched) == signal.SIGTERM:
