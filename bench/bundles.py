@@ -30,6 +30,11 @@ def write_repository(directory: Path) -> None:
         path = directory / f"{number // 100:02}" / f"{number}.txt"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("\n".join(chance.choices(lines, k=LINES)))
+    commit_all(directory)
+
+
+def commit_all(directory: Path) -> None:
+    """As a repository of its own: it may lie in somebody else's."""
     person = ["-c", "user.name=bench", "-c", "user.email=bench@example.org", "-c", "gc.auto=0"]
     for command in (["init", "-q"], ["add", "-A"], ["commit", "-q", "-m", "bench"], ["repack", "-q", "-a", "-d"]):
         run(["git", "-C", directory, *person, *command])
@@ -75,6 +80,7 @@ def start(home: Path, work: Path) -> float:
     for number in range(LARGE_FILES):
         (work / "app" / f"{number}.bin").write_bytes(os.urandom(LARGE_BYTES))
     (work / "app/index.html").write_bytes(b"large")
+    commit_all(work / "app")
     own = {"BOXWRIGHT_HOME": str(home)}
     run([ROOT / "boxwright", "bundle", work / "app", "-o", work / "dist"], own)
     with program(home, "bundle", "serve", work / "dist", "--port", "0", "-q") as server:
