@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.tools import ROOT, Boxwright, CommandFailedError, Sample, Tool, containers_configuration, run, succeeds
+from bench.tools import ROOT, Boxwright, Sample, Tool, containers_configuration, run, succeeds
 
 PROGRAM = ROOT / "boxwright"
 COUNT = 10
@@ -86,8 +86,9 @@ def ten_on_lxd(tool: Tool, work: Path) -> float:
         return deploy_ten(tool.home, work, "lxd")
     if not isinstance(tool, LxcLaunch):
         raise TypeError(tool.name)
-    with kept(work.parent / "store", work, "lxd"):
-        return tool.up(_alias()).seconds
+    home = work.parent / "store"
+    with kept(home, work, "lxd"):
+        return tool.up(_alias(home, work)).seconds
 
 
 @dataclass
@@ -150,11 +151,9 @@ class LxcLaunch:
             run(["lxc", "delete", "--force", *names])
 
 
-def _alias() -> str:
-    listed = subprocess.run(
-        ["lxc", "image", "list", "-c", "l", "-f", "csv"], capture_output=True, text=True, check=True
-    )
-    found = [line for line in listed.stdout.splitlines() if line.startswith("boxwright-stack-")]
-    if len(found) != 1:
-        raise CommandFailedError(f"not one image of a stack, but {found}")
-    return found[0]
+def _alias(home: Path, work: Path) -> str:
+    """What the image is called in LXD: by its identity in the store."""
+    command = [str(it) for it in (PROGRAM, "build", work / "image", "-f", work / "image/Dockerfile", "-q")]
+    environment = {**os.environ, "BOXWRIGHT_HOME": str(home)}
+    built = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+    return f"boxwright-stack-{built.stdout.strip().removeprefix('sha256:')[:24]}"
