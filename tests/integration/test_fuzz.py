@@ -13,7 +13,7 @@ import pytest
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
 ROOT = Path(__file__).parents[2]
-SECONDS = 3
+SECONDS = 6
 
 
 def fuzz(*arguments: str, work: Path) -> subprocess.CompletedProcess[str]:
