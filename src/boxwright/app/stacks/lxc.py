@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import socket
 import subprocess
 import time
@@ -262,7 +261,6 @@ def _carry(pid: int, place: str, ports: Sequence[Forward]) -> ProcessMark:
             stderr=messages,
             start_new_session=True,
             cwd="/",
-            preexec_fn=_default_signals,  # noqa: PLW1509 - pasta of Debian 12 stumbles at ignored signals
         )
     until = time.monotonic() + _CONNECTED_SECONDS
     while carrier.poll() is None and time.monotonic() < until:
@@ -277,8 +275,3 @@ def _carry(pid: int, place: str, ports: Sequence[Forward]) -> ProcessMark:
         said = file.read().strip().splitlines()[-1:]
     message = f"the instance's network can't be made: {' '.join(said)}"
     raise BoxwrightError("deploy.network", message, hint="'boxwright doctor' may help")
-
-
-def _default_signals() -> None:
-    for number in (signal.SIGPIPE, signal.SIGXFSZ):
-        signal.signal(number, signal.SIG_DFL)

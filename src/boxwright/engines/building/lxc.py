@@ -240,7 +240,6 @@ class LxcContainer:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             start_new_session=True,
-            preexec_fn=_default_signals,  # noqa: PLW1509 - pasta of Debian 12 stumbles at ignored signals
         )
         with open(f"{self.directory}/pasta", "w", encoding="ascii") as file:
             file.write(mark_text(mark(pasta.pid)))
@@ -362,11 +361,6 @@ class LxcContainer:
         shutil.rmtree(self.directory, ignore_errors=True)
         if os.path.isdir(self.directory):
             raise BoxwrightError("engine.refused", f"{self.directory} can't be removed")
-
-
-def _default_signals() -> None:
-    for number in (signal.SIGPIPE, signal.SIGXFSZ):
-        signal.signal(number, signal.SIG_DFL)
 
 
 def _read(file: IO[bytes], output: Callable[[bytes], None]) -> None:

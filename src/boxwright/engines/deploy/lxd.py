@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 from boxwright.engines.bridges import hardware_address, routed_subnets
@@ -155,7 +156,7 @@ class LxdStacks(LxdVolumes):
             found = self._client.find(f"/images/aliases/{_alias(identity)}")
             if found is not None:
                 path = f"/images/{found['target']}"
-                unless_gone(lambda path=path: self._client.run("DELETE", path))  # type: ignore[misc]
+                unless_gone(partial(self._client.run, "DELETE", path))
 
     def create_network(self, stack: str, spec: NetworkSpec) -> None:
         """A bridge; on a cluster one network of bridges on all members."""

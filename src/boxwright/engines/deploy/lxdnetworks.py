@@ -10,6 +10,7 @@ import hashlib
 import ipaddress
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 from boxwright.engines.deploy.lxdmemory import STACK, USER
@@ -69,9 +70,7 @@ def create_cluster_bridge(client: LxdClient, name: str, stack: str, spec: Networ
         config |= {f"tunnel.{_TUNNEL}.protocol": "vxlan", f"tunnel.{_TUNNEL}.id": str(_free_id(name, taken))}
     for member in found:
         body = {"name": name, "type": "bridge", "config": {}}
-        _unless_there(lambda member=member, body=body: client.run(  # type: ignore[misc]
-            "POST", "/networks", body, query={"target": member.name}
-        ))  # fmt: skip
+        _unless_there(partial(client.run, "POST", "/networks", body, query={"target": member.name}))
     client.run("POST", "/networks", {"name": name, "type": "bridge", "config": config})
 
 
