@@ -1,7 +1,8 @@
-"""What several rooms do with files: give them what their entries say, hash them, copy them."""
+"""What several rooms do with files: give them what their entries say, hash them, copy them, lock them."""
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 
@@ -50,3 +51,20 @@ def write_all(descriptor: int, data: bytes) -> None:
     view = memoryview(data)
     while view:
         view = view[os.write(descriptor, view) :]
+
+
+def try_lock(descriptor: int, *, shared: bool = False) -> bool:
+    """Lock an open file (flock(2)) where nobody holds it otherwise; the lock goes with the descriptor."""
+    try:
+        fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def is_current(path: str, descriptor: int) -> bool:
+    """Whether an open file still has its name: the last holder of a lock may have removed it."""
+    try:
+        return os.stat(path).st_ino == os.fstat(descriptor).st_ino
+    except FileNotFoundError:
+        return False

@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 
-from boxwright.errors import UsageError
+from boxwright.errors import BoxwrightError, UsageError
 
 LONGEST_HISTORY = 1000
 EDITORS = ("VISUAL", "EDITOR")
@@ -68,7 +68,7 @@ class Lines:
             before = readline.get_line_buffer()[: readline.get_begidx()]
             try:
                 self._found = self._complete(before, word)
-            except Exception:  # noqa: BLE001 - readline would print a traceback into the line
+            except (BoxwrightError, OSError):  # such as a directory that can't be read
                 self._found = []
         return self._found[number] if number < len(self._found) else None
 

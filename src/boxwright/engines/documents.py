@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import re
 import shutil
@@ -11,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
 from boxwright.errors import BoxwrightError
+from boxwright.files import is_current, try_lock
 
 POLL_SECONDS = 0.05
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -30,12 +30,12 @@ class StackDirectory:
         held = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             deadline = time.monotonic() + patience
-            while not _try_lock(held):
+            while not try_lock(held):
                 if time.monotonic() >= deadline:
                     message = f"the stack {stack} is being changed by another process"
                     raise BoxwrightError("deploy.busy", message, hint="wait until that one has ended")
                 time.sleep(POLL_SECONDS)
-            if not _is_current(path, held):
+            if not is_current(path, held):
                 message = f"the stack {stack} was removed meanwhile, by another process"
                 raise BoxwrightError("deploy.busy", message, hint="do it again, if it is still wanted")
             yield
@@ -90,19 +90,3 @@ class StackDirectory:
         if not _NAME.fullmatch(name):
             raise ValueError(name)
         return f"{self.place(stack)}/documents/{name}"
-
-
-def _try_lock(descriptor: int) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
-
-
-def _is_current(path: str, descriptor: int) -> bool:
-    """Whether the file still has its name: it goes with its stack."""
-    try:
-        return os.stat(path).st_ino == os.fstat(descriptor).st_ino
-    except FileNotFoundError:
-        return False

@@ -25,6 +25,7 @@ from boxwright.engines.forward import Forward
 from boxwright.engines.names import made_up_name
 from boxwright.engines.processes import ProcessMark, is_alive
 from boxwright.errors import BoxwrightError, StoreError
+from boxwright.files import try_lock
 
 _GONE = ".gone-"
 _ATTEMPTS = 100
@@ -183,12 +184,9 @@ class Records:
         except FileNotFoundError:
             return False
         try:
-            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
+            return try_lock(held)
         finally:
             os.close(held)
-        return True
 
     @contextmanager
     def lock(self, what: str) -> Iterator[None]:

@@ -8,7 +8,6 @@ it. The kernel drops locks with their processes.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import shutil
@@ -18,7 +17,7 @@ from contextlib import ExitStack, contextmanager
 from typing import NamedTuple
 
 from boxwright.errors import BoxwrightError, StoreError
-from boxwright.files import give_attributes
+from boxwright.files import give_attributes, is_current, try_lock
 from boxwright.model.canonical import encode
 from boxwright.model.digest import digest_of, hex_of
 from boxwright.model.image import Snapshot
@@ -98,7 +97,7 @@ class StoredCaches:
             if use is None:
                 return None
             taken.callback(os.close, use)
-            if not _is_at(use, f"{place}/{USE}"):
+            if not is_current(f"{place}/{USE}", use):
                 return None
             for copy in range(MOST_COPIES if sharing == "private" else 1):
                 lock = _locked(f"{place}/{copy}.lock", alone=sharing != "shared")
@@ -214,19 +213,10 @@ def _locked(path: str, *, alone: bool) -> int | None:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except FileNotFoundError:
         return None
-    try:
-        fcntl.flock(descriptor, (fcntl.LOCK_EX if alone else fcntl.LOCK_SH) | fcntl.LOCK_NB)
-    except BlockingIOError:
+    if not try_lock(descriptor, shared=not alone):
         os.close(descriptor)
         return None
     return descriptor
-
-
-def _is_at(descriptor: int, path: str) -> bool:
-    try:
-        return os.stat(path).st_ino == os.fstat(descriptor).st_ino
-    except FileNotFoundError:
-        return False
 
 
 def copy_out(store: Store, snapshot: Snapshot, path: str, directory: str) -> None:

@@ -8,6 +8,8 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from boxwright.files import is_current, try_lock
+
 POLL_SECONDS = 0.01
 
 
@@ -27,32 +29,16 @@ def _take(path: str, cancelled: Callable[[], bool]) -> tuple[int, bool]:
     waited = False
     while True:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        if not _try_lock(descriptor):
+        if not try_lock(descriptor):
             os.close(descriptor)
             waited = True
             if cancelled():
                 raise KeyboardInterrupt
             time.sleep(POLL_SECONDS)
             continue
-        if _is_current(path, descriptor):
+        if is_current(path, descriptor):
             return descriptor, waited
         os.close(descriptor)
-
-
-def _try_lock(descriptor: int) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
-
-
-def _is_current(path: str, descriptor: int) -> bool:
-    """Whether the file behind the descriptor still has its name: its last holder may have removed it."""
-    try:
-        return os.stat(path).st_ino == os.fstat(descriptor).st_ino
-    except FileNotFoundError:
-        return False
 
 
 def hold(path: str) -> int:
@@ -60,7 +46,7 @@ def hold(path: str) -> int:
     while True:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         fcntl.flock(descriptor, fcntl.LOCK_EX)
-        if _is_current(path, descriptor):
+        if is_current(path, descriptor):
             return descriptor
         os.close(descriptor)
 
@@ -72,7 +58,7 @@ def is_held(path: str) -> bool:
     except FileNotFoundError:
         return False
     try:
-        return not _try_lock(descriptor)
+        return not try_lock(descriptor)
     finally:
         os.close(descriptor)
 
@@ -86,7 +72,7 @@ def abandoned(path: str) -> Iterator[bool]:
         yield False
         return
     try:
-        is_free = _try_lock(descriptor) and _is_current(path, descriptor)
+        is_free = try_lock(descriptor) and is_current(path, descriptor)
         yield is_free
         if is_free:
             os.unlink(path)

@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from boxwright.files import try_lock
 from boxwright.store.home import Home, unusable
 
 
@@ -26,12 +27,7 @@ def alone(home: Home) -> Iterator[bool]:
     """Keep others from starting, where none is there; yields whether so. Not for a process that is `using`."""
     descriptor = _open(home, "use")
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield False
-        else:
-            yield True
+        yield try_lock(descriptor)
     finally:
         os.close(descriptor)
 
