@@ -90,3 +90,8 @@ class FaultProxy(grpc.GenericRpcHandler):
 
 def _same(data: bytes) -> bytes:
     return data
+
+
+def failing(code: grpc.StatusCode, first: int = 1 << 30) -> Fault:
+    """The first calls are answered with an error."""
+    return lambda call: call.fail(code) if call.number <= first else None
