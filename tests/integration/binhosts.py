@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import shutil
 import signal
 import subprocess
@@ -238,3 +239,16 @@ def same(one: Program, other: Program) -> None:
     """Both have the same image `data:1`."""
     images = [json.loads(it("inspect", "data:1").out)[0] for it in (one, other)]
     assert images[0] == images[1]
+
+
+def noisy(world: World, base: Path, context: Callable[..., Path]) -> Program:
+    """A machine that has the image `data:1` of 20 MB that don't compress, and is trusted."""
+    first = world.machine("first")
+    files: dict[str, str | bytes] = {
+        f"files/{number}": random.Random(number).randbytes(400_000) for number in range(50)
+    }
+    place = context(f"FROM tar:{base}\nCOPY files /srv\n", files)
+    first("build", place, "-t", "data:1", "-q")
+    first("repo", "key")
+    world.trust(first)
+    return first
