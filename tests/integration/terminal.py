@@ -18,6 +18,7 @@ from pathlib import Path
 from tests.conftest import PROGRAM, Program
 
 PATIENCE = 60.0
+RESTS = 10
 ESCAPES = re.compile(rb"\x1b\[[0-9;?]*[a-zA-Z]|\x1b[()][A-Z0-9]|\x1b[=>]|\a")
 
 
@@ -53,6 +54,17 @@ class Terminal:
         """Type a line at the prompt and wait for the next one; returns what was seen."""
         self.line(text)
         return self.await_text(prompt)
+
+    def await_rest(self) -> None:
+        """Wait until the program waits for keys: it slept whenever it was looked at for a while."""
+        deadline = time.monotonic() + PATIENCE
+        asleep = 0
+        while asleep < RESTS:
+            if time.monotonic() > deadline:
+                raise AssertionError(f"never at rest\n{self.seen}")
+            time.sleep(0.02)
+            state = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()[0]
+            asleep = asleep + 1 if state == "S" else 0
 
     def end(self) -> int:
         """Wait until the program ended; its exit status."""

@@ -181,9 +181,9 @@ def test_ctrl_c_ends_a_step_and_not_the_prompt(own: Program, place: Callable[...
         screen.await_text("edit> ")
         screen.type("\x15\x04")
         screen.await_text(PROMPT)
-        # Python's readline misses a signal that comes in the instant before it waits: nobody types as fast.
         screen.type("half a line")
         screen.await_text("half a line")
+        screen.await_rest()  # Python's readline misses a signal that comes in the instant before it waits
         screen.type("\x03")
         screen.await_text(PROMPT)
         assert "> 2 " in screen.command("list")
