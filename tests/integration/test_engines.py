@@ -86,6 +86,21 @@ def container(engine: BuildEngine, busybox_base: Path, tmp_path: Path) -> Iterat
 
 
 @each_engine
+def _write_files(path: Path) -> None:
+    """/opt, /opt/f and /opt/l, of an owner that nobody has."""
+    with tarfile.open(path, "w") as archive:
+        for name, kind, mode in (
+            ("opt", tarfile.DIRTYPE, 0o750),
+            ("opt/f", tarfile.REGTYPE, 0o640),
+            ("opt/l", tarfile.SYMTYPE, 0o777),
+        ):
+            entry = tarfile.TarInfo(name)
+            entry.type, entry.mode, entry.uid, entry.gid = kind, mode, 5, 6
+            entry.linkname = "f" if kind == tarfile.SYMTYPE else ""
+            entry.size = 4 if kind == tarfile.REGTYPE else 0
+            archive.addfile(entry, io.BytesIO(b"data"))
+
+
 def test_the_contract(engine: BuildEngine, container: BuildContainer, tmp_path: Path) -> None:
     # Commands have an environment, a directory, a user, output and a status.
     assert ran(
@@ -109,22 +124,7 @@ def test_the_contract(engine: BuildEngine, container: BuildContainer, tmp_path: 
     assert container.look("/nothing/there") is None
     assert (container.read("/etc/group") or b"").startswith(b"root:x:0:")
     assert container.read("/etc") is None
-    with tarfile.open(tmp_path / "files.tar", "w") as archive:
-        for path, kind, mode in (
-            ("opt", tarfile.DIRTYPE, 0o750),
-            ("opt/f", tarfile.REGTYPE, 0o640),
-            ("opt/l", tarfile.SYMTYPE, 0o777),
-        ):
-            entry = tarfile.TarInfo(path)
-            entry.type, entry.mode, entry.uid, entry.gid, entry.linkname = (
-                kind,
-                mode,
-                5,
-                6,
-                "f" if path == "opt/l" else "",
-            )
-            entry.size = 4 if kind == tarfile.REGTYPE else 0
-            archive.addfile(entry, io.BytesIO(b"data"))
+    _write_files(tmp_path / "files.tar")
     container.put(str(tmp_path / "files.tar"))
     assert ran(container, "stat -c '%a %u %g' /opt /opt/f; cat /opt/l") == (0, "750 5 6\n640 5 6\ndata")
     # A state is what was committed, whatever comes after; others start from it.
