@@ -229,6 +229,12 @@ def oci(world: World) -> Iterator[None]:
 SSH = pytest.param("ssh", marks=pytest.mark.engine("ssh"))
 
 
+def long(place: Any) -> Any:
+    """A case of `make long`."""
+    given = place if hasattr(place, "values") else pytest.param(place)
+    return pytest.param(*given.values, marks=[*given.marks, pytest.mark.long])
+
+
 def sent(text: str) -> int:
     """The bytes that a line of push or pull says."""
     number, unit = text.partition(" sent to" if " sent to" in text else " received")[0].split()[-2:]

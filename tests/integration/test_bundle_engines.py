@@ -188,9 +188,9 @@ def case(make: type[Engine], kind: str, *more: pytest.MarkDecorator) -> Any:
 
 
 CASES = [
-    case(Native, "python", LONG),
+    case(Native, "python"),
     case(Native, "php", LONG),
-    case(Podman, "python"),
+    case(Podman, "python", LONG),
     case(Podman, "php", LONG),
     case(Docker, "python", LONG),
     case(Docker, "php", LONG),

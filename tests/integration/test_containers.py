@@ -349,7 +349,6 @@ def test_a_replaced_library_is_left_out(boxwright: Program, make: Make) -> None:
         assert boxwright("owns", "replaced-library", "/usr/lib/libgreet.so.1").out.endswith(": two-1.0\n")
         gone = boxwright("owns", "replaced-library", "/usr/lib/x86_64-linux-gnu/libgreet.so.1.0", status=1)
         assert "[image.no-file]" in gone.err
-        boxwright("fsck")
 
 
 def test_tests_of_packages_are_run(boxwright: Program, make: Make, tmp_path: Path) -> None:
@@ -387,7 +386,6 @@ def test_hard_links_stay(each: str, boxwright: Program, make: Make, tmp_path: Pa
     tasks = each + "- package: {type: embedded, path: pkgs/linked}\n"
     tasks += "- package: {type: embedded, path: pkgs/other, replaces: [linked]}\n"
     boxwright("build", make(LINKED, other, {"container.yaml": tasks}), "-t", "linked", timeout=600)
-    boxwright("fsck")
     boxwright("export", "linked", f"tar:{tmp_path}/linked.tar")
     (tmp_path / "root").mkdir()
     subprocess.run(["tar", "-C", tmp_path / "root", "-xpf", tmp_path / "linked.tar"], check=True)
@@ -468,7 +466,6 @@ def test_an_image_of_each_package(boxwright: Program, make: Make) -> None:
     listed = json.loads(boxwright("list", "union", "--json").out)
     assert {"hello", "libgreet", "libc6"} == {package["package"] for package in listed["packages"]}
     assert boxwright("owns", "union", "/usr/bin/hello").out == "/usr/bin/hello: hello-2.0\n"
-    boxwright("fsck")
 
 
 def test_packages_of_the_distribution(boxwright: Program, make: Make) -> None:
@@ -540,3 +537,8 @@ def test_a_patch_from_a_url_is_pinned(boxwright: Program, make: Make, tmp_path: 
         if one["name"] == "hello-2.0"
     ]
     assert package["patches"] == [["hello.patch", "Say it"], ["fix.patch", "Fix buffer overruns"]]
+
+
+def test_what_these_tests_made_is_whole(boxwright: Program) -> None:
+    """Once, since it reads the whole store: replaced libraries, hard links, images of each package."""
+    boxwright("fsck")

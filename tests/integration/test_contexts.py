@@ -256,7 +256,7 @@ def test_copy_with_parents_and_without_some(boxwright: Program, context: Context
     assert "[copy.not-found]" in build(boxwright, missing, status=1)
 
 
-def test_symbolic_modes(boxwright: Program, context: Context, tmp_path: Path) -> None:
+def test_symbolic_modes(fresh_boxwright: Program, context: Context, tmp_path: Path) -> None:
     place = context(
         "FROM scratch\nCOPY --chmod=u=rwX,go=rX d /1/\nCOPY --chmod=go= d/a /2\nCOPY --chmod=640 d /3/\n",
         {"d/a": "a", "d/e/b": "b"},
@@ -264,11 +264,11 @@ def test_symbolic_modes(boxwright: Program, context: Context, tmp_path: Path) ->
     (place / "d/a").chmod(0o700)
     (place / "d/link").symlink_to("a")
     out = tmp_path / "out"
-    build(boxwright, place, "-o", f"rootfs:{out}")
+    build(fresh_boxwright, place, "-o", f"rootfs:{out}")
     modes = {name: oct((out / name).lstat().st_mode & 0o7777) for name in ("1/a", "1/e", "1/e/b", "2", "3/a", "3/e")}
     assert modes == {"1/a": "0o755", "1/e": "0o755", "1/e/b": "0o644", "2": "0o700", "3/a": "0o640", "3/e": "0o640"}
     assert (out / "3/link").is_symlink()
-    boxwright("fsck")
+    fresh_boxwright("fsck")
 
 
 def test_metadata_and_flags_of_others(boxwright: Program, context: Context, tmp_path: Path) -> None:

@@ -85,7 +85,6 @@ def container(engine: BuildEngine, busybox_base: Path, tmp_path: Path) -> Iterat
         made.remove()
 
 
-@each_engine
 def _write_files(path: Path) -> None:
     """/opt, /opt/f and /opt/l, of an owner that nobody has."""
     with tarfile.open(path, "w") as archive:
@@ -101,6 +100,7 @@ def _write_files(path: Path) -> None:
             archive.addfile(entry, io.BytesIO(b"data"))
 
 
+@each_engine
 def test_the_contract(engine: BuildEngine, container: BuildContainer, tmp_path: Path) -> None:
     # Commands have an environment, a directory, a user, output and a status.
     assert ran(

@@ -59,6 +59,7 @@ def test_bootstrapped_base(boxwright: Program, context: Callable[..., Path], tmp
     assert not list((tmp_path / "out/dev").iterdir())
 
 
+@pytest.mark.long
 def test_unreachable_mirror(fresh_boxwright: Program, context: Callable[..., Path]) -> None:
     place = context("FROM debian:bookworm\n")
     result = fresh_boxwright("build", place, "--mirror", "http://127.0.0.1:9/debian", status=5)

@@ -86,6 +86,7 @@ def system_context(context: Callable[..., Path]) -> Path:
     return place
 
 
+@pytest.mark.long
 @pytest.mark.engine("lxd")
 def test_lxd(boxwright: Program, system_context: Path) -> None:
     boxwright("build", system_context, "-q", "-t", "hello-system", "--load", "lxd", timeout=600)

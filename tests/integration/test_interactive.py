@@ -33,10 +33,14 @@ def place(tmp_path: Path, busybox_base: Path) -> Callable[..., Path]:
     return make
 
 
+def with_home(program: Program, home: Path) -> Program:
+    return program.with_environment(HOME=str(home), XDG_STATE_HOME=str(home / "state"), TERM="xterm")
+
+
 @pytest.fixture
 def own(boxwright: Program, tmp_path: Path) -> Program:
     """The program of somebody whose history is empty."""
-    return boxwright.with_environment(HOME=str(tmp_path), XDG_STATE_HOME=str(tmp_path / "state"), TERM="xterm")
+    return with_home(boxwright, tmp_path)
 
 
 def names(program: Program) -> set[str]:
@@ -215,8 +219,11 @@ def test_a_shell_in_the_state_at_hand(own: Program, place: Callable[..., Path]) 
 
 
 @pytest.mark.parametrize("where", ["step", "shell", "prompt"])
-def test_killed_it_leaves_nothing(own: Program, place: Callable[..., Path], where: str) -> None:
+def test_killed_it_leaves_nothing(
+    fresh_boxwright: Program, tmp_path: Path, place: Callable[..., Path], where: str
+) -> None:
     """The fixture that looks for processes and mounts is the judge."""
+    own = with_home(fresh_boxwright, tmp_path)
     project = place("image: {base}\ninstall:\n  - echo begun {salt}; sleep 600\n")
     with terminal_of(own, "build", "-i", project) as screen:
         screen.await_text(PROMPT)

@@ -316,6 +316,7 @@ def test_a_shell_on_a_terminal_after_a_failure(pkg: Program, tree: Tree) -> None
 # Toolchains ----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_a_toolchain_is_an_image_like_any_other(
     pkg: Program, tree: Tree, context: Callable[..., Path], toolchain: Path, tmp_path: Path
 ) -> None:

@@ -378,6 +378,7 @@ def test_git_and_a_lock(pkg: Program, tree: Tree, web: tuple[str, Path], tmp_pat
     assert "[lock.missing]" in unpinned.err
 
 
+@pytest.mark.long
 def test_source_and_binary_packages_of_the_distribution(pkg: Program, tree: Tree) -> None:
     asked = ["apt-cache", "show", "hello", "libargon2-1"]
     policy = subprocess.run(asked, capture_output=True, text=True, check=True).stdout

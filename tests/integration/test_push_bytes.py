@@ -29,6 +29,7 @@ def moved(before: dict[str, int], after: dict[str, int]) -> int:
     return sum(size for name, size in after.items() if name not in before)
 
 
+@pytest.mark.long
 def test_one_file_of_a_large_flat_image_moves_little(
     world: World, busybox_base: Path, context: Callable[..., Path], tmp_path: Path
 ) -> None:

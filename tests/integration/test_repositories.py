@@ -18,7 +18,7 @@ import pytest
 
 from tests.conftest import Result
 from tests.integration import registries
-from tests.integration.binhosts import SSH, World, archives, noisy, same
+from tests.integration.binhosts import SSH, World, archives, long, noisy, same
 from tests.integration.test_registry import BCRYPT
 
 # What one machine built, every other fetches -------------------------------------------------------------------------
@@ -173,7 +173,7 @@ def test_offline_asks_no_server(world: World) -> None:
     assert "repository." not in built.err
 
 
-@pytest.mark.parametrize("place", ["directory", SSH, "s3", "oci"])
+@pytest.mark.parametrize("place", ["directory", *map(long, (SSH, "s3", "oci"))])
 def test_an_upload_that_is_killed_leaves_the_repository_whole(
     world: World, place: str, request: pytest.FixtureRequest
 ) -> None:
@@ -306,7 +306,7 @@ def test_no_space_at_the_other_side_is_a_clear_error(
         world.stop()
 
 
-@pytest.mark.parametrize("place", [SSH, "s3", "oci"])
+@pytest.mark.parametrize("place", [long(SSH), long("s3"), "oci"])
 def test_a_server_that_dies_in_an_upload_leaves_the_repository_whole(
     world: World, place: str, request: pytest.FixtureRequest, busybox_base: Path, context: Callable[..., Path]
 ) -> None:
@@ -354,7 +354,7 @@ PUSHED = (
 
 
 @pytest.mark.usefixtures("oci")
-@pytest.mark.parametrize("last", PUSHED)
+@pytest.mark.parametrize("last", [*map(long, PUSHED[:-1]), PUSHED[-1]])
 def test_what_a_registry_kept_by_halves_is_put_again(
     world: World, last: str, busybox_base: Path, context: Callable[..., Path]
 ) -> None:
@@ -380,7 +380,7 @@ def test_what_a_registry_kept_by_halves_is_put_again(
     same(first, second)
 
 
-@pytest.mark.parametrize("place", ["serve", "s3", "oci"])
+@pytest.mark.parametrize("place", ["serve", long("s3"), long("oci")])
 def test_a_server_that_dies_in_a_download_leaves_the_store_whole(
     world: World, place: str, request: pytest.FixtureRequest, busybox_base: Path, context: Callable[..., Path]
 ) -> None:

@@ -208,6 +208,7 @@ def test_a_service_that_ends_is_an_error_that_shows_what_it_said(
     assert "the service ended by itself" in done.err
 
 
+@pytest.mark.long
 def test_a_database_beside_the_build_keeps_what_steps_wrote(
     boxwright: Program, project: Project, tmp_path: Path
 ) -> None:
