@@ -149,6 +149,28 @@ def test_the_contract(engine: BuildEngine, container: BuildContainer, tmp_path: 
     assert state not in engine.states()
 
 
+@pytest.mark.long
+@pytest.mark.parametrize("engine", [pytest.param("lxc", marks=pytest.mark.engine("lxc"))], indirect=True)
+def test_states_on_states_are_more_than_one_mount_can_name(
+    engine: BuildEngine, busybox_base: Path, tmp_path: Path
+) -> None:
+    """As where somebody adds a step to a manifest, builds it, and adds another: mount(2) takes a page of options."""
+    name = f"test-{os.getpid()}-" + "x" * 60
+    engine.load(f"{name}-0", engine_tar(busybox_base, tmp_path))
+    for number in range(40):
+        container = engine.start(f"{name}-{number}", ContainerShape("none"))
+        try:
+            script = f"echo {number} >/all{number}; echo {number} >/last; rm -f /all{number - 2}"
+            assert ran(container, script) == (0, "")
+            container.commit(f"{name}-{number + 1}")
+        finally:
+            container.remove()
+    engine.fetch(f"{name}-40", str(tmp_path / "out.tar"))
+    with tarfile.open(tmp_path / "out.tar") as archive:
+        found = {os.path.normpath(it.name) for it in archive}
+    assert {it for it in found if it.startswith("all")} == {"all38", "all39"}
+
+
 @pytest.mark.parametrize("engine", [pytest.param("lxd", marks=pytest.mark.engine("lxd"))], indirect=True)
 @pytest.mark.usefixtures("engine")
 def test_a_state_that_could_not_be_kept_is_no_status_of_the_next_command(container: BuildContainer) -> None:

@@ -34,6 +34,8 @@ INITS = ("sbin/init", "usr/sbin/init", "lib/systemd/systemd", "usr/lib/systemd/s
 FORWARDER = "169.254.1.53"
 """An address of nobody, at which pasta answers as the machine's name servers."""
 NEEDED = ("lxc-start", "lxc-attach", "lxc-stop", "lxc-info")
+LONGEST_LOWERS = 3000
+"""Bytes of the list of an overlay's lower directories: mount(2) takes a page of options, and others stand there too."""
 CONFIG = """\
 lxc.include = /usr/share/lxc/config/common.conf
 lxc.uts.name = boxwright
@@ -145,26 +147,36 @@ class LxcEngine:
         return "".join(lines)
 
     def keep(self, state: str, container: LxcContainer) -> None:
-        """The container's own directory, copied, is a state on top of those that it began with."""
-        with self._new_state(state, container.lowers) as tree:
-            run(["cp", "-a", "--reflink=auto", container.upper, tree])
+        """The container's own directory, copied, is a state on top of those that it began with.
+
+        Where those are too many for one mount, the state is all of the tree.
+        """
+        is_whole = len(":".join(container.lowers)) > LONGEST_LOWERS
+        with self._new_state(state, [] if is_whole else container.lowers) as tree:
+            if is_whole:
+                self._with_tree_of([container.upper, *container.lowers], 'exec cp -a --reflink=auto "$2" "$3"', tree)
+            else:
+                run(["cp", "-a", "--reflink=auto", container.upper, tree])
 
     def fetch(self, state: str, archive: str) -> str:
-        """Show the overlay to tar, in a mount namespace that ends with it."""
-        lowers = self.lowers(state)
-        script = 'mount -t overlay overlay -o "ro,lowerdir=$1" "$2" && exec tar -c --numeric-owner --xattrs '
-        script += '--xattrs-include="*" --xattrs-exclude="trusted.overlay.*" -C "$2" -f "$3" .'
+        """A tar of its tree."""
+        script = 'exec tar -c --numeric-owner --xattrs --xattrs-include="*" --xattrs-exclude="trusted.overlay.*" '
+        self._with_tree_of(self.lowers(state), f'{script} -C "$2" -f "$3" .', archive)
+        return ""
+
+    def _with_tree_of(self, lowers: list[str], script: str, output: str) -> None:
+        """Show an overlay ($2) to a script that writes `output` ($3), in a mount namespace that ends with it."""
         point = f"{self.containers}/.fetch-{secrets.token_hex(4)}"
+        empty = f"{point}.empty"
         os.mkdir(point, 0o700)
         try:
-            empty = f"{point}.empty"
             os.mkdir(empty)
+            script = f'mount -t overlay overlay -o "ro,lowerdir=$1" "$2" && {script}'
             options = ":".join([*lowers, empty])
-            run(["unshare", "--mount", "--propagation", "private", "sh", "-c", script, "sh", options, point, archive])
+            run(["unshare", "--mount", "--propagation", "private", "sh", "-c", script, "sh", options, point, output])
         finally:
-            shutil.rmtree(f"{point}.empty", ignore_errors=True)
+            shutil.rmtree(empty, ignore_errors=True)
             os.rmdir(point)
-        return ""
 
     def forget(self, states: Collection[str]) -> None:
         """Remove them; a state stands on the directories of earlier ones, which go too."""
