@@ -24,7 +24,7 @@ GROUPS = {
         "update": "report newer upstream versions, and move boxwright.lock",
     },
     "builds": {
-        "build": "build an image from a recipe",
+        "build": "build what a definition says: images, packages, containers",
         "graph": "print a build's graph as text, DOT, Mermaid or SVG",
         "why": "say for each step which input changed since the last build, or why something is in an image",
         "why-rebuild": "say in which fields the identities of two packages differ",
