@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
 import os
 import shutil
 import sys
@@ -15,6 +16,7 @@ from tests.conftest import ORDINARY_USER, has_ordinary_user
 from tests.reproducible.builds import ROOT, BuildError, Built, Circumstances, build, checkout, say
 from tests.reproducible.compare import dated, differences
 
+PREFIX = "boxwright-reproducible-"
 MEMORY = Path("/dev/shm")
 MEMORY_NEEDED = 12 * 2**30
 """Bytes that must be free in memory before the second store is put there: files come in another order from it."""
@@ -58,9 +60,7 @@ def main(arguments: Sequence[str]) -> int:
     """Build everything twice; 1 where something is different or fails."""
     options = _parser().parse_args(arguments)
     wanted = options.only or tree_packages()
-    home = Path(options.directory or tempfile.mkdtemp(prefix="boxwright-reproducible-", dir="/var/tmp"))
-    memory = shutil.disk_usage(MEMORY).free >= MEMORY_NEEDED if MEMORY.is_dir() else False
-    second_home = Path(tempfile.mkdtemp(prefix="boxwright-reproducible-", dir=MEMORY if memory else home))
+    home, second_home = _homes(options.directory)
     for directory in (home, second_home):
         directory.mkdir(parents=True, exist_ok=True)
         directory.chmod(0o777)
@@ -70,17 +70,28 @@ def main(arguments: Sequence[str]) -> int:
         say(f"{'package':<32} {'first':>8} {'second':>8}  result")
         results = [_compare(package, first, second, home / "logs", test=options.test) for package in wanted]
     finally:
-        shutil.rmtree(second_home, ignore_errors=True)
         if not options.directory:
+            shutil.rmtree(second_home, ignore_errors=True)
             shutil.rmtree(home, ignore_errors=True)
     say(f"{sum(results)} of {len(results)} the same")
     return 0 if all(results) else 1
 
 
+def _homes(kept: str | None) -> tuple[Path, Path]:
+    """Where both stores are: new ones, or those that belong to a directory that is kept."""
+    memory = shutil.disk_usage(MEMORY).free >= MEMORY_NEEDED if MEMORY.is_dir() else False
+    if kept is None:
+        home = Path(tempfile.mkdtemp(prefix=PREFIX, dir="/var/tmp"))
+        return home, Path(tempfile.mkdtemp(prefix=PREFIX, dir=MEMORY if memory else home))
+    home = Path(kept).absolute()
+    second = MEMORY / f"{PREFIX}{hashlib.sha256(os.fsencode(home)).hexdigest()[:12]}"
+    return home, second if second.is_dir() or memory else home / "other"
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="make reproducible", description=__doc__)
     parser.add_argument("--only", nargs="+", metavar="CATEGORY/NAME", help="these packages, and what they need")
-    parser.add_argument("--directory", help="keep the first store and the logs there (default: removed)")
+    parser.add_argument("--directory", help="keep logs and both stores; what they have is not built again")
     parser.add_argument("--test", action="store_true", help="run the packages' own tests too")
     parser.add_argument("--as-user", action="store_true", help=f"the second time as the user {ORDINARY_USER}")
     return parser

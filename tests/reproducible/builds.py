@@ -49,6 +49,7 @@ class BuildError(Exception):
 
 def checkout(directory: Path) -> Path:
     """A copy of the program and its package tree, its files made in another order."""
+    shutil.rmtree(directory, ignore_errors=True)
     directory.mkdir(parents=True)
     for name in ("boxwright", "src", "packages"):
         source = ROOT / name
