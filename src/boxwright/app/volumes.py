@@ -60,6 +60,7 @@ def remove(environment: Mapping[str, str], name: str) -> None:
     gone = f"{directory}/{_GONE}{os.urandom(4).hex()}"
     with suppress(FileNotFoundError):
         os.rename(place, gone)
+    shutil.rmtree(f"{directory}/.snapshots/{name}", ignore_errors=True)
     for left in (it for it in os.listdir(directory) if it.startswith(_GONE)):
         shutil.rmtree(f"{directory}/{left}", ignore_errors=True)
 

@@ -40,7 +40,7 @@ GROUPS = {
         "exec": "run a command in a running container",
         "stop": "stop containers",
         "commit": "keep a container's layer as a new image",
-        "volume": "list and remove named volumes",
+        "volume": "named volumes: list and remove them; snapshots, copies and backups of stacks' volumes",
     },
     "stacks": {
         "deploy": "deploy a stack of linked containers: build, plan, apply",

@@ -15,7 +15,8 @@ from boxwright.cli.stackoptions import add_stack, meant, opened
 
 if TYPE_CHECKING:
     from boxwright.deploy.engine import DeployEngine
-    from boxwright.model.deployment import Instance
+    from boxwright.model.deployment import Instance, Observed
+    from boxwright.model.volumes import VolumeState
 
 HEADINGS = ("NAME", "STATE", "HEALTH", "IMAGE", "ADDRESS", "PORTS", "SINCE")
 CLEAR = "\x1b[H\x1b[2J"
@@ -35,22 +36,24 @@ def run(options: argparse.Namespace) -> int:
     found = meant(options.stack, options)
     with open_store(os.environ) as store, opened(found, store) as engine:
         while True:
-            rows, well = _rows(engine, found.name)
+            observed = engine.observe(found.name)
+            rows, well = _rows(engine, observed)
             if options.json:
-                _print_json(engine, found.name, rows)
+                _print_json(engine, found.name, rows, observed.states)
             else:
                 if options.watch and sys.stdout.isatty():
                     sys.stdout.write(CLEAR)
                 _print(rows)
+                _print_volumes(observed.states)
             if not options.watch:
                 return 0 if well else 1
             sys.stdout.flush()
             time.sleep(1)
 
 
-def _rows(engine: DeployEngine, stack: str) -> tuple[list[tuple[Instance, str]], bool]:
+def _rows(engine: DeployEngine, observed: Observed) -> tuple[list[tuple[Instance, str]], bool]:
     """The instances with their health."""
-    instances = sorted(engine.observe(stack).instances, key=lambda it: (it.container, it.number, it.generation))
+    instances = sorted(observed.instances, key=lambda it: (it.container, it.number, it.generation))
     with ThreadPoolExecutor(8) as pool:
         health = list(pool.map(lambda it: _health(engine, it), instances))
     return list(zip(instances, health, strict=True)), all(it in ("well", "-", "done") for it in health)
@@ -67,7 +70,9 @@ def _health(engine: DeployEngine, instance: Instance) -> str:
     return "not well" if ask(engine, instance.name, instance.spec.health) else "well"
 
 
-def _print_json(engine: DeployEngine, stack: str, rows: list[tuple[Instance, str]]) -> None:
+def _print_json(
+    engine: DeployEngine, stack: str, rows: list[tuple[Instance, str]], states: tuple[VolumeState, ...]
+) -> None:
     from boxwright.deploy.history import read_releases
 
     releases = read_releases(engine, stack)
@@ -88,7 +93,47 @@ def _print_json(engine: DeployEngine, stack: str, rows: list[tuple[Instance, str
         for it, health in rows
     ]
     release = releases[-1].number if releases else None
-    say(json.dumps({"stack": stack, "engine": engine.name, "release": release, "instances": fields}, indent=2))
+    whole = {
+        "stack": stack,
+        "engine": engine.name,
+        "release": release,
+        "instances": fields,
+        "volumes": [volume_fields(it) for it in states],
+    }
+    say(json.dumps(whole, indent=2))
+
+
+def volume_fields(state: VolumeState) -> dict[str, object]:
+    """A volume as JSON has it; ages in seconds."""
+    now = time.time()
+    copies = [{"member": it.member, "age": round(now - it.time, 1)} for it in state.copies]
+    started = {"time": state.since, "lost": round(state.since - state.copied, 1)} if state.copied else None
+    return {
+        "name": state.name,
+        "member": state.member,
+        "generation": state.generation,
+        "copies": copies,
+        "started_from_copy": started,
+    }
+
+
+def _print_volumes(states: tuple[VolumeState, ...]) -> None:
+    """Those with copies, or that were started from one."""
+    for it in states:
+        if it.copies or it.copied:
+            say(f"volume {describe_volume(it)}")
+
+
+def describe_volume(state: VolumeState) -> str:
+    """A volume in a line: where it is, how old its copies are, and which copy it was started from."""
+    said = [f"{state.name} on {state.member}" if state.member else state.name]
+    copies = ", ".join(f"{_ago(copy.time)} old on {copy.member}" for copy in state.copies)
+    if copies:
+        said.append(f"copies: {copies}")
+    if state.copied:
+        age = _long(state.since - state.copied)
+        said.append(f"{_ago(state.since)} ago a copy took its place that was {age} old then")
+    return "; ".join(said)
 
 
 def _print(rows: list[tuple[Instance, str]]) -> None:
@@ -105,7 +150,11 @@ def _print(rows: list[tuple[Instance, str]]) -> None:
 
 
 def _ago(started: float) -> str:
-    seconds = max(0, int(time.time() - started))
+    return _long(time.time() - started)
+
+
+def _long(duration: float) -> str:
+    seconds = max(0, int(duration))
     for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
         if seconds >= length:
             return f"{seconds // length} {unit}"

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
+import subprocess
 import sys
 import time
+from functools import partial
 from typing import TYPE_CHECKING
 
 from boxwright.cli.console import note, say
@@ -38,14 +41,22 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--interval", type=float, default=2.0, metavar="SECONDS", help="how often it looks (2)")
     text = "after how many seconds of a member's silence its instances are started elsewhere (10)"
     add("--member-patience", type=float, default=10.0, metavar="SECONDS", help=text)
-    add("--once", action="store_true", help="look once")
+    text = "after how many seconds without a quorum this member stops instances that others may start from copies (10)"
+    add("--stop-after", type=float, default=10.0, metavar="SECONDS", help=text)
+    text = "after how many seconds of a member's silence copies of its volumes take their place; more than that (18)"
+    add("--take-over-after", type=float, default=18.0, metavar="SECONDS", help=text)
+    text = "turns a silent member off, which BOXWRIGHT_MEMBER names; where it ends with 0, nobody waits any longer"
+    add("--fence", default="", metavar="COMMAND", help=text)
+    add("--once", action="store_true", help="look once, and make the copies and snapshots that are due")
     add("--unit", action="store_true", help="print a systemd unit that does this")
 
 
 def run(options: argparse.Namespace) -> int:
     """Look again and again, until interrupted."""
     from boxwright.app.opening import open_store
+    from boxwright.app.stacks.upkeep import Upkeep
     from boxwright.app.stacks.watching import Watcher
+    from boxwright.deploy.replicas import Patience, check_patience
     from boxwright.store.home import default_root
 
     found = meant(options.stack, options)
@@ -54,13 +65,35 @@ def run(options: argparse.Namespace) -> int:
         home = default_root(dict(os.environ), os.geteuid())
         say(UNIT.format(stack=found.name, engine=found.engine, program=program, home=home).rstrip())
         return 0
-    with open_store(os.environ) as store, opened(found, store) as engine:
-        watcher = Watcher(engine, found.name, _tell, patience=options.member_patience)
+    patience = check_patience(Patience(options.member_patience, options.stop_after, options.take_over_after))
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # an end in good order: others are told
+    with (
+        open_store(os.environ) as store,
+        opened(found, store) as engine,
+        engine.guard(found.name, patience.stop, patience.grace, _tell_stopped) as note_stake,
+    ):
+        fence = partial(_fence, options.fence) if options.fence else None
+        watcher = Watcher(engine, found.name, _tell, patience=patience, fence=fence, note=note_stake)
+        upkeep = Upkeep(engine, found.name, _tell)
         while True:
             watcher.look()
             if options.once:
+                upkeep.look()
                 return 0
+            upkeep.begin()
             time.sleep(options.interval)
+
+
+def _fence(command: str, member: str) -> bool:
+    """Whether it has turned the member off."""
+    done = subprocess.run(["/bin/sh", "-c", command], env={**os.environ, "BOXWRIGHT_MEMBER": member}, check=False)
+    if done.returncode:
+        note(f"fence {member}: the command ended with status {done.returncode}")
+    return not done.returncode
+
+
+def _tell_stopped(instance: str, text: str) -> None:
+    note(f"stop {instance}: {text}")
 
 
 def _tell(progress: Progress) -> None:

@@ -128,6 +128,8 @@ class _Application:
         self._containers()
         for change in self._plan.of(INSTANCE, REMOVE):
             self._report(change, lambda change=change: self._retire(change.old, drain=True))  # type: ignore[misc]
+        for change in self._plan.of(VOLUME, REMOVE):
+            self._report(change, lambda it=change: self._engine.delete_stale(self._desired.stack, it.name, it.member))  # type: ignore[misc]
         for change in self._plan.of(NETWORK, REMOVE):
             self._report(change, lambda name=change.name: self._engine.delete_network(self._desired.stack, name))  # type: ignore[misc]
 
@@ -316,14 +318,18 @@ class _Application:
             self._retire(old, drain=True)
 
     def _after(self, change: Change, spec: InstanceSpec, old: Sequence[Instance]) -> None:
-        """The old ones are stopped, and started again where the new one does not become well."""
+        """The old ones are stopped, and started again where the new one does not become well.
+
+        One on another member than its volume has an older generation of that: it is not started again.
+        """
         running = [it for it in old if it.state == "running"]
+        tied = set(dict(self._observed.places)).intersection(written(spec))
         for instance in running:
             self._stop_gently(instance, spec)
         try:
             self._bring_up(change)
         except BaseException:
-            for instance in running:
+            for instance in (it for it in running if not tied or it.member == change.member):
                 self._engine.start(instance.name)
                 if instance.spec is not None:
                     self._live.appear(instance.spec, instance.addresses, instance.name)
@@ -342,6 +348,8 @@ class _Application:
         spec = change.spec
         assert spec is not None  # noqa: S101  for the type checker
         stack = self._desired.stack
+        for volume in change.promoted:
+            self._engine.promote_copy(stack, volume, change.lost, change.member)
         name = f"{stack}-{spec.logical}-g{change.generation}"
         addresses = self._live.allocate(spec)
         new = NewInstance(

@@ -105,7 +105,7 @@ class _Builder:
     def container(self, container: StackContainer, backends: tuple[Backend, ...]) -> ContainerSpec:
         """Its instances."""
         instances = tuple(self._instance(container, number + 1, backends) for number in range(self.replicas(container)))
-        return ContainerSpec(container.name, instances, container.after, container.update)
+        return ContainerSpec(container.name, instances, container.after, container.update, container.failover)
 
     def _instance(self, container: StackContainer, number: int, backends: tuple[Backend, ...]) -> InstanceSpec:
         image = self._facts.images[container.name]
@@ -242,7 +242,8 @@ class _Builder:
         mounts = (it for container in containers for instance in container.instances for it in instance.mounts)
         for name in dict.fromkeys(it.source for it in mounts if it.kind == "volume"):
             found = declared.get(name) or declared.get(name.rpartition("-")[0], StackVolume(name))
-            yield VolumeSpec(name, found.pool, found.size, found.replicate)
+            times = (found.copy_every, found.snapshot_every, found.snapshot_keep)
+            yield VolumeSpec(name, found.pool, found.size, found.replicate, "", *times)
 
     # Health -----------------------------------------------------------------------------------------------------------
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import NamedTuple, Protocol
+from typing import BinaryIO, NamedTuple, Protocol
 
 from boxwright.model.deployment import Desired, NetworkSpec, NewInstance, Observed, VolumeSpec
+from boxwright.model.volumes import VolumeSnapshot
 
 
 class Executed(NamedTuple):
@@ -80,7 +81,70 @@ class DeployEngine(Protocol):
         ...
 
     def delete_volume(self, stack: str, name: str) -> None:
-        """Remove it with its content."""
+        """Remove it with its content, its snapshots and its copies."""
+        ...
+
+    def delete_stale(self, stack: str, name: str, member: str) -> None:
+        """Remove what a member has of older generations of a volume."""
+        ...
+
+    def promote_copy(self, stack: str, name: str, lost: str, member: str) -> None:
+        """Let the copy on `member` take the place of a volume on a member that is `lost`.
+
+        Raises BoxwrightError `deploy.taken` where somebody else has done so, or it is not there any more.
+        """
+        ...
+
+    def copy_volume(self, stack: str, name: str, member: str) -> None:
+        """Bring the copy on another member up to date. For one process at a time: see `copying`."""
+        ...
+
+    def drop_copy(self, stack: str, name: str, member: str) -> None:
+        """Remove the copy on a member."""
+        ...
+
+    def copying(self, stack: str) -> AbstractContextManager[None]:
+        """Held while volumes are copied and snapshots are taken by schedule. Raises BoxwrightError `deploy.busy`."""
+        ...
+
+    def guard(
+        self, stack: str, seconds: float, grace: float, tell: Callable[[str, str], None]
+    ) -> AbstractContextManager[Callable[[Collection[str]], None] | None]:
+        """Held by a `watch`: stop this member's own instances after `seconds` without quorum, kill them `grace` later.
+
+        Gives what is told which containers are meant; None where nobody else could start them.
+        """
+        ...
+
+    def guards(self, stack: str) -> Mapping[str, float]:
+        """Members on which a `watch` stops instances when there is no quorum, and after how many seconds."""
+        ...
+
+    def snapshots(self, stack: str, volume: str) -> Sequence[VolumeSnapshot]:
+        """Those of a volume, the oldest first."""
+        ...
+
+    def take_snapshot(self, stack: str, volume: str, name: str) -> None:
+        """Take one. Raises BoxwrightError `volume.exists` where there is one of this name."""
+        ...
+
+    def restore_snapshot(self, stack: str, volume: str, name: str) -> None:
+        """Make the volume what it was then; nothing that mounts it runs."""
+        ...
+
+    def delete_snapshot(self, stack: str, volume: str, name: str) -> None:
+        """Remove it."""
+        ...
+
+    def write_backup(self, stack: str, volume: str, file: BinaryIO) -> None:
+        """Write the volume's content as this engine's tools know it."""
+        ...
+
+    def read_backup(self, stack: str, volume: str, file: BinaryIO) -> None:
+        """Make the volume what `write_backup` wrote; nothing that mounts it runs.
+
+        Raises BoxwrightError `volume.backup` where that is none; nothing is changed then.
+        """
         ...
 
     def create(self, new: NewInstance) -> None:

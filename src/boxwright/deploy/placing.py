@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from boxwright.deploy.replicas import TakeOver, take_over
 from boxwright.model.deployment import OFFLINE, ONLINE, Instance, InstanceSpec, Member, Observed
 
 DOMAIN, ANYWHERE = "domain", "none"
@@ -16,6 +17,7 @@ class Placing:
     def __init__(self, observed: Observed) -> None:
         self._members = {it.name: it for it in observed.members}
         self._places = dict(observed.places)
+        self._states = {it.name: it for it in observed.states}
         self._there: dict[str, tuple[str, InstanceSpec]] = {}
 
     @property
@@ -28,12 +30,16 @@ class Placing:
         self._there[spec.logical] = (instance.member, spec)
 
     def may_stay(self, instance: Instance, spec: InstanceSpec) -> bool:
-        """Whether it is where it may be. What has a volume stays with it, wherever that is."""
-        return not self._members or self.home(spec) == instance.member or instance.member in self._allowed(spec)
+        """Whether it is where it may be. What has a volume is with it, wherever that is."""
+        home = self.home(spec)
+        if not self._members:
+            return True
+        return home == instance.member if home else instance.member in self._allowed(spec)
 
     def home(self, spec: InstanceSpec) -> str:
-        """The member of its volumes; empty where it has none, or they can be had anywhere."""
-        return next((self._places[it] for it in written(spec) if it in self._places), "")
+        """The member of its volumes, one that is lost first; empty where it has none, or they can be had anywhere."""
+        places = [self._places[it] for it in (*self.lost_volumes(spec), *self._tied(spec))]
+        return next(iter(places), "")
 
     def takes(self, member: str) -> bool:
         """Whether something can be started there."""
@@ -56,6 +62,25 @@ class Placing:
         for volume in written(spec):
             self._places.setdefault(volume, chosen)
         return chosen
+
+    def take_over(self, spec: InstanceSpec) -> TakeOver | None:
+        """The member that has the newest copies of all its volumes that are lost, and those that are not."""
+        lost = self.lost_volumes(spec)
+        left = {self._places[it] for it in self._tied(spec) if it not in lost}
+        allowed = [it for it in self._allowed(spec) if left <= {it} and not self._occupied(it, spec)]
+        found = take_over(lost, self._states, sorted(allowed, key=lambda it: self._load(it, spec)))
+        if found is not None:
+            self._there[spec.logical] = (found.member, spec)
+            self._places.update(dict.fromkeys(lost, found.member))
+        return found
+
+    def lost_volumes(self, spec: InstanceSpec) -> tuple[str, ...]:
+        """Its volumes whose member does not answer."""
+        return tuple(it for it in self._tied(spec) if self._members and self.is_lost(self._places[it]))
+
+    def _tied(self, spec: InstanceSpec) -> tuple[str, ...]:
+        """Its volumes that are on one member alone."""
+        return tuple(it for it in written(spec) if it in self._places)
 
     def _allowed(self, spec: InstanceSpec) -> list[str]:
         """Those that are there, take instances, and are among those that the stack names."""

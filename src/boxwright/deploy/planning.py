@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+import time
+from collections.abc import Collection, Iterable
 from typing import NamedTuple
 
 from boxwright.deploy.placing import Placing
+from boxwright.deploy.replicas import REPLICA
 from boxwright.model.deployment import (
     ABSENT,
+    OFFLINE,
     RUNNING,
+    UNSURE,
     ContainerSpec,
     Desired,
     Instance,
@@ -28,7 +32,8 @@ class Change(NamedTuple):
     """One thing to do. `old` are instances that go once the new one, or the one that is kept, is well.
 
     A new one gets this `generation`, on this `member` of a cluster. `lost` is a member that does not answer, where that
-    is why. Nothing is done for what has the action wait: it can't be now.
+    is why; `promoted` are volumes of that one whose copies here take their place. Nothing is done for what has the
+    action wait: it can't be now.
     """
 
     action: str
@@ -41,6 +46,7 @@ class Change(NamedTuple):
     generation: int = 1
     member: str = ""
     lost: str = ""
+    promoted: tuple[str, ...] = ()
 
 
 class DeployPlan(NamedTuple):
@@ -58,13 +64,16 @@ class DeployPlan(NamedTuple):
         return tuple(it for it in self.changes if it.kind == kind and it.action in actions)
 
 
-def make_plan(desired: Desired, observed: Observed) -> DeployPlan:
-    """Compare. Volumes that nobody uses any more stay; `destroy --volumes` removes them."""
+def make_plan(desired: Desired, observed: Observed, given_up: Collection[str] = ()) -> DeployPlan:
+    """Compare. Volumes that nobody uses any more stay; `destroy --volumes` removes them.
+
+    Copies take the place of volumes on members that are `given_up`: those that surely run nothing any more.
+    """
     return DeployPlan(
         (
             *_networks(desired, observed),
             *_volumes(desired, observed),
-            *_instances(desired, observed),
+            *_instances(desired, observed, given_up),
             *_unwanted(desired, observed),
         )
     )
@@ -105,7 +114,7 @@ def _volumes(desired: Desired, observed: Observed) -> Iterable[Change]:
             yield Change(KEEP, VOLUME, spec.name, "")
 
 
-def _instances(desired: Desired, observed: Observed) -> Iterable[Change]:
+def _instances(desired: Desired, observed: Observed, given_up: Collection[str]) -> Iterable[Change]:
     """Each with the member that it goes to; those that stay are counted first."""
     broken = {change.name for change in _networks(desired, observed) if change.action == REPLACE}
     there: dict[str, list[Instance]] = {}
@@ -116,7 +125,8 @@ def _instances(desired: Desired, observed: Observed) -> Iterable[Change]:
     for change in changes:
         if change.kept is not None and change.spec is not None:
             placing.stays(change.kept, change.spec)
-    return [_placed(change, placing) for change in changes]
+    replicas = {it.name for it in desired.containers if it.failover == REPLICA}
+    return [_placed(change, placing, replicas, given_up) for change in changes]
 
 
 def _instance(spec: InstanceSpec, all_of_it: list[Instance], broken: set[str], placing: Placing) -> Change:
@@ -133,7 +143,10 @@ def _instance(spec: InstanceSpec, all_of_it: list[Instance], broken: set[str], p
         return Change(MOVE if lost else CREATE, INSTANCE, name, reason, spec, generation=generation, lost=lost)
     unreachable = broken.intersection(spec.networks)
     matching = [it for it in there if it.hash == spec_hash(spec)]
-    kept = max(matching or there, key=lambda it: (it.state == RUNNING and bool(matching), it.generation))
+    where_it_may = [it for it in matching if placing.may_stay(it, spec)]
+    kept = max(
+        where_it_may or matching or there, key=lambda it: (it.state == RUNNING and bool(matching), it.generation)
+    )
     if matching and not unreachable and placing.may_stay(kept, spec):
         return _kept(spec, kept, tuple(it for it in there if it is not kept), placing)
     if not matching:
@@ -157,7 +170,7 @@ def _kept(spec: InstanceSpec, kept: Instance, others: tuple[Instance, ...], plac
     return Change(KEEP, INSTANCE, name, "", spec, kept)
 
 
-def _placed(change: Change, placing: Placing) -> Change:
+def _placed(change: Change, placing: Placing, replicas: Collection[str], given_up: Collection[str]) -> Change:
     """With a member, where a new instance is to be made; where no member can take it, it waits."""
     spec = change.spec
     if change.action not in (CREATE, REPLACE, MOVE) or spec is None or not placing.clustered:
@@ -166,7 +179,13 @@ def _placed(change: Change, placing: Placing) -> Change:
     member = placing.choose(spec, before)
     if member is not None:
         return change._replace(member=member)
-    home = placing.home(spec)
+    if spec.container in replicas and placing.lost_volumes(spec):
+        return _taken_over(change, spec, placing, given_up)
+    return _waiting(change, placing.home(spec))
+
+
+def _waiting(change: Change, home: str) -> Change:
+    """No member can take it."""
     where = f"its volume is on {home}, which takes no instances now" if home else "no other member can take it"
     if change.lost:
         return change._replace(action=WAIT, reason=f"{change.reason}, and {where}")
@@ -175,6 +194,21 @@ def _placed(change: Change, placing: Placing) -> Change:
     if change.action == MOVE:
         return change._replace(action=REMOVE, reason=f"{change.reason}, and {where}")
     return change._replace(action=WAIT, reason=f"{change.reason}; {where}", old=())
+
+
+def _taken_over(change: Change, spec: InstanceSpec, placing: Placing, given_up: Collection[str]) -> Change:
+    """Started from copies of its volumes, once their member surely runs it no more."""
+    home, volumes = placing.home(spec), placing.lost_volumes(spec)
+    found = placing.take_over(spec)
+    if found is None:
+        reason = f"its volume is on {home}, which does not answer, and no other member has a copy"
+        return change._replace(action=WAIT, reason=reason, old=())
+    when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(found.time))
+    if home not in given_up:
+        reason = f"{home} does not answer; 'boxwright watch' starts it on {found.member} from the copy of {when}"
+        return change._replace(action=WAIT, reason=reason, old=())
+    reason = f"{home} does not answer; it starts from the copy of {when}"
+    return change._replace(action=MOVE, reason=reason, member=found.member, lost=home, promoted=volumes)
 
 
 def _is_done(instance: Instance, spec: InstanceSpec) -> bool:
@@ -190,6 +224,11 @@ def _unwanted(desired: Desired, observed: Observed) -> Iterable[Change]:
             known = instance.container in containers
             reason = "there are fewer replicas" if known else "the stack no longer has it"
             yield Change(REMOVE, INSTANCE, instance.logical, reason, old=(instance,))
+    takes = {it.name for it in observed.members if it.state not in (OFFLINE, UNSURE)}
+    for state in observed.states:
+        for member in (it for it in state.stale if it in takes):
+            reason = f"{member} has an older one, in whose place a copy was put"
+            yield Change(REMOVE, VOLUME, state.name, reason, member=member)
     networks = {spec.name for spec in desired.networks}
     for network in observed.networks:
         if network.name not in networks:

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from boxwright.model.digest import digest_of, hex_of
 from boxwright.model.stack import Check, Placement, StackPublished, Update
+from boxwright.model.volumes import VolumeState
 
 LABEL = "dev.boxwright."
 """Before the name of each label of ours."""
@@ -127,13 +128,20 @@ class NetworkSpec(NamedTuple):
 
 
 class VolumeSpec(NamedTuple):
-    """A volume of a stack; `size` in bytes, 0 without a limit. It is made on `member`; empty for the only host."""
+    """A volume of a stack; `size` in bytes, 0 without a limit. It is made on `member`; empty for the only host.
+
+    It is copied to `replicate` members in all, every `copy_every` seconds; every `snapshot_every` seconds (0: never) a
+    snapshot is taken, of which `snapshot_keep` are kept.
+    """
 
     name: str
     pool: str = ""
     size: int = 0
     replicate: int = 1
     member: str = ""
+    copy_every: float = 60.0
+    snapshot_every: float = 0.0
+    snapshot_keep: int = 7
 
 
 class Backend(NamedTuple):
@@ -153,13 +161,15 @@ class Backend(NamedTuple):
 class ContainerSpec(NamedTuple):
     """The instances of one container, and how they are brought up: after whom, how they are replaced.
 
-    `after` are other containers and what they are waited for: started, healthy or completed.
+    `after` are other containers and what they are waited for: started, healthy or completed. With the `failover`
+    replica, what has a volume is started from a copy of it when its member is gone.
     """
 
     name: str
     instances: tuple[InstanceSpec, ...]
     after: tuple[tuple[str, str], ...] = ()
     update: Update = Update()
+    failover: str = ""
 
 
 class Desired(NamedTuple):
@@ -181,8 +191,7 @@ def desired_text(desired: Desired) -> str:
     """A whole stack as JSON, for what is remembered of releases."""
     fields = desired._asdict()
     fields["containers"] = [
-        {"name": it.name, "after": it.after, "update": it.update, "instances": [spec_fields(x) for x in it.instances]}
-        for it in desired.containers
+        {**it._asdict(), "instances": [spec_fields(instance) for instance in it.instances]} for it in desired.containers
     ]
     return json.dumps(fields, sort_keys=True, separators=(",", ":"))
 
@@ -196,6 +205,7 @@ def desired_from_text(text: str) -> Desired:
             tuple(spec_from_text(json.dumps(fields)) for fields in it["instances"]),
             _tuples(it["after"]),
             Update(*it["update"]),
+            it.get("failover", ""),
         )
         for it in raw["containers"]
     )
@@ -250,7 +260,7 @@ class Member(NamedTuple):
 class Observed(NamedTuple):
     """What of a stack is there. `taken` are subnets that others have; `members` the hosts of a cluster.
 
-    `places` are volumes that are on one member alone, and that one.
+    `places` are volumes that are on one member alone, and that one. `states` is what is known of volumes beyond that.
     """
 
     instances: tuple[Instance, ...] = ()
@@ -259,6 +269,7 @@ class Observed(NamedTuple):
     taken: tuple[str, ...] = ()
     members: tuple[Member, ...] = ()
     places: tuple[tuple[str, str], ...] = ()
+    states: tuple[VolumeState, ...] = ()
 
 
 class NewInstance(NamedTuple):

@@ -105,6 +105,8 @@ class FileUse(NamedTuple):
 class StackContainer(NamedTuple):
     """A kind of container: `replicas` instances of it are run. One of build, image, database and bundle is given.
 
+    `failover` replica: what has a volume is started from a copy of it where its member is gone; else it waits.
+
     `links` are waited for and told of in the environment; `after` are names with what they are waited for:
     started, healthy, or completed. `aliases` are more names that lead to it.
     """
@@ -170,12 +172,18 @@ class Balancer(NamedTuple):
 
 
 class StackVolume(NamedTuple):
-    """A volume: in which pool, how large (bytes, 0 for no limit), copied to how many members."""
+    """A volume: in which pool, how large (bytes, 0 for no limit), on how many members in all, copied how often.
+
+    Times are in seconds. Snapshots are taken every `snapshot_every` seconds (0: never), and so many are kept.
+    """
 
     name: str
     pool: str = ""
     size: int = 0
     replicate: int = 1
+    copy_every: float = 60.0
+    snapshot_every: float = 0.0
+    snapshot_keep: int = 7
 
 
 class StackSecret(NamedTuple):

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+import time
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
+from typing import BinaryIO
 
 from boxwright.deploy.engine import Executed, State
 from boxwright.errors import BoxwrightError
@@ -23,6 +25,7 @@ from boxwright.model.deployment import (
     VolumeSpec,
     labelled_instance,
 )
+from boxwright.model.volumes import VolumeCopy, VolumeSnapshot, VolumeState
 
 
 class KilledError(BaseException):
@@ -45,6 +48,9 @@ class MemoryEngine:
         self.killed_at = -1
         self.unwell: set[str] = set()
         self.log: list[str] = []
+        self.states: dict[str, VolumeState] = {}
+        self.taken: dict[str, tuple[VolumeSnapshot, ...]] = {}
+        self.guarding: dict[str, float] = {}
         self._lock = threading.RLock()
 
     def _call(self, what: str) -> None:
@@ -72,7 +78,9 @@ class MemoryEngine:
         with self._lock:
             found = [self._instance(name) for name in self.instances]
             networks = tuple(Network(name, subnet) for name, subnet in self.networks.items())
-            return Observed(tuple(found), networks, tuple(self.volumes))
+            states = tuple(self.states.values())
+            places = tuple((it.name, it.member) for it in states)
+            return Observed(tuple(found), networks, tuple(self.volumes), (), self.members, places, states)
 
     def _instance(self, name: str) -> Instance:
         new, state = self.instances[name]
@@ -108,6 +116,66 @@ class MemoryEngine:
     def delete_volume(self, stack: str, name: str) -> None:
         self._call(f"delete volume {name}")
         self.volumes.discard(name)
+
+    def delete_stale(self, stack: str, name: str, member: str) -> None:
+        self._call(f"delete stale {name} on {member}")
+        stale = tuple(it for it in self.states[name].stale if it != member)
+        self.states[name] = self.states[name]._replace(stale=stale)
+
+    def promote_copy(self, stack: str, name: str, lost: str, member: str) -> None:
+        self._call(f"promote {name} on {member}")
+        state = self.states[name]
+        assert state.member == lost
+        moment = next(it.time for it in state.copies if it.member == member)
+        self.states[name] = state._replace(
+            member=member, generation=state.generation + 1, copied=moment, stale=(*state.stale, lost)
+        )
+
+    def copy_volume(self, stack: str, name: str, member: str) -> None:
+        self._call(f"copy {name} to {member}")
+        state = self.states[name]
+        others = tuple(it for it in state.copies if it.member != member)
+        self.states[name] = state._replace(copies=(*others, VolumeCopy(member, time.time())))
+
+    def drop_copy(self, stack: str, name: str, member: str) -> None:
+        self._call(f"drop {name} on {member}")
+        state = self.states[name]
+        self.states[name] = state._replace(copies=tuple(it for it in state.copies if it.member != member))
+
+    @contextmanager
+    def copying(self, stack: str) -> Iterator[None]:
+        yield
+
+    @contextmanager
+    def guard(
+        self, stack: str, seconds: float, grace: float, tell: Callable[[str, str], None]
+    ) -> Iterator[Callable[[Collection[str]], None] | None]:
+        yield None
+
+    def guards(self, stack: str) -> dict[str, float]:
+        return self.guarding
+
+    def snapshots(self, stack: str, volume: str) -> Sequence[VolumeSnapshot]:
+        return self.taken.get(volume, ())
+
+    def take_snapshot(self, stack: str, volume: str, name: str) -> None:
+        self._call(f"snapshot {volume}")
+        self.taken[volume] = (*self.taken.get(volume, ()), VolumeSnapshot(name, time.time()))
+
+    def restore_snapshot(self, stack: str, volume: str, name: str) -> None:
+        self._call(f"restore {volume}")
+        running = [new for new, state in self.instances.values() if state == RUNNING]
+        assert not any(mount.source == volume for new in running for mount in new.spec.mounts)
+
+    def delete_snapshot(self, stack: str, volume: str, name: str) -> None:
+        self._call(f"delete snapshot {volume}")
+        self.taken[volume] = tuple(it for it in self.taken[volume] if it.name != name)
+
+    def write_backup(self, stack: str, volume: str, file: BinaryIO) -> None:
+        raise NotImplementedError
+
+    def read_backup(self, stack: str, volume: str, file: BinaryIO) -> None:
+        raise NotImplementedError
 
     def create(self, new: NewInstance) -> None:
         with self._lock:

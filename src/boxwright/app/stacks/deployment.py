@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
@@ -102,10 +102,12 @@ def prepare_deployment(
     images: tuple[ImageFacts, ...],
     *,
     patience: float = 0.0,
+    given_up: Callable[[Observed], Collection[str]] = lambda _: (),
 ) -> Prepared:
     """Compare with what runs. Nothing is changed.
 
     For `patience` seconds it is waited until all members that answer are online, as after a change of their leader.
+    `given_up` says which members surely run nothing any more.
     """
     notes = tuple(engine.lacks(desired))
     until = time.monotonic() + patience
@@ -113,7 +115,7 @@ def prepare_deployment(
     while any(it.state == UNSURE for it in observed.members) and time.monotonic() < until:
         time.sleep(_SETTLE_SECONDS)
         observed = engine.observe(desired.stack)
-    plan = make_plan(desired, observed)
+    plan = make_plan(desired, observed, given_up(observed))
     unfinished = engine.read_document(desired.stack, DEPLOYING) is not None
     return Prepared(desired, observed, plan, contents, images, notes, unfinished)
 
@@ -132,9 +134,9 @@ def carry_out(
     Returns the new release, None where nothing had to be done.
     """
     _require_places(prepared)
-    if not prepared.plan.work and not prepared.unfinished:
-        return None
     stack = prepared.desired.stack
+    if not prepared.plan.work and not prepared.unfinished:
+        return _remember(engine, prepared, store, reason) if _is_otherwise(engine, prepared.desired) else None
     events: list[StackEvent] = []
 
     def note(progress: Progress) -> None:
@@ -162,6 +164,16 @@ def carry_out(
     add_events(engine, stack, events)
     engine.write_document(stack, DEPLOYING, None)
     return release
+
+
+def _is_otherwise(engine: DeployEngine, desired: Desired) -> bool:
+    """Whether something else is to be done in future, though everything is as it should be: copies, snapshots."""
+    known = read_releases(engine, desired.stack)
+    return bool(known) and _policy(known[-1].desired) != _policy(desired)
+
+
+def _policy(desired: Desired) -> tuple[object, ...]:
+    return desired.volumes, tuple((it.name, it.failover) for it in desired.containers)
 
 
 def _require_places(prepared: Prepared) -> None:

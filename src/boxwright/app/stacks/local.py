@@ -10,6 +10,7 @@ from contextlib import AbstractContextManager, suppress
 from boxwright.app.lookup import find_image
 from boxwright.app.stacks.images import KEPT
 from boxwright.app.stacks.networks import StackNetworks
+from boxwright.engines.deploy.directories import DirectoryVolumes, unknown_volume
 from boxwright.engines.documents import StackDirectory
 from boxwright.errors import BoxwrightError
 from boxwright.model.deployment import NetworkSpec, VolumeSpec
@@ -19,7 +20,7 @@ from boxwright.store.store import Store
 SECRETS = "secrets"
 
 
-class LocalStacks:
+class LocalStacks(DirectoryVolumes):
     """Images out of the store, networks of bridges, volumes and documents in directories."""
 
     def __init__(self, store: Store, directory: StackDirectory, volumes: str) -> None:
@@ -62,8 +63,19 @@ class LocalStacks:
         """Made by the first instance that mounts it, from what its image holds there."""
 
     def delete_volume(self, stack: str, name: str) -> None:
-        """Remove it with its content."""
+        """Remove it with its content and its snapshots."""
         shutil.rmtree(f"{self.volumes}/{stack}.{name}", ignore_errors=True)
+        shutil.rmtree(self.snapshots_directory(stack, name), ignore_errors=True)
+
+    def volume_directory(self, stack: str, volume: str) -> str:
+        """Where a volume's files are. Raises BoxwrightError `volume.unknown`."""
+        if volume not in self.volume_names(stack):
+            raise unknown_volume(stack, volume)
+        return f"{self.volumes}/{stack}.{volume}"
+
+    def snapshots_directory(self, stack: str, volume: str) -> str:
+        """Beside the volumes, where none of them can be called so."""
+        return f"{self.volumes}/.snapshots/{stack}.{volume}"
 
     def volume_names(self, stack: str) -> tuple[str, ...]:
         """A volume of a stack is called ``STACK.NAME``."""

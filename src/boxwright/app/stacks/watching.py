@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Collection, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
 
 from boxwright.app.stacks.contents import StackContents
 from boxwright.app.stacks.deployment import Prepared, apply_noted, last_release, prepare_deployment
@@ -13,29 +13,43 @@ from boxwright.deploy.engine import DeployEngine
 from boxwright.deploy.health import ask
 from boxwright.deploy.placing import silent
 from boxwright.deploy.planning import Change, DeployPlan, restart_plan
+from boxwright.deploy.replicas import REPLICA, Patience, check_patience, given_up
 from boxwright.errors import BoxwrightError
 from boxwright.model.deployment import RUNNING, Instance, Observed
 
 FIRST_PAUSE = 1.0
 LONGEST_PAUSE = 60.0
-MEMBER_PATIENCE = 10.0
 _JOBS = 4
 
 
 class Watcher:
     """One stack. What fails again and again is left alone for longer each time, up to a minute.
 
-    Instances of a member of the cluster that has not answered for `patience` seconds are started elsewhere. Without a
-    quorum the cluster's database takes no changes, so the lesser part of a split can't do that.
+    Instances of a member of the cluster that has not answered for some seconds are started elsewhere, those with
+    volumes later, from copies of these. Without a quorum the cluster's database takes no changes, so the lesser part of
+    a split can't do that. `fence` turns a silent member off, and says whether it has. `note` is told which containers
+    may be started from copies.
     """
 
     def __init__(
-        self, engine: DeployEngine, stack: str, tell: Callable[[Progress], None], *, patience: float = MEMBER_PATIENCE
+        self,
+        engine: DeployEngine,
+        stack: str,
+        tell: Callable[[Progress], None],
+        *,
+        patience: Patience = Patience(),  # noqa: B008  a constant
+        fence: Callable[[str], bool] | None = None,
+        note: Callable[[Collection[str]], None] | None = None,
     ) -> None:
         self._engine = engine
         self._stack = stack
         self._tell = tell
-        self._patience = patience
+        self._patience = check_patience(patience)
+        self._fence = fence
+        self._note = note
+        self._fencing: dict[str, Future[bool]] = {}
+        self._fencers = ThreadPoolExecutor(_JOBS, thread_name_prefix="fence")
+        self._stake: set[str] = set()
         self._failures: dict[str, int] = {}
         self._waits: dict[str, tuple[float, float]] = {}
         self._silent: dict[str, float] = {}
@@ -62,9 +76,11 @@ class Watcher:
 
     def _prepared(self) -> Prepared:
         desired = last_release(self._engine, self._stack).desired
-        prepared = prepare_deployment(self._engine, desired, StackContents(self._engine, self._stack, {}), ())
-        self._note_silent(prepared.observed)
-        return prepared
+        self._stake = {it.name for it in desired.containers if it.failover == REPLICA}
+        if self._note is not None:
+            self._note(self._stake)
+        contents = StackContents(self._engine, self._stack, {})
+        return prepare_deployment(self._engine, desired, contents, (), given_up=self._given_up)
 
     def _due(self, prepared: Prepared) -> list[Change]:
         """What is to be done now so that what runs becomes what the release says."""
@@ -81,18 +97,42 @@ class Watcher:
         plan = DeployPlan((*(it for it in prepared.plan.changes if it not in prepared.plan.work), *work))
         apply_noted(self._engine, prepared._replace(plan=plan), "watch", self._tell, Limits(_JOBS))
 
+    def _given_up(self, observed: Observed) -> set[str]:
+        """Members that have been silent for so long that others take their volumes over, or that are fenced."""
+        self._note_silent(observed)
+        places = dict(observed.places)
+        removed = set(places.values()) - {it.name for it in observed.members} if observed.members else set()
+        if not self._stake or not (self._silent or removed):
+            return removed
+        now = time.monotonic()
+        silent = {name: now - since for name, since in self._silent.items()}
+        fenced = {name for name in silent if self._is_fenced(name, silent[name])}
+        return removed | given_up(silent, self._engine.guards(self._stack), fenced, self._patience)
+
+    def _is_fenced(self, member: str, seconds: float) -> bool:
+        """Asked once for each silence, beside this thread: it may take its time."""
+        if self._fence is None or seconds < self._patience.member:
+            return False
+        if member not in self._fencing:
+            self._tell(Progress("fence", "member", member))
+            self._fencing[member] = self._fencers.submit(self._fence, member)
+        found = self._fencing[member]
+        return found.done() and found.exception() is None and found.result()
+
     def _note_silent(self, observed: Observed) -> None:
         """Since when members don't answer, by this process's own clock."""
         now = time.monotonic()
         offline = silent(observed.members)
         for name in sorted(offline - set(self._silent)):
-            text = f"what it runs is started elsewhere after {self._patience:g} s"
+            text = f"what it runs is started elsewhere after {self._patience.member:g} s"
             self._tell(Progress("silent", "member", name, text))
         self._silent = {name: self._silent.get(name, now) for name in offline}
+        self._fencing = {name: it for name, it in self._fencing.items() if name in offline}
 
     def _is_lost(self, change: Change) -> bool:
         """Whether its member has been silent long enough, where it is done since that is."""
-        return not change.lost or time.monotonic() - self._silent.get(change.lost, 0.0) >= self._patience
+        silent_since = self._silent.get(change.lost, 0.0)
+        return not change.lost or bool(change.promoted) or time.monotonic() - silent_since >= self._patience.member
 
     def _is_due(self, name: str) -> bool:
         return time.monotonic() >= self._waits.get(name, (0.0, 0.0))[0]

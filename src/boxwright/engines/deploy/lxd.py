@@ -20,6 +20,7 @@ from functools import partial
 from typing import Any
 
 from boxwright.engines.bridges import hardware_address, routed_subnets
+from boxwright.engines.deploy.lxdcopies import LxdCopies
 from boxwright.engines.deploy.lxdinstance import (
     SCRIPT,
     absent_instance,
@@ -31,7 +32,6 @@ from boxwright.engines.deploy.lxdinstance import (
 )
 from boxwright.engines.deploy.lxdmemory import STACK, InstanceNote, LxdHooks, unless_gone
 from boxwright.engines.deploy.lxdnetworks import NAME, bridge_name, create_bridge, create_cluster_bridge, subnet_of
-from boxwright.engines.deploy.lxdvolumes import LxdVolumes
 from boxwright.engines.exchange import exchange
 from boxwright.engines.lxdclient.client import LxdClient
 from boxwright.engines.lxdclient.cluster import ClusterMember, answers
@@ -58,13 +58,14 @@ from boxwright.model.deployment import (
     NewInstance,
     Observed,
 )
+from boxwright.model.volumes import VolumeState
 
 HOSTS = "/etc/hosts"
 _FOLLOW_SECONDS = 0.3
 _STATES = {"online": ONLINE, "draining": LEAVING, "evacuated": LEAVING, "offline": OFFLINE}
 
 
-class LxdStacks(LxdVolumes):
+class LxdStacks(LxdCopies):
     """The stacks of one server, or of one cluster."""
 
     name = "lxd"
@@ -80,7 +81,8 @@ class LxdStacks(LxdVolumes):
             found += [f"{it.logical}: this LXD is no cluster" for it in desired.instances if it.placement.on]
             found += [f"volume {it.name}: copies need a cluster" for it in desired.volumes if it.replicate > 1]
         else:
-            found += [f"volume {it.name}: copies are not made yet" for it in desired.volumes if it.replicate > 1]
+            count = self.hosts()
+            found += [f"volume {it.name}: there are {count} members" for it in desired.volumes if it.replicate > count]
         found += [f"network {it.name}: rules are not written yet" for it in desired.networks if it.allow or it.deny]
         return tuple(dict.fromkeys(found))
 
@@ -103,11 +105,11 @@ class LxdStacks(LxdVolumes):
         members = {it.name: it for it in cluster_members(self._client)} if self.clustered else {}
         project = self._client.find(f"/projects/{self._project(stack)}")
         instances: tuple[Instance, ...] = ()
-        volumes: dict[str, str] = {}
+        volumes: tuple[VolumeState, ...] = ()
         if project is not None:
             offline = {it.name for it in members.values() if it.state == OFFLINE}
             instances = self._instances(stack, self._notes(project), offline)
-            volumes = self._volumes(stack)
+            volumes = self._states(stack)
         away = {it.member for it in instances if it.state == ABSENT}
         networks = [it for it in self._client.get("/networks", recursion="1") if it.get("managed")]
         own = [it for it in networks if it.get("config", {}).get(STACK) == stack]
@@ -115,10 +117,11 @@ class LxdStacks(LxdVolumes):
         return Observed(
             instances,
             tuple(Network(it["config"][NAME], subnet_of(it)) for it in own),
-            tuple(sorted(volumes)),
+            tuple(it.name for it in volumes),
             (*(it for it in subnets if it), *routed_subnets()),
             tuple(_member(it, away) for it in members.values()),
-            tuple((name, member) for name, member in sorted(volumes.items()) if member),
+            tuple((it.name, it.member) for it in volumes if it.member),
+            volumes,
         )
 
     def _instances(
@@ -247,8 +250,8 @@ class LxdStacks(LxdVolumes):
             if it.kind == "path":
                 devices[f"path{number}"] = {**device, "source": os.path.abspath(it.source)}
             elif it.kind == "volume":
-                pool = self._pool_of(new.stack, it.source)
-                devices[f"volume{number}"] = {**device, "source": it.source, "pool": pool}
+                lying = self._volume(new.stack, it.source)
+                devices[f"volume{number}"] = {**device, "source": lying.name, "pool": lying.pool}
         inside = new.addresses[0][1] if new.addresses else "127.0.0.1"
         for number, published in enumerate(new.spec.ports):
             port = published.port

@@ -20,7 +20,11 @@ USER = "user."
 DOCUMENT = f"{USER}boxwright."
 _BUSY_SECONDS = 60.0
 _LOOK_SECONDS = 0.3
+_WRITES = 10
+"""How often a document is written again, where somebody else changes others at the same time."""
 _NOTE = "instance."
+_WITH_VOLUMES = ("secrets", "volumes")
+"""Documents that stay as long as volumes do."""
 STACK = f"{USER}{LABEL}stack"
 
 
@@ -111,17 +115,30 @@ class LxdMemory:
 
     def write_document(self, stack: str, name: str, data: bytes | None) -> None:
         """Keep something under a name."""
+        self.change_document(stack, name, lambda _: data)
+
+    def change_document(self, stack: str, name: str, change: Callable[[bytes | None], bytes | None]) -> None:
+        """Keep under a name what `change` makes of what is there; done again where another one wrote meanwhile."""
         path = f"/projects/{self._project(stack)}"
-        with self._writing:
-            found, tag = self._client.etag(path)
-            config = dict(found["config"])
-            before = config.pop(f"{DOCUMENT}{name}", None)
-            if data is None and before is None:
-                return
-            if data is not None:
-                config[f"{DOCUMENT}{name}"] = base64.b64encode(data).decode()
-            body = {"config": config, "description": found.get("description", "")}
-            self._client.run("PUT", path, body, etag=tag)
+        for left in reversed(range(_WRITES)):
+            with self._writing:
+                found, tag = self._client.etag(path)
+                config = dict(found["config"])
+                text = config.pop(f"{DOCUMENT}{name}", None)
+                before = base64.b64decode(text) if text else None
+                data = change(before)
+                if data == before:
+                    return
+                if data is not None:
+                    config[f"{DOCUMENT}{name}"] = base64.b64encode(data).decode()
+                body = {"config": config, "description": found.get("description", "")}
+                try:
+                    self._client.run("PUT", path, body, etag=tag)
+                except LxdError as error:
+                    if error.code != "lxd.changed" or not left:
+                        raise
+                else:
+                    return
 
     # Of an instance whose member does not answer, LXD tells the name alone: what must be known then is noted here.
 
@@ -152,10 +169,11 @@ class LxdMemory:
         if not keep_secrets:
             self._client.run("DELETE", path)
             if self.clustered:
-                Lease(self._client, stack).remove()
+                for lease in (stack, f"{stack}.copies"):
+                    Lease(self._client, lease).remove()
             return
         for key in found["config"]:
-            if key.startswith(DOCUMENT) and key != f"{DOCUMENT}secrets":
+            if key.startswith(DOCUMENT) and key.removeprefix(DOCUMENT) not in _WITH_VOLUMES:
                 self.write_document(stack, key.removeprefix(DOCUMENT), None)
 
 

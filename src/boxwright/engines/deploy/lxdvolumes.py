@@ -1,11 +1,60 @@
-"""Custom volumes of stacks on LXD. In a cluster a volume of a local pool is on one member."""
+"""Custom volumes of stacks on LXD. In a cluster a volume of a local pool is on one member, its copies on others.
+
+What takes the place of a volume gets a name of its own: the second ``data`` is ``data.G2``. A copy on the member n3 is
+``data.COPY.n3``. The stack's document `volumes` says which one is the volume; where it says nothing, that is the newest
+generation. A volume of a stack has no upper case in its name, so the three kinds never meet.
+"""
 
 from __future__ import annotations
 
+import json
+import re
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from boxwright.engines.deploy.directories import unknown_volume
 from boxwright.engines.deploy.lxdmemory import LxdHooks, LxdMemory, unless_gone
 from boxwright.engines.lxdclient.client import LxdClient
 from boxwright.errors import BoxwrightError
 from boxwright.model.deployment import VolumeSpec
+from boxwright.model.volumes import VolumeCopy, VolumeState
+
+VOLUMES = "volumes"
+"""The document that remembers which volume is the one, and its copies."""
+_NAME = re.compile(r"(?P<volume>.+?)(?:\.G(?P<generation>[0-9]+)|\.COPY\.(?P<copy>.+))?")
+_CARRIED = ("volatile.idmap.", "size")
+"""Keys of a volume's configuration that go with its content."""
+
+
+class Lying(NamedTuple):
+    """Something in a pool: generation `generation` of a stack's volume, or (0) a copy of it. `name` is LXD's."""
+
+    pool: str
+    name: str
+    member: str
+    volume: str
+    generation: int
+    config: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def path(self) -> str:
+        """Where LXD has it."""
+        return f"/storage-pools/{self.pool}/volumes/custom/{self.name}"
+
+    @property
+    def carried(self) -> dict[str, str]:
+        """What of its configuration belongs to the content: whose numbers its owners are, its size."""
+        return {key: value for key, value in self.config if key.startswith(_CARRIED)}
+
+
+class Kept(NamedTuple):
+    """What is remembered of a volume: which one it is, where it is from, and its copies (time, snapshot) by member."""
+
+    name: str = ""
+    member: str = ""
+    copied: float = 0.0
+    since: float = 0.0
+    copies: tuple[tuple[str, float, str], ...] = ()
 
 
 class LxdVolumes(LxdMemory):
@@ -15,15 +64,74 @@ class LxdVolumes(LxdMemory):
         super().__init__(client, hooks)
         self._default_pool = ""
 
-    def _volumes(self, stack: str) -> dict[str, str]:
-        """All volumes, each with its member where it is on one alone."""
-        found: dict[str, str] = {}
+    # What is there ----------------------------------------------------------------------------------------------------
+
+    def _states(self, stack: str) -> tuple[VolumeState, ...]:
+        """All volumes of a stack, by name."""
+        lying = self._lying(stack)
+        kept = self._kept(self.read_document(stack, VOLUMES))
+        names = {it.volume for it in lying if it.generation or it.volume in kept}
+        return tuple(self._state(name, lying, kept) for name in sorted(names))
+
+    def _state(self, name: str, lying: list[Lying], kept: Mapping[str, Kept]) -> VolumeState:
+        home = _home(name, lying, kept)
+        known = kept.get(name, Kept())
+        there = {it.member for it in lying if it.volume == name and not it.generation}
+        return VolumeState(
+            name,
+            home.member,
+            home.generation,
+            tuple(VolumeCopy(member, time) for member, time, _ in known.copies if member in there),
+            known.copied,
+            known.since,
+            tuple(sorted({it.member for it in lying if it.volume == name and it.generation and it != home})),
+        )
+
+    def _lying(self, stack: str) -> list[Lying]:
+        """Everything that the pools have of a stack, without snapshots."""
+        found: list[Lying] = []
         for pool in self._client.get("/storage-pools", recursion="1"):
             path = f"/storage-pools/{pool['name']}/volumes/custom"
             for it in self._within(stack).get(path, recursion="1"):
+                parsed = _NAME.fullmatch(it["name"])
+                if parsed is None or "/" in it["name"]:
+                    continue  # a snapshot
+                generation = 0 if parsed["copy"] else int(parsed["generation"] or 1)
                 location = it.get("location") or "none"
-                found[it["name"]] = "" if location == "none" else location
+                member = "" if location == "none" else location
+                config = tuple(sorted((it.get("config") or {}).items()))
+                found.append(Lying(pool["name"], it["name"], member, parsed["volume"], generation, config))
         return found
+
+    def _volume(self, stack: str, volume: str) -> Lying:
+        """A volume of a stack. Raises BoxwrightError `volume.unknown`."""
+        lying = [it for it in self._lying(stack) if it.volume == volume]
+        kept = self._kept(self.read_document(stack, VOLUMES))
+        if not any(it.generation or volume in kept for it in lying):
+            raise unknown_volume(stack, volume)
+        return _home(volume, lying, kept)
+
+    @staticmethod
+    def _kept(data: bytes | None) -> dict[str, Kept]:
+        raw: dict[str, dict[str, Any]] = json.loads(data) if data else {}
+        return {
+            name: Kept(**{**it, "copies": tuple((str(m), float(t), str(s)) for m, t, s in it["copies"])})
+            for name, it in raw.items()
+        }
+
+    def _keep(self, stack: str, volume: str, change: Callable[[Kept], Kept | None]) -> None:
+        """Change what is remembered of a volume, by what is remembered at that very moment; None forgets it."""
+
+        def changed(data: bytes | None) -> bytes:
+            kept = self._kept(data)
+            after = change(kept.pop(volume, Kept()))
+            if after is not None:
+                kept[volume] = after
+            return json.dumps({name: it._asdict() for name, it in kept.items()}, sort_keys=True).encode()
+
+        self.change_document(stack, VOLUMES, changed)
+
+    # Changes ----------------------------------------------------------------------------------------------------------
 
     def create_volume(self, stack: str, spec: VolumeSpec) -> None:
         """A custom volume; the pool `default` is the one of the default profile."""
@@ -48,13 +156,42 @@ class LxdVolumes(LxdMemory):
         return self._default_pool
 
     def delete_volume(self, stack: str, name: str) -> None:
-        """Remove it with its content."""
-        pool = self._pool_of(stack, name)
-        if pool:
-            unless_gone(lambda: self._within(stack).run("DELETE", f"/storage-pools/{pool}/volumes/custom/{name}"))
+        """Remove it with its content, its copies and what it was before."""
+        for it in self._lying(stack):
+            if it.volume == name:
+                self._remove(stack, it)
+        if self.read_document(stack, VOLUMES) is not None:
+            self._keep(stack, name, lambda _: None)
 
-    def _pool_of(self, stack: str, volume: str) -> str:
-        for pool in self._client.get("/storage-pools", recursion="1"):
-            if self._within(stack).find(f"/storage-pools/{pool['name']}/volumes/custom/{volume}") is not None:
-                return str(pool["name"])
-        return ""
+    def delete_stale(self, stack: str, name: str, member: str) -> None:
+        """Remove older generations on a member; never the one that is the volume."""
+        home = self._volume(stack, name)
+        for it in self._lying(stack):
+            if it.volume == name and it.generation and it.member == member and it != home:
+                self._remove(stack, it)
+
+    def _remove(self, stack: str, lying: Lying) -> None:
+        unless_gone(lambda: self._within(stack).run("DELETE", lying.path, query=at(lying.member)))
+
+
+def at(member: str) -> dict[str, str] | None:
+    """The query of a request that a member is to answer."""
+    return {"target": member} if member else None
+
+
+def _home(name: str, lying: list[Lying], kept: Mapping[str, Kept]) -> Lying:
+    """The volume itself, of all that lies under its name.
+
+    LXD knows nothing of the volumes of a member that was removed from the cluster: while there are copies of such a
+    one, it is the volume still.
+    """
+    all_of_it = [it for it in lying if it.volume == name]
+    own = [it for it in all_of_it if it.generation]
+    known = kept.get(name, Kept())
+    said = [it for it in own if (it.name, it.member) == (known.name, known.member)]
+    copies = [it for it in all_of_it if not it.generation]
+    if known.name and not said and copies:
+        parsed = _NAME.fullmatch(known.name)
+        generation = int((parsed and parsed["generation"]) or 1)
+        return copies[0]._replace(name=known.name, member=known.member, generation=generation)
+    return max(said or own, key=lambda it: it.generation)

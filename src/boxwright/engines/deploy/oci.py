@@ -17,6 +17,7 @@ from datetime import datetime
 from typing import Any, Protocol
 
 from boxwright.engines.bridges import hardware_address, routed_subnets
+from boxwright.engines.deploy.directories import DirectoryVolumes, unknown_volume
 from boxwright.engines.deploy.program import Program
 from boxwright.engines.documents import StackDirectory
 from boxwright.engines.exchange import exchange
@@ -70,7 +71,7 @@ class Hooks:
         self.state = state
 
 
-class OciStacks:
+class OciStacks(DirectoryVolumes):
     """The stacks of podman or docker on this machine."""
 
     def __init__(self, name: str, program: Program, hooks: Hooks) -> None:
@@ -222,8 +223,24 @@ class OciStacks:
         self._run("volume", "create", "--label", f"{LABEL}stack={stack}", self._volume_name(stack, spec.name))
 
     def delete_volume(self, stack: str, name: str) -> None:
-        """Remove it with its content."""
+        """Remove it with its content and its snapshots."""
         self._remove("volume", "rm", self._volume_name(stack, name))
+        shutil.rmtree(self.snapshots_directory(stack, name), ignore_errors=True)
+
+    def volume_directory(self, stack: str, volume: str) -> str:
+        """Its mount point. Raises BoxwrightError `volume.unknown`, `deploy.engine-lacks` where that is not here."""
+        found = self._run.objects("volume", "inspect", self._volume_name(stack, volume))
+        if not found or volume == _MEMORY:
+            raise unknown_volume(stack, volume)
+        place = str(found[0].get("Mountpoint") or "")
+        if not os.path.isdir(place):
+            message = f"the files of the volume {volume} are on another machine, or {self.name} does not show them"
+            raise BoxwrightError("deploy.engine-lacks", message, hint="run it where they are")
+        return place
+
+    def snapshots_directory(self, stack: str, volume: str) -> str:
+        """In the stack's memory."""
+        return f"{self._memory(stack)}/snapshots/{volume}"
 
     def _remove(self, *words: str) -> None:
         """What is not there need not be removed."""

@@ -10,7 +10,14 @@ from boxwright.frontends.package.document import Mapping, parse_document
 from boxwright.frontends.recipe.dbase import SERVERS
 from boxwright.frontends.stack import values
 from boxwright.frontends.stack.problem import of_stacks, wrong
-from boxwright.frontends.stack.schema import ContainerPart, DatabasePart, HealthPart, StackPart, VolumePart
+from boxwright.frontends.stack.schema import (
+    ContainerPart,
+    DatabasePart,
+    HealthPart,
+    StackPart,
+    StackVolumePart,
+    VolumePart,
+)
 from boxwright.frontends.stack.whole import check_stack
 from boxwright.model.span import Span
 from boxwright.model.stack import (
@@ -61,11 +68,6 @@ def read_stack(text: str, file: str, locate: Locate) -> Stack:
             volumes=tuple(reader.volumes(part)),
             secrets=tuple(reader.secrets(part)),
             cluster=Cluster(part.cluster.engine, part.cluster.remote),
-            notes=tuple(
-                f"{it.where}: {it.name} is started from no copy of its volumes yet: it waits"
-                for it in containers
-                if it.failover == "replica"
-            ),
         )
         return check_stack(stack, document)
 
@@ -219,15 +221,22 @@ class _Reader:
 
     def volumes(self, part: StackPart) -> Iterator[StackVolume]:
         """The entries of `volumes`, with the sizes that containers name."""
-        found = {
-            name: StackVolume(name, it.pool, values.size(it.size), it.replicate) for name, it in part.volumes.items()
-        }
+        found = {name: self._declared(name, it) for name, it in part.volumes.items()}
         for container in part.containers.values():
             for use in (container.volume, *container.volumes):
                 if isinstance(use, VolumePart) and use.size and not values.is_path(use.name):
                     known = found.get(use.name, StackVolume(use.name))
                     found[use.name] = known._replace(size=known.size or values.size(use.size))
         yield from found.values()
+
+    def _declared(self, name: str, part: StackVolumePart) -> StackVolume:
+        copied = values.seconds(part.copy_every)
+        taken = values.seconds(part.snapshots.every) if part.snapshots else 0.0
+        for seconds, key in ((copied, "copy-every"), (taken if part.snapshots else 1.0, "snapshots")):
+            if seconds < 1:
+                raise wrong("value", "once a second is the most often", self._place("volumes", name, key))
+        found = StackVolume(name, part.pool, values.size(part.size), part.replicate, copied, taken)
+        return found._replace(snapshot_keep=part.snapshots.keep) if part.snapshots else found
 
     def secrets(self, part: StackPart) -> Iterator[StackSecret]:
         """The entries of `secrets`, and those that are made."""

@@ -157,12 +157,21 @@ class BalancerPart(Part, frozen=True, kw_only=True):
     tls: str = ""
 
 
+class SnapshotsPart(Part, frozen=True, kw_only=True):
+    """Snapshots that `boxwright watch` takes; the newest are kept."""
+
+    every: Duration
+    keep: Positive = 7
+
+
 class StackVolumePart(Part, frozen=True, kw_only=True):
-    """A volume: its pool, its size, and how many members have a copy."""
+    """A volume: its pool, its size, on how many members it is in all, and how often it is copied to the others."""
 
     pool: str = ""
     size: Size = ""
     replicate: Positive = 1
+    copy_every: Duration = "1m"
+    snapshots: SnapshotsPart | None = None
 
 
 class SecretPart(Part, frozen=True, kw_only=True):

@@ -31,6 +31,7 @@ def check_stack(stack: Stack, document: Value, containers: str = "containers") -
     _check_ports(stack, document, containers)
     _check_subnets(stack, document)
     _check_balancers(stack, names, document)
+    _check_failover(stack)
     return stack
 
 
@@ -150,6 +151,23 @@ def _check_balancers(stack: Stack, names: Iterable[str], document: Value) -> Non
         for name, _ in balancer.weights:
             if name not in replicas:
                 raise wrong("loadbalancer", f"there is no replica {name!r}", where, hint=nearest(name, replicas))
+
+
+def _check_failover(stack: Stack) -> None:
+    """What is to be started from copies has a volume, and each of its volumes has copies."""
+    replicate = {volume.name: volume.replicate for volume in stack.volumes}
+    for container in stack.containers:
+        if container.failover != "replica":
+            continue
+        own = [use.source for use in container.volumes if use.source and not is_path(use.source) and not use.read_only]
+        if container.database and not own:
+            own = [f"{container.name}-data"]
+        without = next((name for name in own if replicate.get(name, 1) < 2), "")
+        if not own or without:
+            lacking = f"of its volume {without} there are no copies" if without else "it has no volume"
+            hint = f"volumes: {{{without or 'NAME'}: {{replicate: 2}}}}"
+            message = f"{container.name} can't be started from a copy: {lacking}"
+            raise wrong("failover", message, container.where, hint=hint)
 
 
 def named_volumes(stack: Stack) -> tuple[str, ...]:

@@ -1,0 +1,136 @@
+"""Stops a member's own instances when its cluster has lost its quorum: others may start them from copies.
+
+Without a quorum LXD answers nothing that it would have to look up, so the containers' processes are ended directly.
+What LXD runs here is told by its monitors' command lines (``[lxc monitor] DIRECTORY NAME``, lxc's src/lxc/start.c and
+lxccontainer.c), whose child is the container's first process: when that is gone, the kernel ends the others.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Collection
+from contextlib import suppress
+from typing import NamedTuple
+
+from boxwright.engines.lxdclient.client import LxdClient
+from boxwright.engines.lxdclient.failures import LxdError
+from boxwright.engines.lxdclient.transport import Patience
+
+_LOOK_SECONDS = 1.0
+_ANSWER = Patience(2.0)
+_MONITOR = b"[lxc monitor] "
+
+
+class Running(NamedTuple):
+    """A container of LXD's on this machine: its name there, and its first process."""
+
+    name: str
+    pid: int
+
+
+class Guard:
+    """One stack on the member whose LXD is asked.
+
+    It counts the seconds since the beginning of the last question that the cluster's database answered; after `seconds`
+    it asks the instances to end, and kills them `grace` later. `register` writes down whether this member is guarded.
+    """
+
+    def __init__(
+        self,
+        client: LxdClient,
+        stack: str,
+        seconds: float,
+        grace: float,
+        register: Callable[[bool], None],
+        tell: Callable[[str, str], None],
+    ) -> None:
+        self._client = client
+        self._stack = stack
+        self._seconds = seconds
+        self._grace = grace
+        self._register = register
+        self._tell = tell
+        self._stake: Collection[str] | None = None
+        self._registered: bool | None = None
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._go_on, daemon=True, name="guard")
+
+    def start(self) -> None:
+        """From now on, until `end`."""
+        self._thread.start()
+
+    def end(self) -> None:
+        """No more."""
+        self._ended.set()
+        self._thread.join()
+        self._stake = ()
+        self._note_quietly()
+
+    def note(self, stake: Collection[str]) -> None:
+        """Which containers others may take over; until that is said, all of the stack's count."""
+        self._stake = frozenset(stake)
+
+    def _note_quietly(self) -> None:
+        wanted = bool(self._stake)
+        if self._stake is not None and self._registered is not wanted:
+            with suppress(LxdError):
+                self._register(wanted)
+                self._registered = wanted
+
+    def _go_on(self) -> None:
+        answered = time.monotonic()
+        while True:
+            began = time.monotonic()
+            if self._has_quorum():
+                answered = began
+                self._note_quietly()
+            silent = time.monotonic() - answered
+            if silent >= self._seconds:
+                self._stop(kill=silent >= self._seconds + self._grace)
+            if self._ended.wait(_LOOK_SECONDS):
+                return
+
+    def _has_quorum(self) -> bool:
+        """Whether the database answers: reading goes by its leader, which gives up where it leads no majority."""
+        try:
+            self._client.request("GET", "/projects", patience=_ANSWER)
+        except LxdError:
+            return False
+        return True
+
+    def _stop(self, *, kill: bool) -> None:
+        for it in containers_of(self._client.endpoint.socket, self._stack):
+            if self._stake is None or container_of(it.name, self._stack) in self._stake:
+                with suppress(ProcessLookupError):
+                    os.kill(it.pid, signal.SIGKILL if kill else signal.SIGTERM)
+                    how = "is killed" if kill else "is stopped"
+                    self._tell(it.name.rpartition("_")[2], f"it {how}: the cluster has had no quorum here")
+
+
+def container_of(name: str, stack: str) -> str:
+    """The container of a stack whose instance LXD calls ``boxwright-STACK_STACK-CONTAINER-NUMBER-gGENERATION``."""
+    instance = name.removeprefix(f"boxwright-{stack}_{stack}-")
+    return instance.rpartition("-g")[0].rpartition("-")[0]
+
+
+def containers_of(endpoint: str, stack: str) -> list[Running]:
+    """The containers of a stack that the LXD behind a socket runs, as the kernel shows them."""
+    directory = os.fsencode(f"{os.path.dirname(endpoint)}/containers")
+    prefix = f"boxwright-{stack}_"
+    monitors: dict[int, str] = {}
+    parents: dict[int, int] = {}
+    for entry in os.listdir("/proc"):
+        if not entry.isdecimal():
+            continue
+        with suppress(OSError, ValueError):
+            with open(f"/proc/{entry}/stat", "rb") as file:
+                parents[int(entry)] = int(file.read().rpartition(b")")[2].split()[1])
+            with open(f"/proc/{entry}/cmdline", "rb") as file:
+                words = file.read(4096).rstrip(b"\0").removeprefix(_MONITOR)
+            where, _, name = words.partition(b" ")
+            if where == directory and name.decode().startswith(prefix):
+                monitors[int(entry)] = name.decode()
+    return [Running(monitors[parent], pid) for pid, parent in sorted(parents.items()) if parent in monitors]
