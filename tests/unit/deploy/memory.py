@@ -50,6 +50,7 @@ class MemoryEngine:
         self.log: list[str] = []
         self.states: dict[str, VolumeState] = {}
         self.taken: dict[str, tuple[VolumeSnapshot, ...]] = {}
+        self.places: dict[str, str] = {}
         self.guarding: dict[str, float] = {}
         self._lock = threading.RLock()
 
@@ -86,7 +87,7 @@ class MemoryEngine:
         new, state = self.instances[name]
         instance = labelled_instance(name, dict(new.labels), state)
         assert instance is not None
-        return instance
+        return instance._replace(member=self.places.get(name, new.member))
 
     def state(self, instance: str) -> State:
         with self._lock:

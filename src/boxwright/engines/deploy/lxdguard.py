@@ -55,6 +55,7 @@ class Guard:
         self._tell = tell
         self._stake: Collection[str] | None = None
         self._registered: bool | None = None
+        self._sent: set[tuple[int, int]] = set()
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._go_on, daemon=True, name="guard")
 
@@ -86,6 +87,7 @@ class Guard:
             began = time.monotonic()
             if self._has_quorum():
                 answered = began
+                self._sent.clear()
                 self._note_quietly()
             silent = time.monotonic() - answered
             if silent >= self._seconds:
@@ -102,12 +104,14 @@ class Guard:
         return True
 
     def _stop(self, *, kill: bool) -> None:
+        number, how = (signal.SIGKILL, "killed") if kill else (signal.SIGTERM, "stopped")
         for it in containers_of(self._client.endpoint.socket, self._stack):
-            if self._stake is None or container_of(it.name, self._stack) in self._stake:
+            meant = self._stake is None or container_of(it.name, self._stack) in self._stake
+            if meant and (it.pid, number) not in self._sent:
+                self._sent.add((it.pid, number))
                 with suppress(ProcessLookupError):
-                    os.kill(it.pid, signal.SIGKILL if kill else signal.SIGTERM)
-                    how = "is killed" if kill else "is stopped"
-                    self._tell(it.name.rpartition("_")[2], f"it {how}: the cluster has had no quorum here")
+                    os.kill(it.pid, number)
+                self._tell(it.name.rpartition("_")[2], f"it is {how}: the cluster has had no quorum here")
 
 
 def container_of(name: str, stack: str) -> str:
@@ -129,8 +133,8 @@ def containers_of(endpoint: str, stack: str) -> list[Running]:
             with open(f"/proc/{entry}/stat", "rb") as file:
                 parents[int(entry)] = int(file.read().rpartition(b")")[2].split()[1])
             with open(f"/proc/{entry}/cmdline", "rb") as file:
-                words = file.read(4096).rstrip(b"\0").removeprefix(_MONITOR)
-            where, _, name = words.partition(b" ")
-            if where == directory and name.decode().startswith(prefix):
+                title, _, where = file.read(4096).partition(b"\0")[0].partition(_MONITOR)
+            place, _, name = where.partition(b" ")
+            if not title and place == directory and name.decode().startswith(prefix):
                 monitors[int(entry)] = name.decode()
     return [Running(monitors[parent], pid) for pid, parent in sorted(parents.items()) if parent in monitors]

@@ -1,0 +1,163 @@
+"""What `watch` does when members are silent: who is started elsewhere, when, and from which copy."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from boxwright.app.stacks.upkeep import Upkeep, copy_now
+from boxwright.app.stacks.watching import Watcher
+from boxwright.deploy.applying import Progress
+from boxwright.deploy.history import add_release
+from boxwright.deploy.replicas import Patience
+from boxwright.errors import BoxwrightError, UsageError
+from boxwright.model.deployment import (
+    OFFLINE,
+    RUNNING,
+    ContainerSpec,
+    Desired,
+    InstanceSpec,
+    Member,
+    MountSpec,
+    NewInstance,
+    VolumeSpec,
+    instance_labels,
+)
+from boxwright.model.volumes import VolumeCopy, VolumeState
+from tests.unit.deploy.memory import MemoryEngine
+
+SPEC = InstanceSpec("db", 1, "one", "db", mounts=(MountSpec("volume", "data", "/srv"),))
+MEMBERS = (Member("n1"), Member("n2"), Member("n3"))
+QUICK = Patience(member=0.0, stop=0.05, take_over=0.1)
+
+
+def engine_with(failover: str = "replica", **volume: object) -> MemoryEngine:
+    """One where the volume's member n1 is silent, and n2 has a copy."""
+    engine = MemoryEngine()
+    engine.members = (MEMBERS[0]._replace(state=OFFLINE), *MEMBERS[1:])
+    engine.volumes = {"data"}
+    engine.states = {"data": VolumeState("data", "n1", copies=(VolumeCopy("n2", 100.0),))}
+    spec = VolumeSpec("data", replicate=2)._replace(**volume)  # type: ignore[arg-type]
+    desired = Desired("shop", (ContainerSpec("db", (SPEC,), failover=failover),), volumes=(spec,))
+    add_release(engine, desired, "deploy", 1)
+    engine.log.clear()
+    return engine
+
+
+def look(engine: MemoryEngine, watcher: Watcher) -> list[str]:
+    engine.log.clear()
+    watcher.look()
+    return [it for it in engine.log if it.split()[0] in ("promote", "create", "start")]
+
+
+def said(told: list[Progress]) -> list[tuple[str, str]]:
+    return [(it.what, it.name) for it in told]
+
+
+def test_a_copy_takes_over_after_its_time_where_the_member_is_guarded() -> None:
+    engine = engine_with()
+    engine.guarding = {"n1": 0.05}
+    told: list[Progress] = []
+    stake: list[object] = []
+    watcher = Watcher(engine, "shop", told.append, patience=QUICK, note=stake.append)
+    assert look(engine, watcher) == []
+    time.sleep(0.11)
+    assert look(engine, watcher) == ["promote data on n2", "create shop-db-1-g1", "start shop-db-1-g1"]
+    assert ("move", "db-1") in said(told)
+    assert stake[-1] == {"db"}
+    assert engine.states["data"].copied == 100.0
+    assert look(engine, watcher) == []
+
+
+@pytest.mark.parametrize(
+    ("failover", "guards"), [("", {"n1": 0.05}), ("replica", {}), ("replica", {"n2": 0.05}), ("replica", {"n1": 5.0})]
+)
+def test_it_waits_without_the_word_of_the_stack_or_a_guard_that_stops_it_sooner(
+    failover: str, guards: dict[str, float]
+) -> None:
+    engine = engine_with(failover)
+    engine.guarding = guards
+    watcher = Watcher(engine, "shop", lambda _: None, patience=QUICK)
+    look(engine, watcher)
+    time.sleep(0.15)
+    assert look(engine, watcher) == []
+
+
+def test_a_member_that_answered_meanwhile_is_waited_for_anew() -> None:
+    engine = engine_with()
+    engine.guarding = {"n1": 0.05}
+    watcher = Watcher(engine, "shop", lambda _: None, patience=QUICK)
+    look(engine, watcher)
+    silent, engine.members = engine.members, (MEMBERS[0]._replace(state="unsure"), *MEMBERS[1:])
+    time.sleep(0.15)
+    look(engine, watcher)
+    engine.members = silent
+    assert look(engine, watcher) == []
+
+
+def test_a_fenced_member_is_not_waited_for_and_one_that_is_not_is() -> None:
+    engine = engine_with()
+    asked: list[str] = []
+    answers = {"n1": False}
+
+    def fence(member: str) -> bool:
+        asked.append(member)
+        return answers[member]
+
+    long = Patience(member=0.0, stop=100.0, take_over=200.0)
+    watcher = Watcher(engine, "shop", lambda _: None, patience=long, fence=fence)
+    for _ in range(3):
+        assert look(engine, watcher) == []
+        time.sleep(0.02)
+    assert asked == ["n1"], "once for each silence"
+    answers["n1"] = True
+    watcher = Watcher(engine, "shop", lambda _: None, patience=long, fence=fence)
+    done = look(engine, watcher)
+    time.sleep(0.05)
+    assert [*done, *look(engine, watcher)][:1] == ["promote data on n2"]
+
+
+def test_times_that_could_make_two_of_one_are_refused() -> None:
+    with pytest.raises(UsageError) as refused:
+        Watcher(MemoryEngine(), "shop", lambda _: None, patience=Patience(stop=10.0, take_over=10.0))
+    assert refused.value.code == "usage.take-over"
+
+
+def test_what_is_stale_goes_when_its_member_is_back() -> None:
+    engine = engine_with()
+    engine.members = MEMBERS
+    engine.states["data"] = VolumeState("data", "n2", 2, stale=("n1",))
+    new = NewInstance("shop-db-1-g2", "shop", SPEC, instance_labels("shop", SPEC, 2, ()), (), ())
+    engine.instances["shop-db-1-g2"] = (new, RUNNING)
+    engine.places["shop-db-1-g2"] = "n2"
+    watcher = Watcher(engine, "shop", lambda _: None)
+    watcher.look()
+    assert "delete stale data on n1" in engine.log
+    assert engine.instances["shop-db-1-g2"][1] == RUNNING
+    assert engine.states["data"].stale == ()
+
+
+# Copies and snapshots ------------------------------------------------------------------------------------------------
+
+
+def test_copies_and_snapshots_are_made_when_they_are_due_and_failures_are_told_once() -> None:
+    engine = engine_with(copy_every=3600.0, snapshot_every=3600.0)
+    engine.members = MEMBERS
+    told: list[Progress] = []
+    upkeep = Upkeep(engine, "shop", told.append)
+    for _ in range(3):
+        upkeep.look()
+    assert said(told) == [("snapshot", "data"), ("copy", "data")]
+    assert copy_now(engine, "shop", "data") == ("n2",)
+    with pytest.raises(BoxwrightError) as refused:
+        copy_now(engine, "shop", "other")
+    assert refused.value.code == "volume.no-copies"
+
+
+def test_nothing_is_copied_while_a_deployment_is_under_way() -> None:
+    engine = engine_with()
+    engine.members = MEMBERS
+    engine.documents["deploying"] = b"deploy"
+    Upkeep(engine, "shop", lambda _: None).look()
+    assert engine.log == []

@@ -1,0 +1,96 @@
+"""Which processes a member's guard ends, and when: real processes that are called as LXC's monitors are."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from boxwright.engines.deploy.lxdguard import Guard, container_of, containers_of
+from boxwright.engines.lxdclient.address import Endpoint
+from boxwright.engines.lxdclient.client import LxdClient
+
+NAME = "boxwright-shop_shop-db-1-g3"
+
+
+@contextmanager
+def monitored(directory: Path, name: str, child: str = "exec sleep 60") -> Iterator[subprocess.Popen[bytes]]:
+    """A process that is called as a monitor is, with a child."""
+    words = [f"[lxc monitor] {directory}/containers {name}", "-c", f"sh -c '{child}' & wait"]
+    process = subprocess.Popen(words, executable="/bin/sh", start_new_session=True)
+    try:
+        until(lambda: children(process.pid))
+        yield process
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def children(pid: int) -> list[int]:
+    return [int(it) for it in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def until(condition: object, seconds: float = 10.0) -> None:
+    assert callable(condition)
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_the_containers_of_one_stack_of_one_daemon_are_found(tmp_path: Path) -> None:
+    socket = f"{tmp_path}/unix.socket"
+    with (
+        monitored(tmp_path, NAME) as ours,
+        monitored(tmp_path, "boxwright-shopping_shopping-db-1-g1"),
+        monitored(tmp_path / "other", NAME),
+    ):
+        assert [(it.name, [it.pid]) for it in containers_of(socket, "shop")] == [(NAME, children(ours.pid))]
+
+
+@pytest.mark.parametrize(("container", "name"), [("db", "db-1-g3"), ("web-2", "web-2-10-g44"), ("lb", "lb-1-g1")])
+def test_the_container_of_an_instance(container: str, name: str) -> None:
+    assert container_of(f"boxwright-shop_shop-{name}", "shop") == container
+
+
+STUBBORN = 'trap "" TERM; while :; do sleep 0.1; done'
+
+
+@pytest.mark.parametrize(("stake", "ends"), [(None, True), (("web",), False)])
+def test_what_others_may_take_over_is_ended_when_the_database_does_not_answer(
+    tmp_path: Path,
+    stake: tuple[str, ...] | None,
+    ends: bool,  # noqa: FBT001
+) -> None:
+    """There is no daemon here at all. One that does not want to end is killed, not before its time."""
+    told: list[tuple[str, str]] = []
+    registered: list[bool] = []
+    client = LxdClient(Endpoint("here", socket=f"{tmp_path}/unix.socket"))
+
+    def tell(instance: str, text: str) -> None:
+        told.append((instance, text.partition(":")[0]))
+
+    with monitored(tmp_path, NAME, STUBBORN.replace("'", "")) as monitor:
+        guard = Guard(client, "shop", 0.5, 1.2, registered.append, tell)
+        if stake is not None:
+            guard.note(stake)
+        began = time.monotonic()
+        guard.start()
+        time.sleep(0.3)
+        assert children(monitor.pid)
+        if ends:
+            until(lambda: not containers_of(f"{tmp_path}/unix.socket", "shop"))
+            assert time.monotonic() - began > 1.7
+            assert told == [("shop-db-1-g3", "it is stopped"), ("shop-db-1-g3", "it is killed")]
+        else:
+            time.sleep(2.5)
+            assert children(monitor.pid)
+            assert not told
+        guard.end()
+    assert True not in registered[-1:], "who does not watch any more does not say that it does"
