@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import tarfile
 import time
 from collections.abc import Iterator
@@ -31,6 +32,7 @@ containers:
   db: {{build: ., volumes: ["data:/srv/data"], stop-grace: 1s}}
 volumes:
   data: {{replicate: {replicate}, snapshots: {{every: 1s, keep: 2}}}}
+networks: {{inner: {{internal: true}}}}
 cluster: {{engine: {engine}}}
 """
 ENGINES = [
@@ -87,7 +89,10 @@ def place(boxwright: Program, tmp_path: Path, busybox_base: Path, request: pytes
 def ordinary_place(ordinary_boxwright: Program, busybox_base: Path) -> Iterator[Place]:
     base = ordinary_boxwright.home.parent / "volumes-base.tar"
     base.write_bytes(busybox_base.read_bytes())
-    yield from deployed(ordinary_boxwright, ordinary_boxwright.home.parent / "volumes", base, "native")
+    directory = ordinary_boxwright.home.parent / "volumes"
+    directory.mkdir()
+    shutil.chown(directory, ordinary_boxwright.user)
+    yield from deployed(ordinary_boxwright, directory, base, "native")
 
 
 def go_through(place: Place) -> None:
@@ -145,6 +150,7 @@ def test_a_volume_goes_back_to_a_snapshot_and_to_a_backup(place: Place) -> None:
     assert "first" not in str(place.volume()["snapshots"])
 
 
+@pytest.mark.ordinary_user
 def test_an_ordinary_user_has_snapshots_and_backups_too(ordinary_place: Place) -> None:
     go_through(ordinary_place)
 

@@ -106,7 +106,7 @@ def _print_json(
 def volume_fields(state: VolumeState) -> dict[str, object]:
     """A volume as JSON has it; ages in seconds."""
     now = time.time()
-    copies = [{"member": it.member, "age": round(now - it.time, 1)} for it in state.copies]
+    copies = [{"member": it.member, "age": round(now - it.time, 1)} for it in state.copies if it.member != state.member]
     started = {"time": state.since, "lost": round(state.since - state.copied, 1)} if state.copied else None
     return {
         "name": state.name,
@@ -127,7 +127,8 @@ def _print_volumes(states: tuple[VolumeState, ...]) -> None:
 def describe_volume(state: VolumeState) -> str:
     """A volume in a line: where it is, how old its copies are, and which copy it was started from."""
     said = [f"{state.name} on {state.member}" if state.member else state.name]
-    copies = ", ".join(f"{_ago(copy.time)} old on {copy.member}" for copy in state.copies)
+    others = [it for it in state.copies if it.member != state.member]
+    copies = ", ".join(f"{_ago(it.time)} old on {it.member}" for it in others)
     if copies:
         said.append(f"copies: {copies}")
     if state.copied:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -24,7 +25,7 @@ After=network-online.target
 Wants=network-online.target
 
 [Service]
-ExecStart={program} watch {stack} --engine {engine}
+ExecStart={program} watch {stack} --engine {engine}{more}
 Environment=BOXWRIGHT_HOME={home}
 Restart=always
 RestartSec=2
@@ -32,6 +33,8 @@ RestartSec=2
 [Install]
 WantedBy=multi-user.target
 """
+TIMES: dict[str, float | str] = {"member_patience": 10.0, "stop_after": 10.0, "take_over_after": 18.0, "fence": ""}
+"""Options that a unit is given too, and what they are where nobody says anything."""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -40,11 +43,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--interval", type=float, default=2.0, metavar="SECONDS", help="how often it looks (2)")
     text = "after how many seconds of a member's silence its instances are started elsewhere (10)"
-    add("--member-patience", type=float, default=10.0, metavar="SECONDS", help=text)
+    add("--member-patience", type=float, default=TIMES["member_patience"], metavar="SECONDS", help=text)
     text = "after how many seconds without a quorum this member stops instances that others may start from copies (10)"
-    add("--stop-after", type=float, default=10.0, metavar="SECONDS", help=text)
+    add("--stop-after", type=float, default=TIMES["stop_after"], metavar="SECONDS", help=text)
     text = "after how many seconds of a member's silence copies of its volumes take their place; more than that (18)"
-    add("--take-over-after", type=float, default=18.0, metavar="SECONDS", help=text)
+    add("--take-over-after", type=float, default=TIMES["take_over_after"], metavar="SECONDS", help=text)
     text = "turns a silent member off, which BOXWRIGHT_MEMBER names; where it ends with 0, nobody waits any longer"
     add("--fence", default="", metavar="COMMAND", help=text)
     add("--once", action="store_true", help="look once, and make the copies and snapshots that are due")
@@ -60,12 +63,18 @@ def run(options: argparse.Namespace) -> int:
     from boxwright.store.home import default_root
 
     found = meant(options.stack, options)
+    patience = check_patience(Patience(options.member_patience, options.stop_after, options.take_over_after))
     if options.unit:
         program = os.path.abspath(sys.argv[0]) if "/" in sys.argv[0] else "/usr/bin/env boxwright"
         home = default_root(dict(os.environ), os.geteuid())
-        say(UNIT.format(stack=found.name, engine=found.engine, program=program, home=home).rstrip())
+        more = "".join(
+            f" --{name.replace('_', '-')} {shlex.quote(str(value))}"
+            for name, usual in TIMES.items()
+            if (value := getattr(options, name)) != usual
+        )
+        more = more.replace("%", "%%").replace("$", "$$")  # systemd's own, systemd.service(5)
+        say(UNIT.format(stack=found.name, engine=found.engine, more=more, program=program, home=home).rstrip())
         return 0
-    patience = check_patience(Patience(options.member_patience, options.stop_after, options.take_over_after))
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # an end in good order: others are told
     with (
         open_store(os.environ) as store,

@@ -109,7 +109,7 @@ class LxdStacks(LxdCopies):
         if project is not None:
             offline = {it.name for it in members.values() if it.state == OFFLINE}
             instances = self._instances(stack, self._notes(project), offline)
-            volumes = self._states(stack)
+            volumes = self._states(stack, project)
         away = {it.member for it in instances if it.state == ABSENT}
         networks = [it for it in self._client.get("/networks", recursion="1") if it.get("managed")]
         own = [it for it in networks if it.get("config", {}).get(STACK) == stack]

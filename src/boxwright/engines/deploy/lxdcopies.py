@@ -197,8 +197,11 @@ class LxdCopies(LxdVolumes):
         return tuple(it for it in found if not it.name.startswith(FOR_COPY))
 
     def _snapshots(self, stack: str, home: Lying) -> list[VolumeSnapshot]:
-        found = self._within(stack).get(f"{home.path}/snapshots", recursion="1", **(at(home.member) or {}))
-        names = [str(it["name"]).rpartition("/")[2] for it in found]
+        # A list of one volume's snapshots is that of the member that is asked, whichever target it is given.
+        found = self._within(stack).get(f"/storage-pools/{home.pool}/volumes/custom", recursion="1")
+        here = (None, "none", "", home.member)
+        own = (it for it in found if it["name"].startswith(f"{home.name}/") and it.get("location") in here)
+        names = [str(it["name"]).rpartition("/")[2] for it in own]
         return sorted((VolumeSnapshot(it, snapshot_time(it)) for it in names), key=lambda it: (it.time, it.name))
 
     def take_snapshot(self, stack: str, volume: str, name: str) -> None:

@@ -109,9 +109,7 @@ class LxdMemory:
 
     def read_document(self, stack: str, name: str) -> bytes | None:
         """What was written under a name."""
-        found = self._client.find(f"/projects/{self._project(stack)}")
-        text = (found or {}).get("config", {}).get(f"{DOCUMENT}{name}")
-        return base64.b64decode(text) if text else None
+        return document_of(self._client.find(f"/projects/{self._project(stack)}") or {}, name)
 
     def write_document(self, stack: str, name: str, data: bytes | None) -> None:
         """Keep something under a name."""
@@ -175,6 +173,12 @@ class LxdMemory:
         for key in found["config"]:
             if key.startswith(DOCUMENT) and key.removeprefix(DOCUMENT) not in _WITH_VOLUMES:
                 self.write_document(stack, key.removeprefix(DOCUMENT), None)
+
+
+def document_of(project: Mapping[str, Any], name: str) -> bytes | None:
+    """A document of a stack, from its project."""
+    text = (project.get("config") or {}).get(f"{DOCUMENT}{name}")
+    return base64.b64decode(text) if text else None
 
 
 def unless_gone(work: Callable[[], object]) -> None:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from boxwright.engines.deploy.directories import unknown_volume
-from boxwright.engines.deploy.lxdmemory import LxdHooks, LxdMemory, unless_gone
+from boxwright.engines.deploy.lxdmemory import LxdHooks, LxdMemory, document_of, unless_gone
 from boxwright.engines.lxdclient.client import LxdClient
 from boxwright.errors import BoxwrightError
 from boxwright.model.deployment import VolumeSpec
@@ -66,10 +66,10 @@ class LxdVolumes(LxdMemory):
 
     # What is there ----------------------------------------------------------------------------------------------------
 
-    def _states(self, stack: str) -> tuple[VolumeState, ...]:
+    def _states(self, stack: str, project: Mapping[str, Any]) -> tuple[VolumeState, ...]:
         """All volumes of a stack, by name."""
         lying = self._lying(stack)
-        kept = self._kept(self.read_document(stack, VOLUMES))
+        kept = self._kept(document_of(project, VOLUMES))
         names = {it.volume for it in lying if it.generation or it.volume in kept}
         return tuple(self._state(name, lying, kept) for name in sorted(names))
 
