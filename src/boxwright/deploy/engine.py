@@ -96,11 +96,14 @@ class DeployEngine(Protocol):
         ...
 
     def copy_volume(self, stack: str, name: str, member: str) -> None:
-        """Bring the copy on another member up to date. For one process at a time: see `copying`."""
+        """Bring the copy on another member up to date. For one process at a time: see `copying`.
+
+        It takes the stack's lock at its end.
+        """
         ...
 
     def drop_copy(self, stack: str, name: str, member: str) -> None:
-        """Remove the copy on a member."""
+        """Remove the copy on a member; likewise."""
         ...
 
     def copying(self, stack: str) -> AbstractContextManager[None]:
@@ -114,6 +117,10 @@ class DeployEngine(Protocol):
 
         Gives what is told which containers are meant; None where nobody else could start them.
         """
+        ...
+
+    def unreachable(self) -> Collection[str]:
+        """Members of a cluster that don't answer who asks from here, whatever the cluster says of them."""
         ...
 
     def guards(self, stack: str) -> Mapping[str, float]:

@@ -250,11 +250,15 @@ class Network(NamedTuple):
 
 
 class Member(NamedTuple):
-    """A host of a cluster. `state`: online, offline, unsure (just one of two ways to it works), leaving."""
+    """A host of a cluster. `state`: online, offline, unsure (just one of two ways to it works), leaving.
+
+    With `unheard` the cluster itself says that it has not heard of it: whoever leads its database can't reach it.
+    """
 
     name: str
     domain: str = ""
     state: str = ONLINE
+    unheard: bool = False
 
 
 class Observed(NamedTuple):

@@ -35,7 +35,7 @@ QUICK = Patience(member=0.0, stop=0.05, take_over=0.1)
 def engine_with(failover: str = "replica", **volume: object) -> MemoryEngine:
     """One where the volume's member n1 is silent, and n2 has a copy."""
     engine = MemoryEngine()
-    engine.members = (MEMBERS[0]._replace(state=OFFLINE), *MEMBERS[1:])
+    engine.members = (MEMBERS[0]._replace(state=OFFLINE, unheard=True), *MEMBERS[1:])
     engine.volumes = {"data"}
     engine.states = {"data": VolumeState("data", "n1", copies=(VolumeCopy("n2", 100.0),))}
     spec = VolumeSpec("data", replicate=2)._replace(**volume)  # type: ignore[arg-type]
@@ -82,6 +82,32 @@ def test_it_waits_without_the_word_of_the_stack_or_a_guard_that_stops_it_sooner(
     look(engine, watcher)
     time.sleep(0.15)
     assert look(engine, watcher) == []
+
+
+def test_nothing_is_taken_from_a_member_that_can_not_be_reached_but_that_the_leader_hears() -> None:
+    engine = engine_with()
+    engine.guarding = {"n1": 0.05}
+    engine.members = (MEMBERS[0]._replace(state=OFFLINE), *MEMBERS[1:])
+    watcher = Watcher(engine, "shop", lambda _: None, patience=QUICK, fence=lambda _: True)
+    for _ in range(3):
+        assert look(engine, watcher) == []
+        time.sleep(0.08)
+
+
+def test_the_time_counts_from_when_it_could_not_be_reached_any_more() -> None:
+    """The cluster says only later that it has not heard of it."""
+    engine = engine_with()
+    engine.guarding = {"n1": 0.05}
+    silent, engine.members, engine.unreached = engine.members, MEMBERS, ("n1",)
+    new = NewInstance("shop-db-1-g1", "shop", SPEC, instance_labels("shop", SPEC, 1, ()), (), ())
+    engine.instances["shop-db-1-g1"] = (new, RUNNING)
+    engine.places["shop-db-1-g1"] = "n1"
+    watcher = Watcher(engine, "shop", lambda _: None, patience=QUICK)
+    assert look(engine, watcher) == []
+    time.sleep(0.11)
+    engine.instances.clear()
+    engine.members = silent
+    assert look(engine, watcher)[:1] == ["promote data on n2"]
 
 
 def test_a_member_that_answered_meanwhile_is_waited_for_anew() -> None:

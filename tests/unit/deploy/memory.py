@@ -51,6 +51,7 @@ class MemoryEngine:
         self.states: dict[str, VolumeState] = {}
         self.taken: dict[str, tuple[VolumeSnapshot, ...]] = {}
         self.places: dict[str, str] = {}
+        self.unreached: tuple[str, ...] = ()
         self.guarding: dict[str, float] = {}
         self._lock = threading.RLock()
 
@@ -152,6 +153,9 @@ class MemoryEngine:
         self, stack: str, seconds: float, grace: float, tell: Callable[[str, str], None]
     ) -> Iterator[Callable[[Collection[str]], None] | None]:
         yield None
+
+    def unreachable(self) -> Collection[str]:
+        return self.unreached
 
     def guards(self, stack: str) -> dict[str, float]:
         return self.guarding

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -21,14 +21,15 @@ NAME = "boxwright-shop_shop-db-1-g3"
 
 @contextmanager
 def monitored(directory: Path, name: str, child: str = "exec sleep 60") -> Iterator[subprocess.Popen[bytes]]:
-    """A process that is called as a monitor is, with a child."""
-    words = [f"[lxc monitor] {directory}/containers {name}", "-c", f"sh -c '{child}' & wait"]
-    process = subprocess.Popen(words, executable="/bin/sh", start_new_session=True)
+    """A process that is called as a monitor is, with the first process of a namespace as its child."""
+    words = [f"[lxc monitor] {directory}/containers {name}", "--user", "--pid", "--fork", "--kill-child"]
+    process = subprocess.Popen([*words, "sh", "-c", child], executable="/usr/bin/unshare", start_new_session=True)
     try:
         until(lambda: children(process.pid))
         yield process
     finally:
-        os.killpg(process.pid, signal.SIGKILL)
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
         process.wait()
 
 

@@ -53,6 +53,7 @@ class Watcher:
         self._failures: dict[str, int] = {}
         self._waits: dict[str, tuple[float, float]] = {}
         self._silent: dict[str, float] = {}
+        self._unreached: dict[str, float] = {}
         self._said = ""
 
     def look(self) -> None:
@@ -62,6 +63,7 @@ class Watcher:
         planned again with it.
         """
         try:
+            self._note_unreached()
             if self._engine.read_document(self._stack, DEPLOYING) is None:
                 prepared = self._prepared()
                 unwell = () if self._due(prepared) else tuple(self._unwell(prepared.observed.instances))
@@ -105,7 +107,9 @@ class Watcher:
         if not self._stake or not (self._silent or removed):
             return removed
         now = time.monotonic()
-        silent = {name: now - since for name, since in self._silent.items()}
+        # Who can't be reached from here may still be heard by the leader, and has a quorum then.
+        unheard = {it.name for it in observed.members if it.unheard}
+        silent = {name: now - since for name, since in self._silent.items() if name in unheard}
         fenced = {name for name in silent if self._is_fenced(name, silent[name])}
         return removed | given_up(silent, self._engine.guards(self._stack), fenced, self._patience)
 
@@ -119,6 +123,11 @@ class Watcher:
         found = self._fencing[member]
         return found.done() and found.exception() is None and found.result()
 
+    def _note_unreached(self) -> None:
+        """Since when members can't be reached from here: their cluster takes longer to say that they are silent."""
+        began = time.monotonic()
+        self._unreached = {name: self._unreached.get(name, began) for name in self._engine.unreachable()}
+
     def _note_silent(self, observed: Observed) -> None:
         """Since when members don't answer, by this process's own clock."""
         now = time.monotonic()
@@ -126,7 +135,7 @@ class Watcher:
         for name in sorted(offline - set(self._silent)):
             text = f"what it runs is started elsewhere after {self._patience.member:g} s"
             self._tell(Progress("silent", "member", name, text))
-        self._silent = {name: self._silent.get(name, now) for name in offline}
+        self._silent = {name: self._silent.get(name, self._unreached.get(name, now)) for name in offline}
         self._fencing = {name: it for name, it in self._fencing.items() if name in offline}
 
     def _is_lost(self, change: Change) -> bool:

@@ -148,6 +148,10 @@ class DirectoryVolumes:
         del stack, seconds, grace, tell
         yield None
 
+    def unreachable(self) -> Collection[str]:
+        """None."""
+        return ()
+
     def guards(self, stack: str) -> Mapping[str, float]:
         """None: nobody could take over."""
         del stack

@@ -73,6 +73,7 @@ class LxdStacks(LxdCopies):
     def __init__(self, client: LxdClient, hooks: LxdHooks, *, remote: str = "") -> None:
         super().__init__(client, hooks)
         self._remote = remote
+        self._seen: tuple[ClusterMember, ...] = ()
 
     def lacks(self, desired: Desired) -> Sequence[str]:
         """Copies need several members."""
@@ -90,6 +91,15 @@ class LxdStacks(LxdCopies):
         """The members of the cluster, whatever they do now."""
         return len(cluster_members(self._client)) if self.clustered else 1
 
+    def unreachable(self) -> Collection[str]:
+        """Asked all at once: one that is silent costs seconds. Members are those that were seen last.
+
+        The database may be silent too now, for as long as it takes to find another leader.
+        """
+        found = self._seen
+        with ThreadPoolExecutor(max(1, len(found))) as pool:
+            return {it.name for it, answered in zip(found, pool.map(answers, found), strict=True) if not answered}
+
     @property
     def _reaches_here(self) -> bool:
         """Whether this machine is on the instances' network, so that their ports can be asked from here."""
@@ -103,6 +113,7 @@ class LxdStacks(LxdCopies):
     def observe(self, stack: str) -> Observed:
         """By the project, and by the keys of instances and networks."""
         members = {it.name: it for it in cluster_members(self._client)} if self.clustered else {}
+        self._seen = tuple(members.values())
         project = self._client.find(f"/projects/{self._project(stack)}")
         instances: tuple[Instance, ...] = ()
         volumes: tuple[VolumeState, ...] = ()
@@ -369,7 +380,7 @@ def _member(found: ClusterMember, away: Collection[str]) -> Member:
     state = _STATES.get(found.state, OFFLINE)
     if found.name in away or state == OFFLINE:
         state = UNSURE if answers(found) else OFFLINE
-    return Member(found.name, found.domain, state)
+    return Member(found.name, found.domain, state, found.state == "offline")
 
 
 def _account(new: NewInstance) -> str:

@@ -8,10 +8,10 @@ still being written anywhere is ever mounted.
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from typing import Any, BinaryIO
 
 from boxwright.engines.deploy.lxdguard import Guard
@@ -28,7 +28,8 @@ FOR_COPY = "copy-"
 """Before the names of snapshots that are taken for copies."""
 _BACKUP = "boxwright"
 _MILLI = 1000
-_GUARDS = "guards"
+_GUARD, _STOP_AFTER = "boxwright-guard-", "user.boxwright.stop-after"
+_BUSY_SECONDS = 60.0
 
 
 class LxdCopies(LxdVolumes):
@@ -45,6 +46,13 @@ class LxdCopies(LxdVolumes):
         with lease.held(0):
             yield
 
+    def forget(self, stack: str, *, keep_secrets: bool) -> None:
+        """What guards of a stack that is no more have written down, too."""
+        super().forget(stack, keep_secrets=keep_secrets)
+        for member in self.guards(stack) if self.clustered and not keep_secrets else ():
+            path = f"/profiles/{_GUARD}{stack}.{member}"
+            unless_gone(partial(self._client.within("default").run, "DELETE", path))
+
     @contextmanager
     def guard(
         self, stack: str, seconds: float, grace: float, tell: Callable[[str, str], None]
@@ -55,13 +63,13 @@ class LxdCopies(LxdVolumes):
             return
         member = str(self._client.get("")["environment"]["server_name"])
 
-        def register(guarded: bool) -> None:  # noqa: FBT001  the guard's call
-            def changed(data: bytes | None) -> bytes | None:
-                known = {name: it for name, it in _guards(data).items() if name != member}
-                known |= {member: seconds} if guarded else {}
-                return json.dumps(known, sort_keys=True).encode() if known or data else None
+        name = f"{_GUARD}{stack}.{member}"
 
-            self.change_document(stack, _GUARDS, changed)
+        def register(guarded: bool) -> None:  # noqa: FBT001  the guard's call
+            profiles = self._client.within("default")
+            unless_gone(lambda: profiles.run("DELETE", f"/profiles/{name}"))
+            if guarded:
+                profiles.run("POST", "/profiles", {"name": name, "config": {_STOP_AFTER: str(seconds)}})
 
         found = Guard(self._client, stack, seconds, grace, register, tell)
         found.start()
@@ -71,8 +79,14 @@ class LxdCopies(LxdVolumes):
             found.end()
 
     def guards(self, stack: str) -> Mapping[str, float]:
-        """As the guards have written down."""
-        return _guards(self.read_document(stack, _GUARDS))
+        """As the guards have written down: a profile for each, so that none is lost where two write at once."""
+        found = {it["name"]: it for it in self._client.within("default").get("/profiles", recursion="1")}
+        prefix = f"{_GUARD}{stack}."
+        return {
+            name.removeprefix(prefix): float((it.get("config") or {}).get(_STOP_AFTER, "inf"))
+            for name, it in found.items()
+            if name.startswith(prefix)
+        }
 
     # Copies -----------------------------------------------------------------------------------------------------------
 
@@ -100,7 +114,8 @@ class LxdCopies(LxdVolumes):
                 return kept  # a copy has taken its place meanwhile
             return kept._replace(name=home.name, member=home.member, copies=copies)
 
-        self._keep(stack, name, noted)
+        with self.lock(stack, _BUSY_SECONDS):
+            self._keep(stack, name, noted)
         self._prune(stack, home)
 
     def _take(self, stack: str, home: Lying, snapshot: str) -> None:
@@ -147,7 +162,8 @@ class LxdCopies(LxdVolumes):
 
     def drop_copy(self, stack: str, name: str, member: str) -> None:
         """Forget it, then remove it."""
-        self._keep(stack, name, lambda kept: kept._replace(copies=tuple(it for it in kept.copies if it[0] != member)))
+        with self.lock(stack, _BUSY_SECONDS):
+            self._keep(stack, name, lambda it: it._replace(copies=tuple(x for x in it.copies if x[0] != member)))
         if (copy := self._copy(stack, name, member)) is not None:
             self._remove(stack, copy)
 
@@ -274,7 +290,3 @@ class LxdCopies(LxdVolumes):
             if devices:
                 client.run("PATCH", f"/instances/{it['name']}", {"devices": devices})
         self._remove(stack, home)
-
-
-def _guards(data: bytes | None) -> dict[str, float]:
-    return {str(name): float(seconds) for name, seconds in json.loads(data or b"{}").items()}

@@ -137,4 +137,13 @@ def containers_of(endpoint: str, stack: str) -> list[Running]:
             place, _, name = where.partition(b" ")
             if not title and place == directory and name.decode().startswith(prefix):
                 monitors[int(entry)] = name.decode()
-    return [Running(monitors[parent], pid) for pid, parent in sorted(parents.items()) if parent in monitors]
+    children = [(pid, parent) for pid, parent in sorted(parents.items()) if parent in monitors]
+    return [Running(monitors[parent], pid) for pid, parent in children if _is_first(pid)]
+
+
+def _is_first(pid: int) -> bool:
+    """Whether it is the first process of a namespace; the monitor has other children too, which tell LXD of its end."""
+    with suppress(OSError), open(f"/proc/{pid}/status", encoding="utf-8", errors="replace") as file:
+        numbers = next((line.split()[1:] for line in file if line.startswith("NSpid:")), [])
+        return len(numbers) > 1 and numbers[-1] == "1"
+    return False

@@ -116,7 +116,10 @@ class LxdMemory:
         self.change_document(stack, name, lambda _: data)
 
     def change_document(self, stack: str, name: str, change: Callable[[bytes | None], bytes | None]) -> None:
-        """Keep under a name what `change` makes of what is there; done again where another one wrote meanwhile."""
+        """Keep under a name what `change` makes of what is there; done again where another one wrote meanwhile.
+
+        Who holds the stack's lock alone: LXD looks at the tag before it writes, so two members may both find it right.
+        """
         path = f"/projects/{self._project(stack)}"
         for left in reversed(range(_WRITES)):
             with self._writing:
