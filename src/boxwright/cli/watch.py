@@ -84,6 +84,8 @@ def run(options: argparse.Namespace) -> int:
         fence = partial(_fence, options.fence) if options.fence else None
         watcher = Watcher(engine, found.name, _tell, patience=patience, fence=fence, note=note_stake)
         upkeep = Upkeep(engine, found.name, _tell)
+        if not options.once:
+            watcher.keep_probing()
         while True:
             watcher.look()
             if options.once:

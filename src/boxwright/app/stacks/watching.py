@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 import time
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
 from boxwright.app.stacks.contents import StackContents
@@ -20,6 +21,9 @@ from boxwright.model.deployment import RUNNING, Instance, Observed
 FIRST_PAUSE = 1.0
 LONGEST_PAUSE = 60.0
 _JOBS = 4
+_CHECKS = 16
+_LATE_SECONDS = 2.0
+_PROBE_SECONDS = 1.0
 
 
 class Watcher:
@@ -54,6 +58,8 @@ class Watcher:
         self._waits: dict[str, tuple[float, float]] = {}
         self._silent: dict[str, float] = {}
         self._unreached: dict[str, float] = {}
+        self._probing: threading.Thread | None = None
+        self._asking: dict[str, threading.Thread] = {}
         self._said = ""
 
     def look(self) -> None:
@@ -63,7 +69,8 @@ class Watcher:
         planned again with it.
         """
         try:
-            self._note_unreached()
+            if self._probing is None:
+                self._note_unreached()
             if self._engine.read_document(self._stack, DEPLOYING) is None:
                 prepared = self._prepared()
                 unwell = () if self._due(prepared) else tuple(self._unwell(prepared.observed.instances))
@@ -123,6 +130,16 @@ class Watcher:
         found = self._fencing[member]
         return found.done() and found.exception() is None and found.result()
 
+    def keep_probing(self) -> None:
+        """From now on, see beside this thread which members can be reached: what else is asked of one may hang."""
+        self._probing = threading.Thread(target=self._probe, daemon=True, name="probe")
+        self._probing.start()
+
+    def _probe(self) -> None:
+        while True:
+            self._note_unreached()
+            time.sleep(_PROBE_SECONDS)
+
     def _note_unreached(self) -> None:
         """Since when members can't be reached from here: their cluster takes longer to say that they are silent."""
         began = time.monotonic()
@@ -157,13 +174,9 @@ class Watcher:
 
     def _unwell(self, instances: Iterable[Instance]) -> list[str]:
         """Those whose check failed as often in a row as it may."""
-        checked = [
-            it for it in instances if it.state == RUNNING and it.spec is not None and it.spec.health.kind != "none"
-        ]
-        with ThreadPoolExecutor(_JOBS) as pool:
-            answers = list(pool.map(self._ask, checked))
+        answers = self._ask_all([it for it in instances if self._is_asked(it)])
         found: list[str] = []
-        for instance, answer in zip(checked, answers, strict=True):
+        for instance, answer in answers:
             count = self._failures.get(instance.name, 0) + 1 if answer else 0
             retries = instance.spec.health.retries if instance.spec else 1
             if count >= retries and self._is_due(instance.logical):
@@ -173,5 +186,30 @@ class Watcher:
             self._failures[instance.name] = count
         return found
 
-    def _ask(self, instance: Instance) -> str:
-        return ask(self._engine, instance.name, instance.spec.health) if instance.spec else ""
+    def _is_asked(self, instance: Instance) -> bool:
+        """Whether it has a check, can be reached, and has answered what it was asked before."""
+        if instance.state != RUNNING or instance.spec is None or instance.spec.health.kind == "none":
+            return False
+        before = self._asking.get(instance.name)
+        return instance.member not in self._unreached and (before is None or not before.is_alive())
+
+    def _ask_all(self, instances: Sequence[Instance]) -> list[tuple[Instance, str]]:
+        """What each says, some at a time. One that says nothing for long is not waited for: its member may be gone."""
+        answers: dict[str, str] = {}
+
+        def work(instance: Instance) -> None:
+            answers[instance.name] = ask(self._engine, instance.name, instance.spec.health) if instance.spec else ""
+
+        self._asking = {name: it for name, it in self._asking.items() if it.is_alive()}
+        for start in range(0, len(instances), _CHECKS):
+            some = instances[start : start + _CHECKS]
+            asked = {it.name: threading.Thread(target=work, args=(it,), daemon=True) for it in some}
+            self._asking |= asked
+            for thread in asked.values():
+                thread.start()
+            until = (
+                time.monotonic() + max((it.spec.health.timeout for it in some if it.spec), default=0.0) + _LATE_SECONDS
+            )
+            for thread in asked.values():
+                thread.join(max(0.0, until - time.monotonic()))
+        return [(it, answers.get(it.name, "it does not answer in time")) for it in instances]
