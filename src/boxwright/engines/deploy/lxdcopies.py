@@ -21,6 +21,7 @@ from boxwright.engines.deploy.lxdvolumes import Kept, LxdVolumes, Lying, at
 from boxwright.engines.lxdclient.cluster import find_member
 from boxwright.engines.lxdclient.failures import LxdError
 from boxwright.engines.lxdclient.files import TRANSFER
+from boxwright.engines.lxdclient.transport import Patience
 from boxwright.errors import BoxwrightError
 from boxwright.model.volumes import VolumeSnapshot, snapshot_time
 
@@ -30,6 +31,7 @@ _BACKUP = "boxwright"
 _MILLI = 1000
 _GUARD, _STOP_AFTER = "boxwright-guard-", "user.boxwright.stop-after"
 _BUSY_SECONDS = 60.0
+_READING = Patience(6.0)
 
 
 class LxdCopies(LxdVolumes):
@@ -57,7 +59,12 @@ class LxdCopies(LxdVolumes):
     def guard(
         self, stack: str, seconds: float, grace: float, tell: Callable[[str, str], None]
     ) -> Iterator[Callable[[Collection[str]], None] | None]:
-        """On a member of a cluster; a client elsewhere can stop nothing."""
+        """On a member of a cluster; a client elsewhere can stop nothing.
+
+        Who watches asks again instead of waiting: what was asked while a leader died is answered late, what is asked
+        after that at once.
+        """
+        self._client.reading = _READING
         if not self.clustered or not self._client.endpoint.socket:
             yield None
             return

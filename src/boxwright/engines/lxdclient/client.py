@@ -20,19 +20,27 @@ _OK, _SUCCESS, _FIRST_ERROR = 200, 200, 400
 
 
 class LxdClient:
-    """One server. `project` goes with every request; threads may share it.
+    """One server. `project` goes with every request; threads may share it. `reading` is how long `get` waits.
 
     A member of a cluster is named in the query of the request that it concerns: ``query={"target": MEMBER}``.
     """
 
-    def __init__(self, endpoint: Endpoint, *, project: str = "", transport: Transport | None = None) -> None:
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        *,
+        project: str = "",
+        transport: Transport | None = None,
+        reading: Patience = ANSWER,
+    ) -> None:
         self.endpoint = endpoint
+        self.reading = reading
         self.project = project or endpoint.project
         self.transport = transport or Transport(endpoint)
 
     def within(self, project: str) -> LxdClient:
         """The same server and connections, another project."""
-        return LxdClient(self.endpoint, project=project, transport=self.transport)
+        return LxdClient(self.endpoint, project=project, transport=self.transport, reading=self.reading)
 
     def close(self) -> None:
         """Close its connections."""
@@ -48,7 +56,7 @@ class LxdClient:
 
     def get(self, path: str, /, **query: str) -> Any:  # noqa: ANN401 - JSON
         """What is at ``/1.0`` + `path`. Raises LxdError, `lxd.not-found` among others."""
-        return self.request("GET", path, query=query).get("metadata")
+        return self.request("GET", path, query=query, patience=self.reading).get("metadata")
 
     def find(self, path: str, /, **query: str) -> Any:  # noqa: ANN401 - JSON
         """The same, None where there is nothing."""
