@@ -150,6 +150,7 @@ def test_a_volume_goes_back_to_a_snapshot_and_to_a_backup(place: Place) -> None:
     assert "first" not in str(place.volume()["snapshots"])
 
 
+@pytest.mark.long
 @pytest.mark.ordinary_user
 def test_an_ordinary_user_has_snapshots_and_backups_too(ordinary_place: Place) -> None:
     go_through(ordinary_place)
