@@ -156,4 +156,4 @@ def _alias(home: Path, work: Path) -> str:
     command = [str(it) for it in (PROGRAM, "build", work / "image", "-f", work / "image/Dockerfile", "-q")]
     environment = {**os.environ, "BOXWRIGHT_HOME": str(home)}
     built = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
-    return f"boxwright-stack-{built.stdout.strip().removeprefix('sha256:')[:24]}"
+    return f"boxwright-image-{built.stdout.strip().removeprefix('sha256:')[:24]}"

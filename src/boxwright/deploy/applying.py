@@ -37,6 +37,8 @@ from boxwright.deploy.planning import (
 from boxwright.errors import BoxwrightError
 from boxwright.model.deployment import (
     ABSENT,
+    ENVIRONMENT_PROGRAM,
+    SECRETS,
     ContainerSpec,
     Desired,
     Instance,
@@ -44,6 +46,7 @@ from boxwright.model.deployment import (
     NewInstance,
     Observed,
     instance_labels,
+    with_secrets,
 )
 
 SECRET = "secret:"  # noqa: S105  the beginning of a reference
@@ -57,6 +60,10 @@ class Contents(Protocol):
 
     def content(self, reference: str) -> bytes:
         """The bytes of a digest or of ``secret:NAME``. Raises BoxwrightError `deploy.content-gone`."""
+        ...
+
+    def secret_program(self) -> bytes:
+        """What starts a program with secrets in its environment."""
         ...
 
 
@@ -123,13 +130,25 @@ class _Application:
             spec = next(it for it in self._desired.volumes if it.name == change.name)
             spec = spec._replace(member=self._member_of(spec.name))
             self._report(change, lambda spec=spec: self._engine.create_volume(self._desired.stack, spec))  # type: ignore[misc]
+        self._live.expect(self._alone())
         if self._plan.work or self._limits.verify:
             self._live.publish()
-        self._containers()
+        try:
+            self._containers()
+        except BoxwrightError:
+            self._live.expect_nothing()
+            raise
         for change in self._plan.of(INSTANCE, REMOVE):
             self._report(change, lambda change=change: self._retire(change.old, drain=True))  # type: ignore[misc]
         for change in self._plan.of(NETWORK, REMOVE):
             self._report(change, lambda name=change.name: self._engine.delete_network(self._desired.stack, name))  # type: ignore[misc]
+
+    def _alone(self) -> list[InstanceSpec]:
+        """New instances of containers that have one, whose names lead to no other container."""
+        specs = [it.instances[0] for it in self._desired.containers if len(it.instances) == 1]
+        names = [alias for it in self._desired.containers for spec in it.instances[:1] for alias in spec.aliases]
+        created = {change.name for change in self._plan.of(INSTANCE, CREATE)}
+        return [it for it in specs if it.logical in created and all(names.count(name) == 1 for name in it.aliases)]
 
     def _member_of(self, volume: str) -> str:
         """Where the first instance that uses it will be."""
@@ -347,12 +366,12 @@ class _Application:
         new = NewInstance(
             name=name,
             stack=stack,
-            spec=spec,
+            spec=spec._replace(argv=with_secrets(spec, spec.argv)),
             labels=instance_labels(stack, spec, change.generation, addresses),
-            env=(*spec.env, *((key, self._secret(secret)) for key, secret in spec.secret_env)),
+            env=tuple(it for it in spec.env if it[0] not in dict(spec.secret_env)),
             addresses=addresses,
             files=tuple(self._files(name, spec)),
-            hosts=self._live.hosts(),
+            hosts=self._live.first_hosts(name),
             member=change.member,
         )
         try:
@@ -387,12 +406,15 @@ class _Application:
         if not started.done():
             started.set_result(None)
 
-    def _secret(self, name: str) -> str:
-        return self._contents.content(f"{SECRET}{name}").decode()
-
     def _files(self, name: str, spec: InstanceSpec) -> Iterable[tuple[str, bytes, int]]:
         for file in spec.files:
             yield file.path, self._contents.content(file.content), file.mode
+        given = {file.path for file in spec.files}
+        for variable, secret in spec.secret_env:
+            if f"{SECRETS}/{variable}" not in given:  # of a release that an older boxwright made
+                yield f"{SECRETS}/{variable}", self._contents.content(f"{SECRET}{secret}"), 0o444
+        if spec.secret_env:
+            yield ENVIRONMENT_PROGRAM, self._contents.secret_program(), 0o555
         if spec.container == BALANCER and self._desired.backends:
             yield CONFIGURATION, self._live.first_configuration(name).encode(), 0o444
 

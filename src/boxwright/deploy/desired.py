@@ -9,6 +9,7 @@ from boxwright.deploy.balancing import certificate_path
 from boxwright.deploy.planning import start_order
 from boxwright.errors import DefinitionError
 from boxwright.model.deployment import (
+    SECRETS,
     Backend,
     ContainerSpec,
     Desired,
@@ -34,6 +35,7 @@ DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 BALANCER = "lb"
 OWN_NAME = "app"
 SECRET = "secret:"  # noqa: S105  the beginning of a reference
+_PASSWORD = f"{SECRETS}/DBASE_PASSWORD"
 _SECOND = 10**9
 
 
@@ -183,11 +185,10 @@ class _Builder:
         secret_env: dict[str, str] = {}
         own = self._facts.servers.get(container.name)
         if own is not None:
-            env["DBASE_LISTEN"] = "*"
-            secret_env["DBASE_PASSWORD"] = own.secret
+            env |= {"DBASE_LISTEN": "*", "DBASE_PASSWORD_FILE": _PASSWORD}
         for target, alias in container.links:
             linked = self._stack.container(target)
-            prefix = alias.upper().replace("-", "_").replace(".", "_")
+            prefix = _prefix(alias)
             env[f"{prefix}_HOST"] = alias
             if port := self.port_of(linked):
                 env[f"{prefix}_PORT"] = str(port)
@@ -195,6 +196,7 @@ class _Builder:
             if server is not None:
                 env |= {f"{prefix}_TYPE": server.kind, f"{prefix}_NAME": OWN_NAME, f"{prefix}_USER": OWN_NAME}
                 secret_env[f"{prefix}_PASSWORD"] = server.secret
+                env[f"{prefix}_PASSWORD_FILE"] = _password_file(alias)
         env.update(container.env)
         return env, {name: secret for name, secret in secret_env.items() if name not in dict(container.env)}
 
@@ -230,11 +232,21 @@ class _Builder:
     def _files(self, container: StackContainer) -> Iterable[FileSpec]:
         for use in container.files:
             yield FileSpec(use.target, self._facts.files[use.source], use.mode)
-        for secret in container.secrets:
-            yield FileSpec(secret.target, f"{SECRET}{secret.name}")
+        yield from self._secrets(container)
         server = self._facts.servers.get(container.name)
         if server is not None and server.dump:
             yield FileSpec("/dump.sql", server.dump)
+
+    def _secrets(self, container: StackContainer) -> Iterable[FileSpec]:
+        """Its own, and the passwords of databases; of two at one place that which the stack's author names."""
+        found = {it.target: it.name for it in container.secrets}
+        server = self._facts.servers.get(container.name)
+        if server is not None:
+            found.setdefault(_PASSWORD, server.secret)
+        for target, alias in container.links:
+            if target in self._facts.servers:
+                found.setdefault(_password_file(alias), self._facts.servers[target].secret)
+        return (FileSpec(path, f"{SECRET}{name}") for path, name in found.items())
 
     def volumes(self, containers: Iterable[ContainerSpec]) -> Iterable[VolumeSpec]:
         """Every named volume that an instance uses, each once."""
@@ -320,6 +332,15 @@ class _Builder:
         after = tuple((name, "healthy") for name in dict.fromkeys(it.container for it in backends))
         instances = tuple(spec._replace(number=number + 1) for number in range(self._facts.hosts))
         return ContainerSpec(BALANCER, instances, after)
+
+
+def _prefix(alias: str) -> str:
+    """Before the names of variables about what is called so."""
+    return alias.upper().replace("-", "_").replace(".", "_")
+
+
+def _password_file(alias: str) -> str:
+    return f"{SECRETS}/{_prefix(alias)}_PASSWORD"
 
 
 def _published(port: int) -> StackPublished:

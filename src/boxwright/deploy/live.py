@@ -25,10 +25,14 @@ class Live:
         self._desired = desired
         self._subnets = subnets
         self._lock = threading.RLock()
+        self._publishing = threading.Lock()
         self._used = {address for it in observed.instances for _, address in it.addresses}
         self._present: dict[str, tuple[InstanceSpec, Addresses]] = {}
+        self._expected: dict[str, tuple[InstanceSpec, Addresses]] = {}
         self._balancers: set[str] = set()
         self._published = ""
+        self._publications = 0
+        self._given: dict[str, str] = {}
         self._told: dict[str, str] = {}
         newest = sorted(observed.instances, key=lambda it: (it.state == RUNNING, it.generation))
         for instance in newest:
@@ -43,12 +47,30 @@ class Live:
     def allocate(self, spec: InstanceSpec) -> Addresses:
         """A free address in each network of an instance. Raises BoxwrightError `deploy.subnet-full`."""
         with self._lock:
+            if spec.logical in self._expected:
+                return self._expected[spec.logical][1]
             found: list[tuple[str, str]] = []
             for network in spec.networks:
                 address = next_address(self._subnets[network], self._used)
                 self._used.add(address)
                 found.append((network, address))
             return tuple(found)
+
+    def expect(self, specs: Iterable[InstanceSpec]) -> None:
+        """First instances of names that nobody has: the names lead to them at once, as no other one could answer.
+
+        So a stack that is made is told its names once.
+        """
+        with self._lock:
+            for spec in specs:
+                self._expected[spec.logical] = (spec, self.allocate(spec))
+
+    def expect_nothing(self) -> None:
+        """Something failed: names of what does not run lead nowhere again."""
+        with self._lock:
+            expected, self._expected = self._expected, {}
+        if expected:
+            self.publish()
 
     def release(self, addresses: Iterable[tuple[str, str]]) -> None:
         """An instance that had them is gone."""
@@ -60,10 +82,16 @@ class Live:
         with self._lock:
             return hosts_text(
                 (address, name)
-                for _, (spec, addresses) in sorted(self._present.items())
+                for _, (spec, addresses) in sorted({**self._expected, **self._present}.items())
                 for _, address in addresses
                 for name in (*spec.aliases, spec.logical)
             )
+
+    def first_hosts(self, name: str) -> str:
+        """/etc/hosts as an instance that is being made is given it."""
+        with self._lock:
+            self._given[name] = self.hosts()
+            return self._given[name]
 
     def haproxy(self) -> str:
         """The balancers' configuration as it is now."""
@@ -80,20 +108,30 @@ class Live:
             self._told[name] = self.haproxy()
             return self._told[name]
 
-    def publish(self) -> None:
-        """Tell every instance the names, where they changed."""
-        with self._lock:
+    def publish(self, given: str | None = None) -> None:
+        """Tell every instance the names, where they changed, or one that has just started was `given` others.
+
+        What changes while they are being told is told once more for all who wait, not for each.
+        """
+        entered = self._publications
+        with self._publishing:
             text = self.hosts()
-            if text != self._published:
-                self._engine.publish_names(self._desired.stack, text)
-                self._published = text
+            told = given in (None, text) or self._publications > entered
+            if text == self._published and told:
+                return
+            self._publications += 1
+            self._engine.publish_names(self._desired.stack, text)
+            self._published = text
 
     def appear(self, spec: InstanceSpec, addresses: Addresses, name: str) -> None:
         """An instance is well: from now on its name leads to it, and requests may."""
         with self._lock:
             self._present[spec.logical] = (spec, addresses)
+            self._expected.pop(spec.logical, None)
             self._note_balancer(name, spec.container)
-            self.publish()
+            given = self._given.pop(name, None)
+        self.publish(given)
+        with self._lock:
             self._rebalance(spec.container)
 
     def disappear(self, logical: str, container: str, name: str, addresses: Addresses) -> None:
@@ -101,10 +139,12 @@ class Live:
         with self._lock:
             self._balancers.discard(name)
             current = self._present.get(logical)
-            if current is not None and current[1] == addresses:
-                del self._present[logical]
-                self.publish()
-                self._rebalance(container)
+            if current is None or current[1] != addresses:
+                return
+            del self._present[logical]
+        self.publish()
+        with self._lock:
+            self._rebalance(container)
 
     def lose(self, instance: Instance) -> None:
         """An instance was removed; nobody is told yet."""

@@ -17,6 +17,14 @@ ABSENT = "absent"
 ONLINE, OFFLINE, LEAVING, UNSURE = "online", "offline", "leaving", "unsure"
 
 
+SECRETS = "/run/secrets"
+"""Where an instance finds its secrets, as files."""
+ENVIRONMENT_PROGRAM = "/.boxwright-secrets"
+"""In an instance: puts secrets into the environment of what it then becomes."""
+INITS = ("/sbin/init", "/usr/sbin/init", "/lib/systemd/systemd", "/usr/lib/systemd/systemd")
+"""Programs that want to be a system's first process."""
+
+
 class MountSpec(NamedTuple):
     """`kind`: volume (a name), path (of the host), own (a volume that goes with the instance)."""
 
@@ -37,7 +45,8 @@ class FileSpec(NamedTuple):
 class InstanceSpec(NamedTuple):
     """Everything that one instance is to be; without secrets, addresses and its generation.
 
-    `secret_env` are variables and the secrets that they hold. `image` is an identity, `image_name` its name in the
+    `secret_env` are variables and the secrets that they hold: no engine is told them, they are read from files when the
+    program starts. `image` is an identity, `image_name` its name in the
     store. `aliases` are its names in the stack's networks.
     """
 
@@ -71,6 +80,13 @@ class InstanceSpec(NamedTuple):
         """Whether two of it can't run at a time: they would share a volume or a port of the host."""
         fixed = any(it.port.host for it in self.ports)
         return fixed or any(it.kind == "volume" and not it.read_only for it in self.mounts)
+
+
+def with_secrets(spec: InstanceSpec, argv: tuple[str, ...]) -> tuple[str, ...]:
+    """A command of an instance, started so that its environment holds the secrets. An init has them as files alone."""
+    if not spec.secret_env or argv[:1] == () or argv[0] in INITS:
+        return argv
+    return (ENVIRONMENT_PROGRAM, SECRETS, *(name for name, _ in spec.secret_env), "--", *argv)
 
 
 def spec_fields(spec: InstanceSpec) -> dict[str, Any]:
@@ -262,7 +278,7 @@ class Observed(NamedTuple):
 
 
 class NewInstance(NamedTuple):
-    """What an engine is asked to make. `env` with secrets; `files` with their bytes; `hosts` is /etc/hosts."""
+    """What an engine is asked to make, without secrets but for `files`, which have bytes; `hosts` is /etc/hosts."""
 
     name: str
     stack: str

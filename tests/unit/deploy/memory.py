@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from boxwright.deploy.engine import Executed, State
@@ -54,6 +54,9 @@ class MemoryEngine:
             if 0 <= self.killed_at < self.calls:
                 raise KilledError(what)
             self.log.append(what)
+
+    def machine(self) -> str:
+        return "x86_64"
 
     def lacks(self, desired: Desired) -> Sequence[str]:
         return ()
@@ -173,6 +176,10 @@ class MemoryEngine:
             self.documents.pop(name, None)
         else:
             self.documents[name] = data
+
+    def write_documents(self, stack: str, documents: Mapping[str, bytes | None]) -> None:
+        for name, data in documents.items():
+            self.write_document(stack, name, data)
 
     def forget(self, stack: str, *, keep_secrets: bool) -> None:
         self.documents.clear()

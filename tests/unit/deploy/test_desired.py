@@ -18,9 +18,10 @@ from boxwright.deploy.history import (
     MOST_RELEASES,
     StackEvent,
     add_events,
-    add_release,
     read_events,
     read_releases,
+    releases_text,
+    with_release,
 )
 from boxwright.errors import BoxwrightError, DefinitionError
 from boxwright.frontends.stack.read import read_stack
@@ -132,7 +133,9 @@ def test_releases_and_events_are_kept_and_the_oldest_forgotten() -> None:
     engine = MemoryEngine()
     found = desired(SHOP)
     for number in range(1, MOST_RELEASES + 3):
-        assert add_release(engine, found, "deploy", number).number == number
+        releases = with_release(read_releases(engine, "shop"), found, "deploy", number)
+        assert releases[-1].number == number
+        engine.write_document("shop", "releases", releases_text(releases))
     kept = read_releases(engine, "shop")
     assert [it.number for it in kept] == list(range(3, MOST_RELEASES + 3))
     assert kept[0].desired == found

@@ -46,6 +46,9 @@ class Nothing:
     def content(self, reference: str) -> bytes:
         return reference.encode()
 
+    def secret_program(self) -> bytes:
+        return b""
+
 
 def desired(shape: Sequence[tuple[str, int, str, bool]], update: Update = ROLLING) -> Desired:
     """Containers as (name, replicas, image, whether it has a volume); each waits for the one before it."""

@@ -125,4 +125,4 @@ class Watcher:
         return found
 
     def _ask(self, instance: Instance) -> str:
-        return ask(self._engine, instance.name, instance.spec.health) if instance.spec else ""
+        return ask(self._engine, instance.name, instance.spec) if instance.spec else ""

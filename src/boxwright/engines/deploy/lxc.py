@@ -23,9 +23,8 @@ from boxwright.engines.processes import ProcessMark
 from boxwright.engines.records import Mounted
 from boxwright.engines.signals import signal_number
 from boxwright.errors import BoxwrightError, MachineError
+from boxwright.model.deployment import INITS
 
-INITS = ("/sbin/init", "/usr/sbin/init", "/lib/systemd/systemd", "/usr/lib/systemd/systemd")
-"""Programs that want to be a system's first process."""
 NEEDED = ("lxc-start", "lxc-execute", "lxc-attach", "lxc-info", "unshare", "nsenter", "setsid")
 COMMON = "/usr/share/lxc/config/common.conf"
 CAPABILITIES = (

@@ -21,6 +21,7 @@ from typing import Any
 
 from boxwright.engines.bridges import hardware_address, routed_subnets
 from boxwright.engines.deploy.lxdinstance import (
+    HOSTS,
     SCRIPT,
     absent_instance,
     config_of,
@@ -59,7 +60,6 @@ from boxwright.model.deployment import (
     Observed,
 )
 
-HOSTS = "/etc/hosts"
 _FOLLOW_SECONDS = 0.3
 _STATES = {"online": ONLINE, "draining": LEAVING, "evacuated": LEAVING, "offline": OFFLINE}
 
@@ -72,6 +72,8 @@ class LxdStacks(LxdVolumes):
     def __init__(self, client: LxdClient, hooks: LxdHooks, *, remote: str = "") -> None:
         super().__init__(client, hooks)
         self._remote = remote
+        self._subnets: dict[str, str] = {}
+        self._told: dict[str, str] = {}
 
     def lacks(self, desired: Desired) -> Sequence[str]:
         """Copies need several members."""
@@ -126,6 +128,7 @@ class LxdStacks(LxdVolumes):
     ) -> tuple[Instance, ...]:
         found: list[Instance | None] = []
         for raw in self._within(stack).get("/instances", recursion="1"):
+            self._homes[raw["name"]] = stack
             absent = state_of(raw) == ABSENT or raw.get("location") in offline
             found.append(absent_instance(raw, stack, notes) if absent else instance_of(raw))
         return tuple(it for it in found if it is not None)
@@ -161,6 +164,7 @@ class LxdStacks(LxdVolumes):
     def create_network(self, stack: str, spec: NetworkSpec) -> None:
         """A bridge; on a cluster one network of bridges on all members."""
         name = self._bridge(stack, spec.name)
+        self._subnets[name] = spec.subnet
         if self.clustered:
             create_cluster_bridge(self._client, name, stack, spec)
         else:
@@ -168,6 +172,7 @@ class LxdStacks(LxdVolumes):
 
     def delete_network(self, stack: str, name: str) -> None:
         """Remove it."""
+        self._subnets.pop(self._bridge(stack, name), None)
         unless_gone(lambda: self._client.run("DELETE", f"/networks/{self._bridge(stack, name)}"))
 
     # Instances --------------------------------------------------------------------------------------------------------
@@ -175,14 +180,8 @@ class LxdStacks(LxdVolumes):
     def create(self, new: NewInstance) -> None:
         """Make it with its devices and files; nothing is started. Raises BoxwrightError `deploy.taken`."""
         client = self._within(new.stack)
-        if (found := client.find(f"/instances/{new.name}")) is not None and state_of(found) == RUNNING:
-            message = f"{new.name} runs already: another process has started it meanwhile"
-            raise BoxwrightError("deploy.taken", message, hint="do it again: what runs is looked at first")
-        if found is not None:
-            self.delete(new.name)
-        subnets = {
-            it: subnet_of(self._client.get(f"/networks/{self._bridge(new.stack, it)}")) for it, _ in new.addresses
-        }
+        self._homes[new.name] = new.stack
+        subnets = {it: self._subnet(new.stack, it) for it, _ in new.addresses}
         ids = self._ids(new)
         self._note(new.stack, new.name, InstanceNote(new.addresses, _account(new), ids))
         body = {
@@ -193,8 +192,8 @@ class LxdStacks(LxdVolumes):
             "config": config_of(new, subnets, ids),
             "devices": self._devices(new),
         }
-        client.run("POST", "/instances", body, query={"target": new.member} if new.member else None)
-        self._write_hosts(client, new.name, new.hosts)
+        self._make(client, body, new.member)
+        self._told[new.name] = new.hosts
         if script := start_script(new.spec.argv):
             push_file(client, new.name, SCRIPT, script, mode=0o755)
         if new.spec.health.kind in ("http", "tcp") and not self._reaches_here:
@@ -208,16 +207,28 @@ class LxdStacks(LxdVolumes):
                     made.add(directory)
             push_file(client, new.name, path, data, mode=mode)
 
-    @staticmethod
-    def _write_hosts(client: LxdClient, name: str, hosts: str) -> None:
-        """An image of a program alone has no /etc."""
+    def _make(self, client: LxdClient, body: Mapping[str, Any], member: str) -> None:
+        """It is not asked first whether the name is free: that would cost each time what is seldom needed."""
+        query = {"target": member} if member else None
         try:
-            push_file(client, name, HOSTS, hosts.encode(), mode=0o644)
-        except LxdError as error:
-            if error.code != "lxd.not-found":
+            client.run("POST", "/instances", body, query=query)
+        except LxdError:
+            name = str(body["name"])
+            if (found := client.find(f"/instances/{name}")) is None:
                 raise
-            push_directory(client, name, "/etc")
-            push_file(client, name, HOSTS, hosts.encode(), mode=0o644)
+            if state_of(found) == RUNNING:
+                message = f"{name} runs already: another process has started it meanwhile"
+                raise BoxwrightError(
+                    "deploy.taken", message, hint="do it again: what runs is looked at first"
+                ) from None
+            self.delete(name)
+            client.run("POST", "/instances", body, query=query)
+
+    def _subnet(self, stack: str, network: str) -> str:
+        name = self._bridge(stack, network)
+        if name not in self._subnets:
+            self._subnets[name] = subnet_of(self._client.get(f"/networks/{name}"))
+        return self._subnets[name]
 
     def _ids(self, new: NewInstance) -> tuple[int, int] | None:
         """Of its user: as the store's image has them, else as an earlier instance of it was given them."""
@@ -351,11 +362,13 @@ class LxdStacks(LxdVolumes):
     def publish_names(self, stack: str, hosts: str) -> None:
         """Write /etc/hosts into every instance that runs."""
         client = self._within(stack)
-        names = [it["name"] for it in client.get("/instances", recursion="1") if state_of(it) == RUNNING]
+        running = [it["name"] for it in client.get("/instances", recursion="1") if state_of(it) == RUNNING]
+        names = [it for it in running if self._told.get(it) != hosts]
 
         def write(name: str) -> None:
             with suppress(LxdError):  # it has just ended: it gets its names when it is made again
                 push_file(client, name, HOSTS, hosts.encode(), mode=0o644)
+                self._told[name] = hosts
 
         with ThreadPoolExecutor(8) as pool:
             list(pool.map(write, names))
@@ -374,7 +387,7 @@ def _account(new: NewInstance) -> str:
 
 
 def _alias(identity: str) -> str:
-    return f"boxwright-stack-{identity.removeprefix('sha256:')[:24]}"
+    return f"boxwright-image-{identity.removeprefix('sha256:')[:24]}"
 
 
 def _free_port() -> int:

@@ -20,6 +20,10 @@ from boxwright.model.deployment import (
     labelled_instance,
 )
 
+HOSTS = "/etc/hosts"
+_HOSTS_KEY = f"{USER}boxwright.hosts"
+HOSTS_TEMPLATE = f'{{{{ config_get("{_HOSTS_KEY}", "127.0.0.1 localhost") }}}}'
+"""LXD writes it when an instance first starts (doc/image-handling.md): pushing a file would need a process for each."""
 SCRIPT = "/.boxwright-start"
 """In an instance: its command, where that can't be said in one line."""
 _NAME = re.compile(r"(.+)-([0-9]+)-g([0-9]+)")
@@ -98,7 +102,7 @@ def config_of(new: NewInstance, subnets: Mapping[str, str], ids: tuple[int, int]
             lines.append(f"lxc.net.0.ipv4.gateway = {subnet[1]}")
     config = {f"{USER}{key}": value for key, value in new.labels}
     config |= {f"environment.{key}": value for key, value in new.env}
-    return {**config, "raw.lxc": "\n".join(lines), "boot.autostart": "false"}
+    return {**config, _HOSTS_KEY: new.hosts, "raw.lxc": "\n".join(lines), "boot.autostart": "false"}
 
 
 def parents(path: str) -> list[str]:

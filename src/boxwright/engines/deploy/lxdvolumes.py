@@ -18,8 +18,8 @@ class LxdVolumes(LxdMemory):
     def _volumes(self, stack: str) -> dict[str, str]:
         """All volumes, each with its member where it is on one alone."""
         found: dict[str, str] = {}
-        for pool in self._client.get("/storage-pools", recursion="1"):
-            path = f"/storage-pools/{pool['name']}/volumes/custom"
+        for pool in self._pool_names():
+            path = f"/storage-pools/{pool}/volumes/custom"
             for it in self._within(stack).get(path, recursion="1"):
                 location = it.get("location") or "none"
                 found[it["name"]] = "" if location == "none" else location
@@ -33,10 +33,14 @@ class LxdVolumes(LxdMemory):
         self._within(stack).run("POST", path, body, query={"target": spec.member} if spec.member else None)
 
     def _pool(self, name: str) -> str:
-        pools = [it["name"] for it in self._client.get("/storage-pools", recursion="1")]
-        if name in pools:
-            return name
-        if name and name != "default":
+        meant = name or "default"
+        if meant == "default" and self._default_pool:
+            return self._default_pool
+        pools = self._pool_names()
+        if meant in pools:
+            self._default_pool = meant if meant == "default" else self._default_pool
+            return meant
+        if meant != "default":
             hint = f"there is {', '.join(pools) or 'none'}; lxc storage create makes one"
             raise BoxwrightError("deploy.pool", f"there is no storage pool {name}", hint=hint)
         if not self._default_pool:
@@ -54,7 +58,11 @@ class LxdVolumes(LxdMemory):
             unless_gone(lambda: self._within(stack).run("DELETE", f"/storage-pools/{pool}/volumes/custom/{name}"))
 
     def _pool_of(self, stack: str, volume: str) -> str:
-        for pool in self._client.get("/storage-pools", recursion="1"):
-            if self._within(stack).find(f"/storage-pools/{pool['name']}/volumes/custom/{volume}") is not None:
-                return str(pool["name"])
+        for pool in self._pool_names():
+            if self._within(stack).find(f"/storage-pools/{pool}/volumes/custom/{volume}") is not None:
+                return pool
         return ""
+
+    def _pool_names(self) -> list[str]:
+        """Without their content: to count who uses each pool takes LXD long."""
+        return [str(it).rpartition("/")[2] for it in self._client.get("/storage-pools")]

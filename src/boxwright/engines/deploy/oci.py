@@ -107,6 +107,10 @@ class OciStacks:
         """One."""
         return 1
 
+    def machine(self) -> str:
+        """That of this machine."""
+        return os.uname().machine
+
     def stacks(self) -> Sequence[str]:
         """Those that have a memory."""
         names = self._run("volume", "ls", "-q", "--filter", f"label={LABEL}stack").split()
@@ -126,6 +130,11 @@ class OciStacks:
     def write_document(self, stack: str, name: str, data: bytes | None) -> None:
         """Keep something under a name."""
         self._directory.write(stack, name, data)
+
+    def write_documents(self, stack: str, documents: Mapping[str, bytes | None]) -> None:
+        """Keep several things, or remove those that are None."""
+        for name, data in documents.items():
+            self.write_document(stack, name, data)
 
     def forget(self, stack: str, *, keep_secrets: bool) -> None:
         """Remove the memory, or all of it but the secrets."""
@@ -254,13 +263,11 @@ class OciStacks:
 
     def _create(self, new: NewInstance) -> None:
         spec = new.spec
-        secret = {name for name, _ in spec.secret_env}
         words = ["create", "--name", new.name, "--hostname", spec.logical]
         for key, value in new.labels:
             words += ["--label", f"{key}={value}"]
         for key, value in new.env:
-            # A secret comes by the program's environment: its arguments can be read by everybody.
-            words += ["--env", key if key in secret else f"{key}={value}"]
+            words += ["--env", f"{key}={value}"]
         words += self._mounts(new)
         for it in spec.ports:
             host = f"{it.port.host or ''}:" if it.port.host or it.address else ""
@@ -274,8 +281,7 @@ class OciStacks:
         if spec.restart and spec.restart != "no":
             words += ["--restart", spec.restart]
         words += ["--workdir", spec.directory or "/", "--entrypoint", spec.argv[0]]
-        environment = {key: value for key, value in new.env if key in secret}
-        self._run(*words, _reference(spec.image), *spec.argv[1:], environment=environment)
+        self._run(*words, _reference(spec.image), *spec.argv[1:])
         self._connect_more(new)
 
     def _mounts(self, new: NewInstance) -> list[str]:
