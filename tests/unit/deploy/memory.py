@@ -45,6 +45,7 @@ class MemoryEngine:
         self.killed_at = -1
         self.unwell: set[str] = set()
         self.log: list[str] = []
+        self.executed: list[tuple[str, ...]] = []
         self._lock = threading.RLock()
 
     def _call(self, what: str) -> None:
@@ -149,6 +150,7 @@ class MemoryEngine:
 
     def execute(self, instance: str, argv: Sequence[str], timeout: float, stdin: bytes = b"") -> Executed:
         self._call(f"execute {instance}")
+        self.executed.append(tuple(argv))
         return Executed(0, b"")
 
     def attach(self, instance: str, argv: Sequence[str], *, terminal: bool, stdin: bool) -> int:

@@ -78,6 +78,9 @@ class LxdStacks(LxdVolumes):
     def lacks(self, desired: Desired) -> Sequence[str]:
         """Copies need several members."""
         found: list[str] = []
+        if not self._client.endpoint.socket:
+            paths = ((it, mount) for it in desired.instances for mount in it.mounts if mount.kind == "path")
+            found += [f"{it.logical}: {mount.source} is looked for on the server, not here" for it, mount in paths]
         if not self.clustered:
             found += [f"{it.logical}: this LXD is no cluster" for it in desired.instances if it.placement.on]
             found += [f"volume {it.name}: copies need a cluster" for it in desired.volumes if it.replicate > 1]
