@@ -17,7 +17,7 @@ from boxwright.deploy.balancing import CONFIGURATION
 from boxwright.deploy.engine import DeployEngine
 from boxwright.deploy.health import await_end, await_well, last_words
 from boxwright.deploy.live import BALANCER, Live
-from boxwright.deploy.placing import written
+from boxwright.deploy.placing import share_port, written
 from boxwright.deploy.planning import (
     CREATE,
     INSTANCE,
@@ -121,6 +121,8 @@ class _Application:
         self._slots = threading.BoundedSemaphore(limits.jobs)
         self._subnets = _subnets(desired, observed, plan)
         self._live = Live(engine, desired, observed, self._subnets)
+        self._gone: set[str] = set()
+        self._lock = threading.Lock()
         self._started: dict[str, Future[None]] = {it.name: Future() for it in desired.containers}
 
     def run(self) -> None:
@@ -317,10 +319,15 @@ class _Application:
             self._stop_gently(change.kept, spec)
             self._engine.start(change.kept.name)
             self._well(change.kept.name, spec, change.kept.addresses)
-        elif change.action == CREATE:
-            self._bring_up(change)
-        elif change.action in (REPLACE, MOVE):
-            self._exchange(change, spec, change.old)
+        elif change.action in (CREATE, REPLACE, MOVE):
+            self._exchange(change, spec, (*change.old, *self._holders(change, spec)))
+
+    def _holders(self, change: Change, spec: InstanceSpec) -> Iterable[Instance]:
+        """Others that have a port which it wants, and are to go anyway: a load balancer that is needed no more."""
+        for removal in self._plan.of(INSTANCE, REMOVE):
+            for it in removal.old:
+                if it.spec is not None and it.member == change.member and share_port(it.spec, spec):
+                    yield it
 
     def _exchange(self, change: Change, spec: InstanceSpec, old: Sequence[Instance]) -> None:
         """A new one in place of old ones: beside them first where that can be, else after them."""
@@ -328,7 +335,7 @@ class _Application:
         gone = {change.name for change in self._plan.of(NETWORK, REPLACE)}
         if gone.intersection(spec.networks):
             self._bring_up(change)
-        elif container.update.strategy == "recreate" or _shares(change, spec, old):
+        elif old and (container.update.strategy == "recreate" or _shares(change, spec, old)):
             self._after(change, spec, old)
         else:
             self._bring_up(change)
@@ -421,6 +428,10 @@ class _Application:
     def _retire(self, instances: Iterable[Instance], *, drain: bool) -> None:
         """Lead nothing to them any more, let requests end, stop and remove them."""
         for instance in instances:
+            with self._lock:
+                if instance.name in self._gone:
+                    continue
+                self._gone.add(instance.name)
             self._live.disappear(instance.logical, instance.container, instance.name, instance.addresses)
             if drain and instance.state == "running" and self._live.balances(instance.container):
                 self._live.drain(instance.container)

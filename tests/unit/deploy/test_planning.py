@@ -221,6 +221,25 @@ def test_what_has_a_volume_is_stopped_first_and_started_again_where_the_new_one_
     ]
 
 
+def test_a_port_is_taken_over_from_what_is_to_go() -> None:
+    def one(container: str) -> Desired:
+        spec = InstanceSpec(container, 1, "one", container, ports=(StackPublished(Port(80, "tcp", 8080)),))
+        return Desired("shop", (ContainerSpec(container, (spec,)),))
+
+    engine = MemoryEngine()
+    deploy(engine, one("lb"))
+    engine.log.clear()
+    deploy(engine, one("web"))
+    steps = [step for step in engine.log if "names" not in step]
+    assert steps == ["stop shop-lb-1-g1", "create shop-web-1-g1", "start shop-web-1-g1", *steps[3:]]
+    assert steps[3:] == ["stop shop-lb-1-g1", "delete shop-lb-1-g1"]
+    engine.unwell = {"one"}
+    engine.log.clear()
+    with pytest.raises(BoxwrightError):
+        deploy(engine, one("lb"))
+    assert [step for step in engine.log if "names" not in step][-1] == "start shop-web-1-g1"
+
+
 def test_a_canary_that_fails_leaves_the_others_alone() -> None:
     engine = MemoryEngine()
     deploy(engine, desired([("web", 3, "one", False)]))
