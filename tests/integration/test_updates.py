@@ -143,13 +143,12 @@ def test_killed_at_several_points_of_an_update_the_next_run_goes_on(place: Place
     points = ("replace web-1: ", "done: removed", "done: replace web-1", "done: replace web-2")
     for number, point in enumerate(points):
         place.version(f"version {number}")
-        process = place.program.start("deploy", cwd=place.directory)
-        assert process.stderr is not None
-        for line in process.stderr:
-            if point in line:
-                break
-        process.send_signal(signal.SIGKILL)
-        process.communicate()
+        with place.program.start("deploy", cwd=place.directory) as process:
+            assert process.stderr is not None
+            for line in process.stderr:
+                if point in line:
+                    break
+            process.send_signal(signal.SIGKILL)
         said = place("deploy")
         assert "release" in said.out
         assert place.pages() == {f"version {number}"}

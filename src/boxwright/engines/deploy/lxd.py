@@ -156,11 +156,13 @@ class LxdStacks(LxdVolumes):
             self._hooks.load(self._client, identity, alias)
 
     def drop_images(self, stack: str, identities: Sequence[str]) -> None:
-        """Remove images; instances don't need them any more once they are made."""
+        """Remove images that no instance of another stack was made of: its next one would be made of it too."""
         del stack
+        every = self._client.get("/instances", recursion="1", **{"all-projects": "true"})
+        needed = {(it.get("config") or {}).get("volatile.base_image") for it in every}
         for identity in identities:
             found = self._client.find(f"/images/aliases/{_alias(identity)}")
-            if found is not None:
+            if found is not None and found["target"] not in needed:
                 path = f"/images/{found['target']}"
                 unless_gone(partial(self._client.run, "DELETE", path))
 
