@@ -56,10 +56,11 @@ def _of_stack(options: argparse.Namespace) -> int:
     with open_store(os.environ) as store, opened(found, store) as engine:
         chosen = members(engine, found.name, name)
         stop = threading.Event()
+        if not options.follow:
+            stop.set()
         copies = _Copies(engine, max(len(it.logical) for it in chosen), stop)
         copies.begin(chosen)
         if not options.follow:
-            stop.set()
             copies.end()
             return 0
         try:
