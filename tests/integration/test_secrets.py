@@ -71,7 +71,9 @@ class Place:
             ],
         }[self.engine]
         said = [subprocess.run(it, check=True, capture_output=True, text=True).stdout for it in commands]
-        said.append(self("exec", "/app", "busybox", "cat", "/proc/1/environ", "/proc/self/environ"))
+        environments = self("exec", "/app", "busybox", "cat", "/proc/1/environ", "/proc/self/environ", status=None)
+        assert "PATH=" in environments
+        said.append(environments)
         said += [self("events", "--json"), self("deploy", "--plan", "--json"), self("status", "--json"), self("logs")]
         if self.engine == "native":
             said += [self("inspect", name), self("ps", "--json")]
