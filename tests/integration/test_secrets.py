@@ -80,7 +80,7 @@ class Place:
             records = (self.program.home / "containers" / name).glob("*.json")
             said += [it.read_text() for it in records]
         if self.engine == "lxc":
-            said += [it.read_text() for it in self.program.home.glob(f"**/{name}/*") if it.suffix in ("", ".json")]
+            said += [it.read_text() for it in self.program.home.glob(f"**/{name}/*") if it.is_file()]
         return "\n".join(said)
 
 

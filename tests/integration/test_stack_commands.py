@@ -33,6 +33,7 @@ def test_a_stack_is_looked_at_followed_and_removed(project: Project) -> None:
         ("create", "instance", "api-1"),
     }
     assert project.status() == {}
+    assert not (project.program.home / "stacks" / project.name).exists(), "a plan changes nothing"
     made = json.loads(project("deploy", "--json").out)
     assert (made["stack"], made["release"]) == (project.name, 1)
 
