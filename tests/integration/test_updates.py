@@ -154,3 +154,12 @@ def test_killed_at_several_points_of_an_update_the_next_run_goes_on(place: Place
         assert place.pages() == {f"version {number}"}
         assert place("deploy").out.endswith("nothing to do\n")
         assert place("diff").out.endswith(f"as release {number + 2}\n")
+
+
+def test_instances_share_their_image_and_leave_it_as_it_is(place: Place) -> None:
+    place.deploy(replicas=2)
+    place("exec", "/web-1", "sh", "-c", "echo changed >/srv/index.html; echo more >/srv/more")
+    place.deploy(replicas=3)
+    shown = [place("exec", f"/web-{number}", "cat", "/srv/index.html").out for number in (1, 2, 3)]
+    assert shown == ["changed\n", "one\n", "one\n"]
+    assert place("exec", "/web-3", "ls", "/srv/more", status=None).status != 0
