@@ -96,11 +96,16 @@ def with_decoded(text: str) -> str:
     return "\n".join(found)
 
 
-ENGINES = ["native"]
 OTHERS = [pytest.param(it, marks=[pytest.mark.engine(it), pytest.mark.long]) for it in ("podman", "docker", "lxc")]
 
 
-@pytest.fixture(params=[*ENGINES, pytest.param("lxd", marks=pytest.mark.engine("lxd")), *OTHERS])
+@pytest.fixture(
+    params=[
+        pytest.param("lxd", marks=pytest.mark.engine("lxd")),
+        pytest.param("native", marks=pytest.mark.long),
+        *OTHERS,
+    ]
+)
 def place(boxwright: Program, tmp_path: Path, busybox_base: Path, request: pytest.FixtureRequest) -> Iterator[Place]:
     made = Place(boxwright, tmp_path / "stack", busybox_base, str(request.param))
     yield made

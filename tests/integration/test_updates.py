@@ -24,7 +24,7 @@ echo start $(hostname) >>/shared/log
 httpd -f -p 80 -h /srv &
 wait
 """
-GOES_BAD = START.replace("wait\n", "busybox sleep 1.5\nbusybox rm /srv/index.html\nwait\n")
+GOES_BAD = START.replace("wait\n", "busybox sleep 1\nbusybox rm /srv/index.html\nwait\n")
 STACK = """\
 name: {name}
 containers:
@@ -100,7 +100,7 @@ def place(boxwright: Program, tmp_path: Path, busybox_base: Path, request: pytes
 
 
 def test_a_canary_that_goes_bad_is_taken_back_and_the_others_are_never_touched(place: Place) -> None:
-    place.deploy(update="{canary: 1, wait: 4s}")
+    place.deploy(update="{canary: 1, wait: 3s}")
     before = len(place.events())
     place.version("two", GOES_BAD)
     failed = place.deploy(status=1)
@@ -138,6 +138,7 @@ def test_so_many_at_a_time_or_none_beside_the_old_one(place: Place) -> None:
     assert place.pages() == {"three"}
 
 
+@pytest.mark.long
 def test_killed_at_several_points_of_an_update_the_next_run_goes_on(place: Place) -> None:
     place.deploy()
     points = ("replace web-1: ", "done: removed", "done: replace web-1", "done: replace web-2")
@@ -156,6 +157,7 @@ def test_killed_at_several_points_of_an_update_the_next_run_goes_on(place: Place
         assert place("diff").out.endswith(f"as release {number + 2}\n")
 
 
+@pytest.mark.long
 def test_instances_share_their_image_and_leave_it_as_it_is(place: Place) -> None:
     place.deploy(replicas=2)
     place("exec", "/web-1", "sh", "-c", "echo changed >/srv/index.html; echo more >/srv/more")
