@@ -12,9 +12,10 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from typing import NamedTuple, Protocol
 
-from boxwright.deploy.addresses import choose_subnet
+from boxwright.deploy.addresses import CUT, PLAIN, choose_subnet
 from boxwright.deploy.balancing import CONFIGURATION
 from boxwright.deploy.engine import DeployEngine
+from boxwright.deploy.guarding import rules_text
 from boxwright.deploy.health import await_end, await_well, last_words
 from boxwright.deploy.live import BALANCER, Live
 from boxwright.deploy.placing import written
@@ -354,6 +355,7 @@ class _Application:
             files=tuple(self._files(name, spec)),
             hosts=self._live.hosts(),
             member=change.member,
+            rules=rules_text(spec, self._subnets),
         )
         try:
             self._engine.create(new)
@@ -432,5 +434,6 @@ def _subnets(desired: Desired, observed: Observed, plan: DeployPlan) -> dict[str
     found: dict[str, str] = {}
     for spec in desired.networks:
         taken = (*observed.taken, *there.values(), *found.values())
-        found[spec.name] = there.get(spec.name) or spec.subnet or choose_subnet(desired.stack, spec.name, taken)
+        prefix = CUT if spec.allow or spec.deny else PLAIN
+        found[spec.name] = there.get(spec.name) or spec.subnet or choose_subnet(desired.stack, spec.name, taken, prefix)
     return found

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from boxwright.deploy.balancing import certificate_path
+from boxwright.deploy.guarding import granted_to, guards_of
 from boxwright.deploy.planning import start_order
 from boxwright.errors import DefinitionError
 from boxwright.model.deployment import (
@@ -76,6 +77,7 @@ def desired_of(stack: Stack, facts: Facts) -> Desired:
     containers = [builder.container(it, backends) for it in stack.containers]
     if backends:
         containers.append(builder.balancer(backends))
+    containers = [_guarded(it, stack, containers, backends) for it in containers]
     used = {name for container in containers for it in container.instances for name in it.networks}
     used |= {name for container in stack.containers for name in container.networks}
     declared = {network.name: network for network in stack.networks}
@@ -89,6 +91,22 @@ def desired_of(stack: Stack, facts: Facts) -> Desired:
         volumes=tuple(builder.volumes(containers)),
         backends=backends,
     )
+
+
+def _guarded(
+    container: ContainerSpec, stack: Stack, containers: Iterable[ContainerSpec], backends: tuple[Backend, ...]
+) -> ContainerSpec:
+    """With the rules of its networks."""
+    ruled = [it for it in stack.networks if it.allow or it.deny]
+    if not ruled:
+        return container
+    there = [(it, tuple(other.name for other in containers if _is_in(other, it.name))) for it in ruled]
+    guards = guards_of(container.name, there, granted_to(BALANCER, backends))
+    return container._replace(instances=tuple(it._replace(guards=guards) for it in container.instances))
+
+
+def _is_in(container: ContainerSpec, network: str) -> bool:
+    return any(network in it.networks for it in container.instances)
 
 
 class _Builder:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable, Mapping
 
-from boxwright.deploy.addresses import hosts_text, next_address
+from boxwright.deploy.addresses import hosts_text, next_address, part_of
 from boxwright.deploy.balancing import CONFIGURATION, TOOL, haproxy_text
 from boxwright.deploy.engine import DeployEngine
 from boxwright.errors import BoxwrightError
@@ -44,8 +44,11 @@ class Live:
         """A free address in each network of an instance. Raises BoxwrightError `deploy.subnet-full`."""
         with self._lock:
             found: list[tuple[str, str]] = []
+            guards = {it.network: it for it in spec.guards}
             for network in spec.networks:
-                address = next_address(self._subnets[network], self._used)
+                subnet, guard = self._subnets[network], guards.get(network)
+                within = part_of(subnet, guard.parts, guard.part) if guard else ""
+                address = next_address(subnet, self._used, within)
                 self._used.add(address)
                 found.append((network, address))
             return tuple(found)

@@ -34,6 +34,33 @@ class FileSpec(NamedTuple):
     mode: int = 0o444
 
 
+class GuardRule(NamedTuple):
+    """New connections of an instance: `action` is accept or reject; `peer` a subnet, ``#N`` for a part of the network.
+
+    `own` is a subnet that the instance's own address must be in. Empty, and 0 as a port, stand for any.
+    """
+
+    action: str
+    peer: str = ""
+    own: str = ""
+    protocol: str = ""
+    first: int = 0
+    last: int = 0
+
+
+class Guard(NamedTuple):
+    """The rules of one network as one container has them. The last of `outgoing` and `incoming` match everything.
+
+    Containers are known by their addresses: the network is cut into `parts`, and this one's are all in number `part`.
+    """
+
+    network: str
+    parts: int
+    part: int
+    outgoing: tuple[GuardRule, ...] = ()
+    incoming: tuple[GuardRule, ...] = ()
+
+
 class InstanceSpec(NamedTuple):
     """Everything that one instance is to be; without secrets, addresses and its generation.
 
@@ -60,6 +87,7 @@ class InstanceSpec(NamedTuple):
     stop_seconds: float = 10.0
     restart: str = ""
     placement: Placement = Placement()
+    guards: tuple[Guard, ...] = ()
 
     @property
     def logical(self) -> str:
@@ -108,7 +136,13 @@ def spec_from_text(text: str) -> InstanceSpec:
     values["files"] = tuple(FileSpec(*file) for file in values.get("files", ()))
     values["health"] = Check(*values["health"]) if "health" in values else Check("none")
     values["placement"] = Placement(*values["placement"]) if "placement" in values else Placement()
+    values["guards"] = tuple(_guard(*guard) for guard in values.get("guards", ()))
     return InstanceSpec(**values)
+
+
+def _guard(network: str, parts: int, part: int, outgoing: Any, incoming: Any) -> Guard:  # noqa: ANN401 - as JSON has it
+    one_way, other_way = (tuple(GuardRule(*rule) for rule in rules) for rules in (outgoing, incoming))
+    return Guard(network, parts, part, one_way, other_way)
 
 
 def _tuples(value: object) -> Any:  # noqa: ANN401 - as JSON has it
@@ -262,7 +296,10 @@ class Observed(NamedTuple):
 
 
 class NewInstance(NamedTuple):
-    """What an engine is asked to make. `env` with secrets; `files` with their bytes; `hosts` is /etc/hosts."""
+    """What an engine is asked to make. `env` with secrets; `files` with their bytes; `hosts` is /etc/hosts.
+
+    `rules` are for nft(8), in the instance's own network, before its program begins.
+    """
 
     name: str
     stack: str
@@ -273,6 +310,7 @@ class NewInstance(NamedTuple):
     files: tuple[tuple[str, bytes, int], ...] = ()
     hosts: str = ""
     member: str = ""
+    rules: str = ""
 
 
 def instance_labels(

@@ -142,7 +142,8 @@ class StackNetwork(NamedTuple):
 
     `subnet` may be empty.
 
-    `allow` and `deny` are of addresses that may, or may not, be reached from it.
+    `allow` and `deny` are rules (`model.rules`) of what is new on it: what `deny` names is refused; where there is
+    any `allow`, so is what it does not name.
     """
 
     name: str

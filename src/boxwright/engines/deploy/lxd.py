@@ -30,7 +30,14 @@ from boxwright.engines.deploy.lxdinstance import (
     state_of,
 )
 from boxwright.engines.deploy.lxdmemory import STACK, InstanceNote, LxdHooks, unless_gone
-from boxwright.engines.deploy.lxdnetworks import NAME, bridge_name, create_bridge, create_cluster_bridge, subnet_of
+from boxwright.engines.deploy.lxdnetworks import (
+    NAME,
+    bridge_name,
+    create_bridge,
+    create_cluster_bridge,
+    delete_access_list,
+    subnet_of,
+)
 from boxwright.engines.deploy.lxdvolumes import LxdVolumes
 from boxwright.engines.exchange import exchange
 from boxwright.engines.lxdclient.client import LxdClient
@@ -40,6 +47,7 @@ from boxwright.engines.lxdclient.execution import Command, execute
 from boxwright.engines.lxdclient.failures import LxdError
 from boxwright.engines.lxdclient.files import push_directory, push_file
 from boxwright.engines.lxdclient.transport import Patience
+from boxwright.engines.nftrules import require_nft
 from boxwright.engines.probe import PROBE, probe_input, probe_program
 from boxwright.errors import BoxwrightError
 from boxwright.model.deployment import (
@@ -81,7 +89,9 @@ class LxdStacks(LxdVolumes):
             found += [f"volume {it.name}: copies need a cluster" for it in desired.volumes if it.replicate > 1]
         else:
             found += [f"volume {it.name}: copies are not made yet" for it in desired.volumes if it.replicate > 1]
-        found += [f"network {it.name}: rules are not written yet" for it in desired.networks if it.allow or it.deny]
+        for it in desired.networks:
+            if (it.allow or it.deny) and self._client.endpoint.socket:
+                require_nft(it.name)
         return tuple(dict.fromkeys(found))
 
     def hosts(self) -> int:
@@ -167,8 +177,10 @@ class LxdStacks(LxdVolumes):
             create_bridge(self._client, name, stack, spec)
 
     def delete_network(self, stack: str, name: str) -> None:
-        """Remove it."""
-        unless_gone(lambda: self._client.run("DELETE", f"/networks/{self._bridge(stack, name)}"))
+        """Remove it, with its access list."""
+        bridge = self._bridge(stack, name)
+        unless_gone(lambda: self._client.run("DELETE", f"/networks/{bridge}"))
+        delete_access_list(self._client, bridge)
 
     # Instances --------------------------------------------------------------------------------------------------------
 

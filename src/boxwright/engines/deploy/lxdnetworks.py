@@ -2,6 +2,9 @@
 
 LXD, doc/reference/network_bridge.md (`tunnel.NAME.*`). LXD takes the interface of each member's default route for a
 tunnel and multicast to find the others, so members must be in one network that passes multicast on.
+
+A server passes packets on between its bridges. So each network has an access list (LXD, howto/network_acls.md) by which
+nothing from outside of its subnet begins a connection into it; published ports are proxies within the instances.
 """
 
 from __future__ import annotations
@@ -13,7 +16,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
-from boxwright.engines.deploy.lxdmemory import STACK, USER
+from boxwright.engines.deploy.lxdmemory import STACK, USER, unless_gone
 from boxwright.engines.lxdclient.client import LxdClient
 from boxwright.engines.lxdclient.cluster import answers, members
 from boxwright.errors import BoxwrightError
@@ -34,7 +37,31 @@ def bridge_name(stack: str, network: str, *, clustered: bool) -> str:
 
 def create_bridge(client: LxdClient, name: str, stack: str, spec: NetworkSpec) -> None:
     """One for a single host, without DHCP: addresses are given out by the deployment."""
-    client.run("POST", "/networks", {"name": name, "type": "bridge", "config": _config(stack, spec)})
+    create_access_list(client, name, spec.subnet)
+    client.run(
+        "POST", "/networks", {"name": name, "type": "bridge", "config": {**_config(stack, spec), **_closed(name)}}
+    )
+
+
+def create_access_list(client: LxdClient, name: str, subnet: str) -> None:
+    """The list of a network, of the same name; one that an interrupted attempt left is written anew."""
+    rules = {"ingress": [{"action": "allow", "source": subnet, "state": "enabled"}], "egress": []}
+    body = {"name": name, "description": "made by boxwright", "config": {}, **rules}
+    if client.find(f"/network-acls/{name}") is None:
+        client.run("POST", "/network-acls", body)
+    else:
+        client.run("PUT", f"/network-acls/{name}", body)
+
+
+def delete_access_list(client: LxdClient, name: str) -> None:
+    """Once its network is gone."""
+    unless_gone(partial(client.run, "DELETE", f"/network-acls/{name}"))
+
+
+def _closed(name: str) -> dict[str, str]:
+    """What is not named by the list comes in from nowhere, and goes out anywhere."""
+    ways = {"ingress": "drop", "egress": "allow"}
+    return {"security.acls": name, **{f"security.acls.default.{way}.action": action for way, action in ways.items()}}
 
 
 def _config(stack: str, spec: NetworkSpec) -> dict[str, str]:
@@ -64,7 +91,8 @@ def create_cluster_bridge(client: LxdClient, name: str, stack: str, spec: Networ
         names = ", ".join(it.name for it in away)
         message = f"the network {spec.name} can't be made while {names} does not answer"
         raise BoxwrightError("deploy.member-away", message, hint="LXD makes a network on all members, or not at all")
-    config = _config(stack, spec)
+    create_access_list(client, name, spec.subnet)
+    config = _config(stack, spec) | _closed(name)
     if spec.across != "host":
         taken = {_tunnel_id(it) for it in client.get("/networks", recursion="1")}
         config |= {f"tunnel.{_TUNNEL}.protocol": "vxlan", f"tunnel.{_TUNNEL}.id": str(_free_id(name, taken))}

@@ -11,8 +11,9 @@ from boxwright.frontends.package.document import Value
 from boxwright.frontends.package.problem import nearest
 from boxwright.frontends.stack.problem import wrong
 from boxwright.frontends.stack.values import is_path
+from boxwright.model.rules import parse_rule
 from boxwright.model.span import Span
-from boxwright.model.stack import DEFAULT_NETWORK, Stack, StackContainer
+from boxwright.model.stack import DEFAULT_NETWORK, Stack, StackContainer, StackNetwork
 
 LARGEST_PREFIX = 29
 BALANCER = "lb"
@@ -110,14 +111,10 @@ def _check_subnets(stack: Stack, document: Value) -> None:
     seen: list[tuple[str, ipaddress.IPv4Network]] = []
     for network in stack.networks:
         where = place_of(document, "networks", network.name, "subnet").span
-        for number, text in enumerate((*network.allow, *network.deny)):
-            if _network(text, strict=False) is None:
-                key = "allow" if number < len(network.allow) else "deny"
-                where = place_of(document, "networks", network.name, key).span
-                raise wrong("subnet", f"{text!r} is no address or subnet", where)
+        _check_rules(stack, network, document)
         if not network.subnet:
             continue
-        subnet = _network(network.subnet, strict=True)
+        subnet = _network(network.subnet)
         if subnet is None or subnet.prefixlen > LARGEST_PREFIX:
             hint = "the first address of a subnet, such as 10.60.0.0/24"
             raise wrong("subnet", f"{network.subnet} is no subnet", where, hint=hint)
@@ -127,11 +124,28 @@ def _check_subnets(stack: Stack, document: Value) -> None:
         seen.append((network.name, subnet))
 
 
-def _network(text: str, *, strict: bool) -> ipaddress.IPv4Network | None:
+def _network(text: str) -> ipaddress.IPv4Network | None:
     try:
-        return ipaddress.IPv4Network(text, strict=strict)
+        return ipaddress.IPv4Network(text)
     except ValueError:
         return None
+
+
+def _check_rules(stack: Stack, network: StackNetwork, document: Value) -> None:
+    """Each can be read, and names containers that are in the network."""
+    there = {it.name for it in stack.containers if network.name in it.networks} | {BALANCER}
+    for key, texts in (("allow", network.allow), ("deny", network.deny)):
+        for number, text in enumerate(texts):
+            where = place_of(document, "networks", network.name, key, number).span
+            try:
+                rule = parse_rule(text)
+            except ValueError:
+                hint = "[FROM ->] TO[:PORT[-PORT][/udp]]; each a container, an IPv4 address or subnet, or *"
+                raise wrong("rule", f"{text!r} is no rule", where, hint=hint) from None
+            for name in rule.names:
+                if name not in there:
+                    message = f"there is no container {name!r} in the network {network.name}"
+                    raise wrong("rule", message, where, hint=nearest(name, there))
 
 
 def _check_balancers(stack: Stack, names: Iterable[str], document: Value) -> None:
