@@ -13,11 +13,12 @@ from contextlib import suppress
 from typing import NamedTuple, Protocol
 
 from boxwright.deploy.addresses import CUT, PLAIN, choose_subnet
-from boxwright.deploy.balancing import CONFIGURATION
+from boxwright.deploy.balancing import CONFIGURATION, MOVING, keepalived_text
 from boxwright.deploy.engine import DeployEngine
 from boxwright.deploy.guarding import rules_text
 from boxwright.deploy.health import await_end, await_well, last_words
 from boxwright.deploy.live import BALANCER, Live
+from boxwright.deploy.naming import NAMES, RECORDS, RESOLVER, resolv_conf
 from boxwright.deploy.placing import written
 from boxwright.deploy.planning import (
     CREATE,
@@ -394,9 +395,16 @@ class _Application:
 
     def _files(self, name: str, spec: InstanceSpec) -> Iterable[tuple[str, bytes, int]]:
         for file in spec.files:
+            if file.content == NAMES:
+                yield file.path, resolv_conf(self._subnets[spec.networks[0]]).encode(), file.mode
+                continue
             yield file.path, self._contents.content(file.content), file.mode
         if spec.container == BALANCER and self._desired.backends:
             yield CONFIGURATION, self._live.first_configuration(name).encode(), 0o444
+            if spec.uplink:
+                yield MOVING, keepalived_text(self._desired.backends, spec.number).encode(), 0o444
+        if spec.container == RESOLVER and self._desired.services is not None:
+            yield RECORDS, self._live.first_records(name).encode(), 0o444
 
     def _retire(self, instances: Iterable[Instance], *, drain: bool) -> None:
         """Lead nothing to them any more, let requests end, stop and remove them."""

@@ -10,12 +10,14 @@ import hashlib
 from collections.abc import Collection, Iterable, Iterator, Mapping
 
 from boxwright.deploy.addresses import gateway, part_of
-from boxwright.model.deployment import Backend, Guard, GuardRule, InstanceSpec
+from boxwright.deploy.naming import PORT, RESOLVER
+from boxwright.model.deployment import UPLINK, Backend, Guard, GuardRule, InstanceSpec
 from boxwright.model.rules import ANY, Rule, parse_rule, subnet_text
 from boxwright.model.stack import StackNetwork
 
 ACCEPT, REJECT = "accept", "reject"
 _FEWEST_PARTS = 16
+_BOTH = ("udp", "tcp")
 
 
 def guards_of(
@@ -45,8 +47,8 @@ def guards_of(
 def parts_of(names: Collection[str]) -> dict[str, int]:
     """For each container its part of a network, by its name; part 0 has the gateway, and nobody else."""
     width = _width(names)
-    found: dict[str, int] = {}
-    for name in sorted(names):
+    found = {RESOLVER: width - 1} if RESOLVER in names else {}  # its addresses are the last ones
+    for name in sorted(set(names) - {RESOLVER}):
         part = int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "big") % width
         while part == 0 or part in found.values():
             part = (part + 1) % width
@@ -59,10 +61,13 @@ def _width(names: Collection[str]) -> int:
     return 1 << max(_FEWEST_PARTS - 1, len(names)).bit_length()
 
 
-def granted_to(balancer: str, backends: Iterable[Backend]) -> tuple[Rule, ...]:
-    """What a load balancer asks of those behind it."""
+def granted_to(balancer: str, backends: Iterable[Backend], *, resolver: bool) -> tuple[Rule, ...]:
+    """What a load balancer asks of those behind it, and everybody of a resolver."""
     ports = {(it.container, port) for it in backends for port in (it.port, it.health.port) if port}
-    return tuple(Rule(balancer, container, "tcp", port, port) for container, port in sorted(ports))
+    found = [Rule(balancer, container, "tcp", port, port) for container, port in sorted(ports)]
+    if resolver:
+        found += [Rule(*it, protocol, PORT, PORT) for it in ((ANY, RESOLVER), (RESOLVER, ANY)) for protocol in _BOTH]
+    return tuple(found)
 
 
 def _sided(
@@ -97,6 +102,8 @@ def rules_text(spec: InstanceSpec, subnets: Mapping[str, str]) -> str:
         lines += [f"  chain {way} {{", f"    type filter hook {hook} priority 0; policy accept;"]
         lines += [f"    {'oif' if side == 'daddr' else 'iif'} lo accept", "    ct state established,related accept"]
         lines.append("    meta nfproto ipv6 reject")
+        if spec.uplink:
+            lines += [f"    {'oif' if side == 'daddr' else 'iif'}name {UPLINK} accept", "    ip protocol vrrp accept"]
         if side == "saddr":
             # The machine itself may look whether an instance is well.
             lines += [f"    ip saddr {gateway(subnets[it])} accept" for it in spec.networks]

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from boxwright.deploy.addresses import hosts_text, next_address, part_of
 from boxwright.deploy.balancing import CONFIGURATION, TOOL, haproxy_text
 from boxwright.deploy.engine import DeployEngine
+from boxwright.deploy.naming import RECORDS, RESOLVE, RESOLVER, records_text, resolver_addresses
 from boxwright.errors import BoxwrightError
 from boxwright.model.deployment import RUNNING, Desired, Instance, InstanceSpec, Observed
 
@@ -28,17 +29,20 @@ class Live:
         self._used = {address for it in observed.instances for _, address in it.addresses}
         self._present: dict[str, tuple[InstanceSpec, Addresses]] = {}
         self._balancers: set[str] = set()
+        self._resolvers: set[str] = set()
         self._published = ""
         self._told: dict[str, str] = {}
         newest = sorted(observed.instances, key=lambda it: (it.state == RUNNING, it.generation))
         for instance in newest:
             if instance.spec is not None and instance.state == RUNNING:
                 self._present[instance.logical] = (instance.spec, instance.addresses)
-                self._note_balancer(instance.name, instance.container)
+                self._note_own(instance.name, instance.container)
 
-    def _note_balancer(self, name: str, container: str) -> None:
+    def _note_own(self, name: str, container: str) -> None:
         if container == BALANCER and self._desired.backends:
             self._balancers.add(name)
+        if container == RESOLVER and self._desired.services is not None:
+            self._resolvers.add(name)
 
     def allocate(self, spec: InstanceSpec) -> Addresses:
         """A free address in each network of an instance. Raises BoxwrightError `deploy.subnet-full`."""
@@ -48,10 +52,19 @@ class Live:
             for network in spec.networks:
                 subnet, guard = self._subnets[network], guards.get(network)
                 within = part_of(subnet, guard.parts, guard.part) if guard else ""
-                address = next_address(subnet, self._used, within)
+                address = self._special(spec, subnet) or next_address(subnet, self._avoided(subnet), within)
                 self._used.add(address)
                 found.append((network, address))
             return tuple(found)
+
+    def _special(self, spec: InstanceSpec, subnet: str) -> str:
+        """A resolver has one of two addresses that everybody knows."""
+        if spec.container != RESOLVER or self._desired.services is None:
+            return ""
+        return next((it for it in resolver_addresses(subnet) if it not in self._used), "")
+
+    def _avoided(self, subnet: str) -> set[str]:
+        return self._used if self._desired.services is None else self._used.union(resolver_addresses(subnet))
 
     def release(self, addresses: Iterable[tuple[str, str]]) -> None:
         """An instance that had them is gone."""
@@ -83,6 +96,18 @@ class Live:
             self._told[name] = self.haproxy()
             return self._told[name]
 
+    def records(self) -> str:
+        """What a resolver serves now."""
+        with self._lock:
+            weights = {name: weight for it in self._desired.backends for name, weight in it.weights}
+            return records_text(self._desired.services or (), self._present, weights)
+
+    def first_records(self, name: str) -> str:
+        """What a resolver that is being made is told."""
+        with self._lock:
+            self._told[name] = self.records()
+            return self._told[name]
+
     def publish(self) -> None:
         """Tell every instance the names, where they changed."""
         with self._lock:
@@ -90,12 +115,14 @@ class Live:
             if text != self._published:
                 self._engine.publish_names(self._desired.stack, text)
                 self._published = text
+            if self._resolvers:
+                self._retell(self._resolvers, self.records(), RECORDS, (RESOLVE, "reload"))
 
     def appear(self, spec: InstanceSpec, addresses: Addresses, name: str) -> None:
         """An instance is well: from now on its name leads to it, and requests may."""
         with self._lock:
             self._present[spec.logical] = (spec, addresses)
-            self._note_balancer(name, spec.container)
+            self._note_own(name, spec.container)
             self.publish()
             self._rebalance(spec.container)
 
@@ -103,6 +130,7 @@ class Live:
         """An instance is about to go: nothing leads to it any more, unless another one has taken its name."""
         with self._lock:
             self._balancers.discard(name)
+            self._resolvers.discard(name)
             current = self._present.get(logical)
             if current is not None and current[1] == addresses:
                 del self._present[logical]
@@ -113,6 +141,7 @@ class Live:
         """An instance was removed; nobody is told yet."""
         with self._lock:
             self._balancers.discard(instance.name)
+            self._resolvers.discard(instance.name)
             self.release(instance.addresses)
             current = self._present.get(instance.logical)
             if current is not None and current[1] == instance.addresses:
@@ -132,22 +161,26 @@ class Live:
     def _rebalance(self, container: str) -> None:
         if not self.balances(container) and container != BALANCER:
             return
-        text = self.haproxy()
-        for balancer in sorted(self._balancers):
-            if self._told.get(balancer) == text:
+        self._retell(self._balancers, self.haproxy(), CONFIGURATION, (TOOL, "reload"))
+
+    def _retell(self, names: set[str], text: str, path: str, reload: tuple[str, ...]) -> None:
+        """Write the configuration of those that have another one; who has died meanwhile is left out from now on."""
+        for name in sorted(names):
+            if self._told.get(name) == text:
                 continue
-            self._told[balancer] = text
+            self._told[name] = text
             try:
-                self._engine.put(balancer, CONFIGURATION, text.encode())
-                done = self._engine.execute(balancer, (TOOL, "reload"), _RELOAD_SECONDS)
+                self._engine.put(name, path, text.encode())
+                done = self._engine.execute(name, reload, _RELOAD_SECONDS)
             except BoxwrightError:
-                if self._engine.state(balancer).state == RUNNING:
+                if self._engine.state(name).state == RUNNING:
                     raise
-                self._balancers.discard(balancer)  # its member has died meanwhile
+                names.discard(name)
                 continue
             if done.status:
                 said = done.output.decode(errors="replace").strip()
-                raise BoxwrightError("deploy.balancer", f"{balancer} does not take its configuration:\n{said}")
+                code = "deploy.balancer" if names is self._balancers else "deploy.resolver"
+                raise BoxwrightError(code, f"{name} does not take its configuration:\n{said}")
 
 
 def present(instances: Iterable[Instance]) -> dict[str, Instance]:

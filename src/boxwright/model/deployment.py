@@ -65,7 +65,7 @@ class InstanceSpec(NamedTuple):
     """Everything that one instance is to be; without secrets, addresses and its generation.
 
     `secret_env` are variables and the secrets that they hold. `image` is an identity, `image_name` its name in the
-    store. `aliases` are its names in the stack's networks.
+    store. `aliases` are its names in the stack's networks. `uplink` is an interface of its host whose network it is on too.
     """
 
     container: str
@@ -88,6 +88,7 @@ class InstanceSpec(NamedTuple):
     restart: str = ""
     placement: Placement = Placement()
     guards: tuple[Guard, ...] = ()
+    uplink: str = ""
 
     @property
     def logical(self) -> str:
@@ -171,7 +172,10 @@ class VolumeSpec(NamedTuple):
 
 
 class Backend(NamedTuple):
-    """What a load balancer sends requests to: the replicas of `container`, each at `port`."""
+    """What a load balancer sends requests to: the replicas of `container`, each at `port`.
+
+    `address` is where it is asked, on the hosts' network; empty where their own addresses are.
+    """
 
     container: str
     listen: int
@@ -182,6 +186,16 @@ class Backend(NamedTuple):
     weights: tuple[tuple[str, int], ...] = ()
     drain: float = 30.0
     certificate: str = ""
+    address: str = ""
+
+
+class Service(NamedTuple):
+    """A port of each instance of `container`, and what it is called there."""
+
+    container: str
+    protocol: str
+    port: int
+    names: tuple[str, ...]
 
 
 class ContainerSpec(NamedTuple):
@@ -197,13 +211,22 @@ class ContainerSpec(NamedTuple):
 
 
 class Desired(NamedTuple):
-    """A whole stack as it is to be. `containers` in the order in which they can be started."""
+    """A whole stack as it is to be. `containers` in the order in which they can be started.
+
+    `services` are what its resolver tells of; None where it has none.
+    """
 
     stack: str
     containers: tuple[ContainerSpec, ...]
     networks: tuple[NetworkSpec, ...] = ()
     volumes: tuple[VolumeSpec, ...] = ()
     backends: tuple[Backend, ...] = ()
+    services: tuple[Service, ...] | None = None
+
+    @property
+    def moving_address(self) -> str:
+        """One that moves between load balancers; empty where none does."""
+        return next((it.address for it in self.backends if it.address), "")
 
     @property
     def instances(self) -> tuple[InstanceSpec, ...]:
@@ -234,12 +257,14 @@ def desired_from_text(text: str) -> Desired:
         for it in raw["containers"]
     )
     backends = [Backend(*_tuples(it)) for it in raw["backends"]]
+    services = raw.get("services")
     return Desired(
         raw["stack"],
         containers,
         tuple(NetworkSpec(*_tuples(it)) for it in raw["networks"]),
         tuple(VolumeSpec(*it) for it in raw["volumes"]),
         tuple(it._replace(health=Check(*it.health)) for it in backends),
+        None if services is None else tuple(Service(*_tuples(it)) for it in services),
     )
 
 
@@ -293,6 +318,10 @@ class Observed(NamedTuple):
     taken: tuple[str, ...] = ()
     members: tuple[Member, ...] = ()
     places: tuple[tuple[str, str], ...] = ()
+
+
+UPLINK = "lan0"
+"""The interface of an instance that is on a network of its host."""
 
 
 class NewInstance(NamedTuple):

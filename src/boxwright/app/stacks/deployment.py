@@ -22,6 +22,7 @@ from boxwright.deploy.desired import Facts, ImageFacts, desired_of
 from boxwright.deploy.engine import DeployEngine
 from boxwright.deploy.history import Release, StackEvent, add_events, add_release, read_releases
 from boxwright.deploy.live import BALANCER
+from boxwright.deploy.naming import NAMES
 from boxwright.deploy.planning import INSTANCE, WAIT, DeployPlan, make_plan
 from boxwright.errors import BoxwrightError, DefinitionError
 from boxwright.model.deployment import UNSURE, ContainerSpec, Desired, NetworkSpec, Observed
@@ -185,7 +186,7 @@ def apply_prepared(engine: DeployEngine, prepared: Prepared, tell: Callable[[Pro
     for reference in dict.fromkeys(
         file.content for it in prepared.plan.work if it.spec is not None for file in it.spec.files
     ):
-        if not reference.startswith("secret:"):
+        if not reference.startswith(("secret:", NAMES)):
             prepared.contents.keep_file(reference)
     apply_plan(engine, prepared.desired, prepared.observed, prepared.plan, prepared.contents, tell, limits)
 

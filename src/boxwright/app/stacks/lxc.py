@@ -150,7 +150,7 @@ class LxcStacks(LocalStacks):
             hostname=spec.logical,
             internal=internal,
             ports=tuple(Forward(it.port.container, it.port.protocol, it.port.host, it.address) for it in spec.ports),
-            mounts=(*mounts, *files, *self._names(new.stack, place, internal=internal)),
+            mounts=(*mounts, *self._names(new.stack, place, internal=internal), *files),
             stop_signal=spec.stop_signal,
             attachments=new.addresses,
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
+from boxwright.engines.lacking import refuse_moving_address
 from boxwright.engines.nftrules import require_nft
 from boxwright.engines.records import Mounted
 from boxwright.engines.volumes import VolumeOption
@@ -16,6 +17,7 @@ HOSTS = "/etc/hosts"
 
 def one_host_lacks(engine: str, desired: Desired) -> tuple[str, ...]:
     """Placement, sizes of volumes and copies need an engine that has them. Raises `deploy.engine-lacks` without nft."""
+    refuse_moving_address(engine, desired)
     for network in desired.networks:
         if network.allow or network.deny:
             require_nft(network.name)

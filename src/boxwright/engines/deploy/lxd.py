@@ -8,6 +8,7 @@ be reached from here: ports of instances are asked from inside.
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import socket
@@ -17,6 +18,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
+from http import HTTPStatus
 from typing import Any
 
 from boxwright.engines.bridges import hardware_address, routed_subnets
@@ -58,6 +60,7 @@ from boxwright.model.deployment import (
     ONLINE,
     RUNNING,
     UNSURE,
+    UPLINK,
     Desired,
     Instance,
     Member,
@@ -254,6 +257,8 @@ class LxdStacks(LxdVolumes):
                 "name": f"eth{number}",
                 "hwaddr": hardware_address(address),
             }
+        if new.spec.uplink:
+            devices[UPLINK] = {"type": "nic", "name": UPLINK, **self._on_host(new.spec.uplink, new.member)}
         for number, it in enumerate(new.spec.mounts):
             device = {"type": "disk", "path": it.target, "readonly": "true" if it.read_only else "false"}
             if it.kind == "path":
@@ -271,6 +276,17 @@ class LxdStacks(LxdVolumes):
                 "connect": f"{port.protocol}:{inside}:{port.container}",
             }
         return devices
+
+    def _on_host(self, interface: str, member: str) -> dict[str, str]:
+        """How an instance gets on a network of its host: by a bridge where that is one. Raises `deploy.interface`."""
+        query = {"target": member} if member else None
+        status, data = self._client.send("GET", f"/networks/{interface}", None, query=query)
+        if status != HTTPStatus.OK:
+            where = f"{member} has" if member else "there is"
+            hint = "`lxc network list` shows them"
+            raise BoxwrightError("deploy.interface", f"{where} no interface {interface}", hint=hint)
+        kind = json.loads(data)["metadata"]["type"]
+        return {"nictype": "bridged" if kind == "bridge" else "macvlan", "parent": interface}
 
     def start(self, instance: str) -> None:
         """Start it."""

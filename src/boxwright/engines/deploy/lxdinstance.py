@@ -98,20 +98,21 @@ def config_of(new: NewInstance, subnets: Mapping[str, str], ids: tuple[int, int]
         if number == 0:
             lines.append(f"lxc.net.0.ipv4.gateway = {subnet[1]}")
     if new.rules:
-        lines += _guarding(new.rules)
+        lines += _guarding(new.rules, changes_addresses=bool(spec.uplink))
     config = {f"{USER}{key}": value for key, value in new.labels}
     config |= {f"environment.{key}": value for key, value in new.env}
     return {**config, "raw.lxc": "\n".join(lines), "boot.autostart": "false"}
 
 
-def _guarding(rules: str) -> list[str]:
+def _guarding(rules: str, *, changes_addresses: bool) -> list[str]:
     """Set on its member just before its first process begins (lxc.container.conf(5), `lxc.hook.start-host`).
 
-    Where nft is missing it does not start. It may not change them.
+    Where nft is missing it does not start. It may not change them, unless it is a program of ours that must be able to.
     """
     text = base64.b64encode(rules.encode()).decode()
     script = 'echo "$0" | base64 -d | nsenter -t "$LXC_PID" -n nft -f -'
-    return [f"lxc.hook.start-host = sh -c '{script}' {text}", "lxc.cap.drop = net_admin"]
+    hook = f"lxc.hook.start-host = sh -c '{script}' {text}"
+    return [hook] if changes_addresses else [hook, "lxc.cap.drop = net_admin"]
 
 
 def parents(path: str) -> list[str]:

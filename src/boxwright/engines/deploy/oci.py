@@ -20,6 +20,7 @@ from boxwright.engines.bridges import hardware_address, routed_subnets
 from boxwright.engines.deploy.program import Program
 from boxwright.engines.documents import StackDirectory
 from boxwright.engines.exchange import exchange
+from boxwright.engines.lacking import refuse_moving_address
 from boxwright.engines.nftrules import RULES, load_rules, read_rules, require_nft, write_rules
 from boxwright.errors import BoxwrightError
 from boxwright.model.deployment import (
@@ -87,6 +88,7 @@ class OciStacks:
         found = [f"{it.logical}: {self.name} knows one host" for it in desired.instances if it.placement.on]
         found += [f"volume {it.name}: {self.name} keeps to no size" for it in desired.volumes if it.size]
         found += [f"volume {it.name}: copies need other members" for it in desired.volumes if it.replicate > 1]
+        refuse_moving_address(self.name, desired)
         for it in desired.networks:
             if it.allow or it.deny:
                 require_nft(it.name)
