@@ -149,6 +149,20 @@ lxd_engine() {
         lxd_preseed | lxd init --preseed || fail "lxd init failed (its message is above)"
         say "lxd has a pool and a bridge now"
     fi
+    lxd_beside_docker
+}
+
+# Docker drops what the machine forwards, also between two instances on a bridge, and LXD's own rules don't change that
+# where it writes them with nft (LXD, howto/network_bridge_firewalld.md). The bridges of stacks begin with bw.
+lxd_beside_docker() {
+    local bridge way
+    quietly iptables -n -L DOCKER-USER || return 0
+    for bridge in boxwrightbr0 bw+; do
+        for way in -i -o; do
+            quietly iptables -C DOCKER-USER "$way" "$bridge" -j ACCEPT ||
+                iptables -I DOCKER-USER "$way" "$bridge" -j ACCEPT
+        done
+    done
 }
 
 registry_engine() {

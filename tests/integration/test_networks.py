@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import Program, Result
-from tests.integration.conftest import free_port
+from tests.integration.conftest import free_port, until
 
 pytestmark = pytest.mark.integration
 
@@ -132,3 +132,50 @@ def test_stacks_do_not_meet(stack: Make) -> None:
         assert there.reaches("web-1", f"{address}:80")
         assert not here.reaches("web-1", f"{address}:80")
         assert not here.reaches("web-1", f"{there.name}-web-2-g1:80")
+
+
+@pytest.mark.long
+def test_a_resolver_tells_where_services_are(stack: Make) -> None:
+    """Names, and ports by RFC 2782; what comes, goes or has another address is seen within 5 s."""
+    shop = stack("named")
+    check = "healthcheck: {http: /index.html, port: 80, interval: 200ms}"
+    containers = (
+        f"  web: {{build: ., replicas: 1, environment: {{A: b}}, {check}}}\n"
+        f"  client: {{build: ., links: ['web:shown'], {check}}}\n"
+    )
+    more = "resolver: true\nnetworks: {in: {allow: ['client -> web:80']}}\n"
+    shop.deploy(containers, more)
+
+    def asked(name: str, kind: str) -> set[str]:
+        """The lines of an answer, without the server that gave it."""
+        said = shop("exec", "/client", "nslookup", f"-type={kind}", name, status=None).out
+        return {" ".join(it.split()) for it in said.split("\n\n", 1)[-1].splitlines() if "=" in it or "Address:" in it}
+
+    for name in ("_80._tcp.web", "_http._tcp.web", "_http._tcp.shown"):
+        assert asked(name, "srv") == {f"{name} service = 0 10 80 web-1"}
+    assert asked("_443._tcp.web", "srv") == set()
+    assert asked("web", "a") == asked("web-1", "a") == {f"Address: {shop.address('web-1')}"}
+    assert shop.reaches("client", "web:80")
+    assert not shop.reaches("client", "web:81")
+
+    shop("scale", "web=2")
+    both = {f"_http._tcp.web service = 0 10 80 web-{it}" for it in (1, 2)}
+    until(lambda: asked("_http._tcp.web", "srv") == both, 5)
+    before = shop.address("web-1")
+    shop.deploy(containers.replace("replicas: 1", "replicas: 2").replace("A: b", "A: c"), more)
+    until(lambda: asked("web-1", "a") == {f"Address: {shop.address('web-1')}"} != {f"Address: {before}"}, 5)
+    shop("restart", "/dns")
+    until(lambda: asked("_http._tcp.web", "srv") == both, 5)
+
+
+@pytest.mark.parametrize("engine", ["native", pytest.param("podman", marks=pytest.mark.engine("podman"))])
+def test_what_can_not_move_is_named_first(boxwright: Program, tmp_path: Path, engine: str) -> None:
+    text = (
+        "name: still\ncontainers: {web: {build: ., healthcheck: {port: 80}}}\n"
+        "loadbalancer: {web: {listen: 80, address: 10.9.9.9/24, interface: eth0}}\n"
+        f"cluster: {{engine: {engine}}}\n"
+    )
+    (tmp_path / "autopilot.yaml").write_text(text)
+    (tmp_path / "Recipe").write_text("FROM scratch\nCOPY autopilot.yaml /\nCMD [x]\n")
+    assert "[deploy.engine-lacks]" in boxwright("deploy", "--plan", cwd=tmp_path, status=1).err
+    assert "still" not in boxwright("status", cwd=tmp_path, status=None).out

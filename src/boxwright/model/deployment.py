@@ -65,7 +65,8 @@ class InstanceSpec(NamedTuple):
     """Everything that one instance is to be; without secrets, addresses and its generation.
 
     `secret_env` are variables and the secrets that they hold. `image` is an identity, `image_name` its name in the
-    store. `aliases` are its names in the stack's networks. `uplink` is an interface of its host whose network it is on too.
+    store. `aliases` are its names in the stack's networks. By `uplink` it is on the network of an
+    interface of its host too.
     """
 
     container: str

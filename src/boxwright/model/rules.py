@@ -37,17 +37,20 @@ def parse_rule(text: str) -> Rule:
     """``[SOURCE ->] TARGET[:PORT[-PORT][/tcp|/udp]]``; a port alone is one of TCP. Raises ValueError."""
     found = _FORM.fullmatch(text.strip())
     if found is None:
-        raise ValueError(text)
+        raise ValueError(f"{text!r} is no rule")
     first = int(found["first"] or 0)
     last = int(found["last"] or first)
     if found["first"] is not None and not 1 <= first <= last <= HIGHEST_PORT:
-        raise ValueError(text)
+        raise ValueError(f"{text!r} is no rule")
     protocol = (found["protocol"] or "tcp") if first else ""
     return Rule(_side(found["source"] or ANY), _side(found["target"]), protocol, first, last)
 
 
 def _side(text: str) -> str:
-    return subnet_text(text) or text
+    subnet = subnet_text(text)
+    if subnet is None and "/" in text:
+        raise ValueError(f"{text!r} is no rule")
+    return subnet or text
 
 
 def subnet_text(text: str) -> str | None:
