@@ -94,7 +94,7 @@ def test_an_address_moves(stack: Stack, lan: str) -> None:
     time.sleep(3)
     assert holder(stack) == other
     assert get()
-    assert not stack.reaches("other", f"{stack.address('web-1')}:80")
+    assert stack.reached("other", "web:80", "web:81") == {"web:81"}
 
     # Who has it goes in good order: it is away for less than a second.
     failed: list[float] = []

@@ -47,7 +47,8 @@ def next_address(subnet: str, used: Iterable[str], within: str = "") -> str:
     """The first free one after the gateway, in the part `within`. Raises BoxwrightError `deploy.subnet-full`."""
     taken = set(used)
     network, part = ipaddress.IPv4Network(subnet), ipaddress.IPv4Network(within or subnet)
-    first = max(int(network.network_address) + 2, int(part.network_address))
+    # The first address of a part ends in 0 often, which some programs take for a network's.
+    first = max(int(network.network_address) + 2, int(part.network_address) + (1 if within else 0))
     last = min(int(network.broadcast_address), int(part.broadcast_address) + 1)
     for number in range(first, last):
         address = str(ipaddress.IPv4Address(number))
