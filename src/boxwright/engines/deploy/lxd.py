@@ -37,7 +37,7 @@ from boxwright.engines.deploy.lxdnetworks import (
     bridge_name,
     create_bridge,
     create_cluster_bridge,
-    delete_access_list,
+    foreign_subnets,
     subnet_of,
 )
 from boxwright.engines.deploy.lxdvolumes import LxdVolumes
@@ -180,10 +180,8 @@ class LxdStacks(LxdVolumes):
             create_bridge(self._client, name, stack, spec)
 
     def delete_network(self, stack: str, name: str) -> None:
-        """Remove it, with its access list."""
-        bridge = self._bridge(stack, name)
-        unless_gone(lambda: self._client.run("DELETE", f"/networks/{bridge}"))
-        delete_access_list(self._client, bridge)
+        """Remove it."""
+        unless_gone(lambda: self._client.run("DELETE", f"/networks/{self._bridge(stack, name)}"))
 
     # Instances --------------------------------------------------------------------------------------------------------
 
@@ -195,9 +193,10 @@ class LxdStacks(LxdVolumes):
             raise BoxwrightError("deploy.taken", message, hint="do it again: what runs is looked at first")
         if found is not None:
             self.delete(new.name)
-        subnets = {
-            it: subnet_of(self._client.get(f"/networks/{self._bridge(new.stack, it)}")) for it, _ in new.addresses
-        }
+        networks = {it["name"]: it for it in self._client.get("/networks", recursion="1")}
+        bridges = {it: self._bridge(new.stack, it) for it, _ in new.addresses}
+        subnets = {name: subnet_of(networks[bridge]) for name, bridge in bridges.items()}
+        closed = foreign_subnets(networks.values(), bridges.values())
         ids = self._ids(new)
         self._note(new.stack, new.name, InstanceNote(new.addresses, _account(new), ids))
         body = {
@@ -205,7 +204,7 @@ class LxdStacks(LxdVolumes):
             "type": "container",
             "source": {"type": "image", "alias": _alias(new.spec.image)},
             "profiles": [],
-            "config": config_of(new, subnets, ids),
+            "config": config_of(new, subnets, closed, ids),
             "devices": self._devices(new),
         }
         client.run("POST", "/instances", body, query={"target": new.member} if new.member else None)

@@ -81,8 +81,10 @@ def start_script(argv: Sequence[str]) -> bytes:
     return f"#!/bin/sh\nexec {shlex.join(argv)}\n".encode("utf-8", "surrogateescape")
 
 
-def config_of(new: NewInstance, subnets: Mapping[str, str], ids: tuple[int, int] | None) -> dict[str, str]:
-    """Labels, environment, and the first process with its addresses. `subnets` by network."""
+def config_of(
+    new: NewInstance, subnets: Mapping[str, str], closed: Sequence[str], ids: tuple[int, int] | None
+) -> dict[str, str]:
+    """Labels, environment, and the first process with its addresses. `subnets` by network; `closed` are others'."""
     spec = new.spec
     lines = [
         f"lxc.init.cmd = {SCRIPT if start_script(spec.argv) else ' '.join(spec.argv)}",
@@ -97,22 +99,27 @@ def config_of(new: NewInstance, subnets: Mapping[str, str], ids: tuple[int, int]
         lines.append(f"lxc.net.{number}.ipv4.address = {address}/{subnet.prefixlen}")
         if number == 0:
             lines.append(f"lxc.net.0.ipv4.gateway = {subnet[1]}")
-    if new.rules:
-        lines += _guarding(new.rules, changes_addresses=bool(spec.uplink))
+    lines += _hooks(new.rules, closed)
+    if not spec.uplink:
+        lines.append("lxc.cap.drop = net_admin")  # as on other engines; else it could change what the hooks made
     config = {f"{USER}{key}": value for key, value in new.labels}
     config |= {f"environment.{key}": value for key, value in new.env}
     return {**config, "raw.lxc": "\n".join(lines), "boot.autostart": "false"}
 
 
-def _guarding(rules: str, *, changes_addresses: bool) -> list[str]:
-    """Set on its member just before its first process begins (lxc.container.conf(5), `lxc.hook.start-host`).
+def _hooks(rules: str, closed: Sequence[str]) -> list[str]:
+    """Routes that lead nowhere, and rules for nft: made on its member just before its first process begins.
 
-    Where nft is missing it does not start. It may not change them, unless it is a program of ours that must be able to.
+    Where one of them fails the instance does not start (lxc.container.conf(5), `lxc.hook.start-host`).
     """
-    text = base64.b64encode(rules.encode()).decode()
-    script = 'echo "$0" | base64 -d | nsenter -t "$LXC_PID" -n nft -f -'
-    hook = f"lxc.hook.start-host = sh -c '{script}' {text}"
-    return [hook] if changes_addresses else [hook, "lxc.cap.drop = net_admin"]
+    routes = "".join(f"route add prohibit {it}\n" for it in closed)
+    return [_hook("ip -batch -", routes), *([_hook("nft -f -", rules)] if rules else [])]
+
+
+def _hook(program: str, text: str) -> str:
+    encoded = base64.b64encode(text.encode()).decode()
+    script = f'echo "$0" | base64 -d | nsenter -t "$LXC_PID" -n {program}'
+    return f"lxc.hook.start-host = sh -c '{script}' {encoded}"
 
 
 def parents(path: str) -> list[str]:

@@ -3,8 +3,9 @@
 LXD, doc/reference/network_bridge.md (`tunnel.NAME.*`). LXD takes the interface of each member's default route for a
 tunnel and multicast to find the others, so members must be in one network that passes multicast on.
 
-A server passes packets on between its bridges. So each network has an access list (LXD, howto/network_acls.md) by which
-nothing from outside of its subnet begins a connection into it; published ports are proxies within the instances.
+A server passes packets on between its bridges. So each instance has routes that lead nowhere to the networks of others;
+one side of two is enough, since answers don't come back then. (LXD's access lists depend on its driver: with xtables
+the list of one bridge ends what that of another should decide.)
 """
 
 from __future__ import annotations
@@ -12,17 +13,20 @@ from __future__ import annotations
 import hashlib
 import ipaddress
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from functools import partial
 from typing import Any
 
-from boxwright.engines.deploy.lxdmemory import STACK, USER, unless_gone
+from boxwright.engines.deploy.lxdmemory import STACK, USER
 from boxwright.engines.lxdclient.client import LxdClient
 from boxwright.engines.lxdclient.cluster import answers, members
 from boxwright.errors import BoxwrightError
 from boxwright.model.deployment import LABEL, NetworkSpec
 
 NAME = f"{USER}{LABEL}network"
+CHOSEN = "10.64.0.0/10"
+"""Below it are the subnets that nobody named."""
+
 _TUNNEL = "vx"
 _WIDTH, _CLUSTER_WIDTH = 12, 8
 _IDS = 1 << 24
@@ -37,31 +41,18 @@ def bridge_name(stack: str, network: str, *, clustered: bool) -> str:
 
 def create_bridge(client: LxdClient, name: str, stack: str, spec: NetworkSpec) -> None:
     """One for a single host, without DHCP: addresses are given out by the deployment."""
-    create_access_list(client, name, spec.subnet)
-    client.run(
-        "POST", "/networks", {"name": name, "type": "bridge", "config": {**_config(stack, spec), **_closed(name)}}
-    )
+    client.run("POST", "/networks", {"name": name, "type": "bridge", "config": _config(stack, spec)})
 
 
-def create_access_list(client: LxdClient, name: str, subnet: str) -> None:
-    """The list of a network, of the same name; one that an interrupted attempt left is written anew."""
-    rules = {"ingress": [{"action": "allow", "source": subnet, "state": "enabled"}], "egress": []}
-    body = {"name": name, "description": "made by boxwright", "config": {}, **rules}
-    if client.find(f"/network-acls/{name}") is None:
-        client.run("POST", "/network-acls", body)
-    else:
-        client.run("PUT", f"/network-acls/{name}", body)
+def foreign_subnets(networks: Iterable[Mapping[str, Any]], attached: Collection[str]) -> tuple[str, ...]:
+    """Where nothing leads from an instance that is attached to these networks: what is chosen here, other stacks' own.
 
-
-def delete_access_list(client: LxdClient, name: str) -> None:
-    """Once its network is gone."""
-    unless_gone(partial(client.run, "DELETE", f"/network-acls/{name}"))
-
-
-def _closed(name: str) -> dict[str, str]:
-    """What is not named by the list comes in from nowhere, and goes out anywhere."""
-    ways = {"ingress": "drop", "egress": "allow"}
-    return {"security.acls": name, **{f"security.acls.default.{way}.action": action for way, action in ways.items()}}
+    Routes to its own networks are narrower.
+    """
+    chosen = ipaddress.IPv4Network(CHOSEN)
+    others = [it for it in networks if STACK in (it.get("config") or {}) and it["name"] not in attached]
+    found = {subnet for it in others if (subnet := subnet_of(it))}
+    return (CHOSEN, *sorted(it for it in found if not ipaddress.IPv4Network(it).subnet_of(chosen)))
 
 
 def _config(stack: str, spec: NetworkSpec) -> dict[str, str]:
@@ -91,8 +82,7 @@ def create_cluster_bridge(client: LxdClient, name: str, stack: str, spec: Networ
         names = ", ".join(it.name for it in away)
         message = f"the network {spec.name} can't be made while {names} does not answer"
         raise BoxwrightError("deploy.member-away", message, hint="LXD makes a network on all members, or not at all")
-    create_access_list(client, name, spec.subnet)
-    config = _config(stack, spec) | _closed(name)
+    config = _config(stack, spec)
     if spec.across != "host":
         taken = {_tunnel_id(it) for it in client.get("/networks", recursion="1")}
         config |= {f"tunnel.{_TUNNEL}.protocol": "vxlan", f"tunnel.{_TUNNEL}.id": str(_free_id(name, taken))}

@@ -75,6 +75,9 @@ class Hooks:
 class OciStacks:
     """The stacks of podman or docker on this machine."""
 
+    _isolating: tuple[str, ...] = ("--opt", "isolate=true")
+    """Podman passes packets on between its networks unless it is told not to."""
+
     def __init__(self, name: str, program: Program, hooks: Hooks) -> None:
         self.name = name
         self._run = program
@@ -221,7 +224,7 @@ class OciStacks:
         words = ["--label", f"{LABEL}stack={stack}", "--label", f"{LABEL}network={spec.name}"]
         if spec.internal:
             words.append("--internal")
-        self._run("network", "create", "--subnet", spec.subnet, *words, name)
+        self._run("network", "create", "--subnet", spec.subnet, *self._isolating, *words, name)
 
     def delete_network(self, stack: str, name: str) -> None:
         """Remove it."""
@@ -427,6 +430,8 @@ class OciStacks:
 
 class DockerStacks(OciStacks):
     """Docker takes one network when a container is made, before 25.0."""
+
+    _isolating = ()
 
     def _network_words(self, new: NewInstance) -> list[str]:
         if not new.addresses:
