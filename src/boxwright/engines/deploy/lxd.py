@@ -34,10 +34,13 @@ from boxwright.engines.deploy.lxdinstance import (
 from boxwright.engines.deploy.lxdmemory import STACK, InstanceNote, LxdHooks, unless_gone
 from boxwright.engines.deploy.lxdnetworks import (
     NAME,
+    OVN,
     bridge_name,
     create_bridge,
     create_cluster_bridge,
+    create_ovn_network,
     foreign_subnets,
+    ovn_uplink,
     subnet_of,
 )
 from boxwright.engines.deploy.lxdvolumes import LxdVolumes
@@ -172,9 +175,11 @@ class LxdStacks(LxdVolumes):
                 unless_gone(partial(self._client.run, "DELETE", path))
 
     def create_network(self, stack: str, spec: NetworkSpec) -> None:
-        """A bridge; on a cluster one network of bridges on all members."""
+        """A bridge; on a cluster one network of all members: OVN's where it has that, else of bridges."""
         name = self._bridge(stack, spec.name)
-        if self.clustered:
+        if self.clustered and spec.across != "host" and (uplink := ovn_uplink(self._client)):
+            create_ovn_network(self._client, name, stack, spec, uplink)
+        elif self.clustered:
             create_cluster_bridge(self._client, name, stack, spec)
         else:
             create_bridge(self._client, name, stack, spec)
@@ -205,7 +210,7 @@ class LxdStacks(LxdVolumes):
             "source": {"type": "image", "alias": _alias(new.spec.image)},
             "profiles": [],
             "config": config_of(new, subnets, closed, ids),
-            "devices": self._devices(new),
+            "devices": self._devices(new, networks),
         }
         client.run("POST", "/instances", body, query={"target": new.member} if new.member else None)
         self._write_hosts(client, new.name, new.hosts)
@@ -247,7 +252,7 @@ class LxdStacks(LxdVolumes):
                 raise
             return found
 
-    def _devices(self, new: NewInstance) -> dict[str, dict[str, str]]:
+    def _devices(self, new: NewInstance, networks: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, str]]:
         devices: dict[str, dict[str, str]] = {"root": {"type": "disk", "path": "/", "pool": self._pool("default")}}
         for number, (network, address) in enumerate(new.addresses):
             devices[f"eth{number}"] = {
@@ -256,6 +261,8 @@ class LxdStacks(LxdVolumes):
                 "name": f"eth{number}",
                 "hwaddr": hardware_address(address),
             }
+            if networks[self._bridge(new.stack, network)]["type"] == OVN:
+                devices[f"eth{number}"]["ipv4.address"] = address
         if new.spec.uplink:
             devices[UPLINK] = {"type": "nic", "name": UPLINK, **self._on_host(new.spec.uplink, new.member)}
         for number, it in enumerate(new.spec.mounts):

@@ -27,6 +27,7 @@ NAME = f"{USER}{LABEL}network"
 CHOSEN = "10.64.0.0/10"
 """Below it are the subnets that nobody named."""
 
+OVN = "ovn"
 _TUNNEL = "vx"
 _WIDTH, _CLUSTER_WIDTH = 12, 8
 _IDS = 1 << 24
@@ -90,6 +91,30 @@ def create_cluster_bridge(client: LxdClient, name: str, stack: str, spec: Networ
         body = {"name": name, "type": "bridge", "config": {}}
         _unless_there(partial(client.run, "POST", "/networks", body, query={"target": member.name}))
     client.run("POST", "/networks", {"name": name, "type": "bridge", "config": config})
+
+
+def ovn_uplink(client: LxdClient) -> str:
+    """The network by which OVN's lead out of the cluster; empty where LXD has no OVN, or none with addresses for it."""
+    if not (client.get("").get("config") or {}).get("network.ovn.northbound_connection"):
+        return ""
+    networks = client.get("/networks", recursion="1")
+    return next((str(it["name"]) for it in networks if it.get("managed") and _has_ranges(it)), "")
+
+
+def _has_ranges(network: Mapping[str, Any]) -> bool:
+    return bool((network.get("config") or {}).get("ipv4.ovn.ranges"))
+
+
+def create_ovn_network(client: LxdClient, name: str, stack: str, spec: NetworkSpec, uplink: str) -> None:
+    """One over all members, whichever of them answer (LXD, reference/network_ovn.md).
+
+    It has DHCP, since LXD gives a port a fixed address only then; instances don't ask for it. Each member's answers for
+    itself, so no two of them can differ.
+    """
+    config = _config(stack, spec)
+    for key in ("ipv4.dhcp", "dns.mode", "ipv4.routing"):
+        config.pop(key, None)
+    client.run("POST", "/networks", {"name": name, "type": OVN, "config": {**config, "network": uplink}})
 
 
 def _unless_there(work: Callable[[], object]) -> None:
