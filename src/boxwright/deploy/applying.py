@@ -13,7 +13,7 @@ from contextlib import suppress
 from typing import NamedTuple, Protocol
 
 from boxwright.deploy.addresses import CUT, PLAIN, choose_subnet
-from boxwright.deploy.balancing import CONFIGURATION, MOVING, keepalived_text
+from boxwright.deploy.balancing import CONFIGURATION, MOVING
 from boxwright.deploy.engine import DeployEngine
 from boxwright.deploy.guarding import rules_text
 from boxwright.deploy.health import await_end, await_well, last_words
@@ -353,7 +353,7 @@ class _Application:
             labels=instance_labels(stack, spec, change.generation, addresses),
             env=(*spec.env, *((key, self._secret(secret)) for key, secret in spec.secret_env)),
             addresses=addresses,
-            files=tuple(self._files(name, spec)),
+            files=tuple(self._files(name, spec, addresses)),
             hosts=self._live.hosts(),
             member=change.member,
             rules=rules_text(spec, self._subnets),
@@ -393,7 +393,9 @@ class _Application:
     def _secret(self, name: str) -> str:
         return self._contents.content(f"{SECRET}{name}").decode()
 
-    def _files(self, name: str, spec: InstanceSpec) -> Iterable[tuple[str, bytes, int]]:
+    def _files(
+        self, name: str, spec: InstanceSpec, addresses: Sequence[tuple[str, str]]
+    ) -> Iterable[tuple[str, bytes, int]]:
         for file in spec.files:
             if file.content == NAMES:
                 yield file.path, resolv_conf(self._subnets[spec.networks[0]]).encode(), file.mode
@@ -402,7 +404,7 @@ class _Application:
         if spec.container == BALANCER and self._desired.backends:
             yield CONFIGURATION, self._live.first_configuration(name).encode(), 0o444
             if spec.uplink:
-                yield MOVING, keepalived_text(self._desired.backends, spec.number).encode(), 0o444
+                yield MOVING, self._live.first_share(name, spec.number, addresses[0][1]).encode(), 0o444
         if spec.container == RESOLVER and self._desired.services is not None:
             yield RECORDS, self._live.first_records(name).encode(), 0o444
 

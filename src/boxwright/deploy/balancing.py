@@ -61,17 +61,20 @@ def _section(backend: Backend, instances: Iterable[tuple[str, str]]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def keepalived_text(backends: Iterable[Backend], number: int) -> str:
-    """For keepalived.conf(5): the balancers agree over the stack's own network (VRRP, RFC 5798) who has the addresses.
+def keepalived_text(backends: Iterable[Backend], number: int, peers: Iterable[str]) -> str:
+    """For keepalived.conf(5): the balancers agree over the stack's own network (VRRP, RFC 9568) who has the addresses.
 
-    Nothing moves while the one that has them is well.
+    Nothing moves while the one that has them is well. They speak to each other one by one: what is sent to a group
+    leaves the subnet, and is masqueraded where a bridge's packets pass the filters for what is routed.
     """
     addresses = dict.fromkeys(it.address for it in backends if it.address)
-    lines = ["# Written by boxwright.", "vrrp_instance boxwright {", "    state BACKUP", "    nopreempt"]
+    lines = ["# Written by boxwright.", "global_defs {", "    vrrp_version 3", "}"]
+    lines += ["vrrp_instance boxwright {", "    state BACKUP", "    nopreempt"]
     lines += ["    interface eth0", "    virtual_router_id 77", f"    priority {max(1, 250 - number)}"]
     lines += ["    advert_int 0.5", "    garp_master_refresh 10", "    virtual_ipaddress {"]
     lines += [f"        {address} dev {UPLINK}" for address in addresses]
-    return "\n".join([*lines, "    }", "}"]) + "\n"
+    lines += ["    }", "    unicast_peer {", *(f"        {it}" for it in peers), "    }", "}"]
+    return "\n".join(lines) + "\n"
 
 
 def certificate_path(backend: Backend) -> str:

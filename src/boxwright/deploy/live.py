@@ -6,7 +6,7 @@ import threading
 from collections.abc import Iterable, Mapping
 
 from boxwright.deploy.addresses import hosts_text, next_address, part_of
-from boxwright.deploy.balancing import CONFIGURATION, TOOL, haproxy_text
+from boxwright.deploy.balancing import CONFIGURATION, MOVING, TOOL, haproxy_text, keepalived_text
 from boxwright.deploy.engine import DeployEngine
 from boxwright.deploy.naming import RECORDS, RESOLVE, RESOLVER, records_text, resolver_addresses
 from boxwright.errors import BoxwrightError
@@ -31,9 +31,12 @@ class Live:
         self._balancers: set[str] = set()
         self._resolvers: set[str] = set()
         self._published = ""
-        self._told: dict[str, str] = {}
+        self._told: dict[tuple[str, str], str] = {}
+        self._sharing: dict[str, tuple[int, str]] = {}
         newest = sorted(observed.instances, key=lambda it: (it.state == RUNNING, it.generation))
         for instance in newest:
+            if instance.spec is not None and instance.spec.uplink and instance.addresses:
+                self._sharing[instance.name] = (instance.number, instance.addresses[0][1])
             if instance.spec is not None and instance.state == RUNNING:
                 self._present[instance.logical] = (instance.spec, instance.addresses)
                 self._note_own(instance.name, instance.container)
@@ -69,7 +72,12 @@ class Live:
     def release(self, addresses: Iterable[tuple[str, str]]) -> None:
         """An instance that had them is gone."""
         with self._lock:
-            self._used.difference_update(address for _, address in addresses)
+            gone = {address for _, address in addresses}
+            self._used -= gone
+            left = {name: it for name, it in self._sharing.items() if it[1] not in gone}
+            if left != self._sharing:
+                self._sharing = left
+                self._tell_shares()
 
     def hosts(self) -> str:
         """/etc/hosts as it is now."""
@@ -93,8 +101,24 @@ class Live:
     def first_configuration(self, name: str) -> str:
         """What a balancer that is being made is told."""
         with self._lock:
-            self._told[name] = self.haproxy()
-            return self._told[name]
+            self._told[name, CONFIGURATION] = self.haproxy()
+            return self._told[name, CONFIGURATION]
+
+    def first_share(self, name: str, number: int, address: str) -> str:
+        """What a new balancer is told of an address that moves; the others hear of it before it begins."""
+        with self._lock:
+            self._sharing[name] = (number, address)
+            self._tell_shares()
+            self._told[name, MOVING] = self._share(name)
+            return self._told[name, MOVING]
+
+    def _share(self, name: str) -> str:
+        others = sorted(address for other, (_, address) in self._sharing.items() if other != name)
+        return keepalived_text(self._desired.backends, self._sharing[name][0], others)
+
+    def _tell_shares(self) -> None:
+        for name in sorted(self._balancers & self._sharing.keys()):
+            self._tell(self._balancers, name, MOVING, self._share(name), (TOOL, "share"))
 
     def records(self) -> str:
         """What a resolver serves now."""
@@ -105,8 +129,8 @@ class Live:
     def first_records(self, name: str) -> str:
         """What a resolver that is being made is told."""
         with self._lock:
-            self._told[name] = self.records()
-            return self._told[name]
+            self._told[name, RECORDS] = self.records()
+            return self._told[name, RECORDS]
 
     def publish(self) -> None:
         """Tell every instance the names, where they changed."""
@@ -115,14 +139,15 @@ class Live:
             if text != self._published:
                 self._engine.publish_names(self._desired.stack, text)
                 self._published = text
-            if self._resolvers:
-                self._retell(self._resolvers, self.records(), RECORDS, (RESOLVE, "reload"))
+            for name in sorted(self._resolvers):
+                self._tell(self._resolvers, name, RECORDS, self.records(), (RESOLVE, "reload"))
 
     def appear(self, spec: InstanceSpec, addresses: Addresses, name: str) -> None:
         """An instance is well: from now on its name leads to it, and requests may."""
         with self._lock:
             self._present[spec.logical] = (spec, addresses)
             self._note_own(name, spec.container)
+            self._tell_shares()
             self.publish()
             self._rebalance(spec.container)
 
@@ -161,26 +186,27 @@ class Live:
     def _rebalance(self, container: str) -> None:
         if not self.balances(container) and container != BALANCER:
             return
-        self._retell(self._balancers, self.haproxy(), CONFIGURATION, (TOOL, "reload"))
+        text = self.haproxy()
+        for name in sorted(self._balancers):
+            self._tell(self._balancers, name, CONFIGURATION, text, (TOOL, "reload"))
 
-    def _retell(self, names: set[str], text: str, path: str, reload: tuple[str, ...]) -> None:
-        """Write the configuration of those that have another one; who has died meanwhile is left out from now on."""
-        for name in sorted(names):
-            if self._told.get(name) == text:
-                continue
-            self._told[name] = text
-            try:
-                self._engine.put(name, path, text.encode())
-                done = self._engine.execute(name, reload, _RELOAD_SECONDS)
-            except BoxwrightError:
-                if self._engine.state(name).state == RUNNING:
-                    raise
-                names.discard(name)
-                continue
-            if done.status:
-                said = done.output.decode(errors="replace").strip()
-                code = "deploy.balancer" if names is self._balancers else "deploy.resolver"
-                raise BoxwrightError(code, f"{name} does not take its configuration:\n{said}")
+    def _tell(self, names: set[str], name: str, path: str, text: str, reload: tuple[str, ...]) -> None:
+        """Write a configuration where it is another one; who has died meanwhile is left out of `names` from now on."""
+        if self._told.get((name, path)) == text:
+            return
+        self._told[name, path] = text
+        try:
+            self._engine.put(name, path, text.encode())
+            done = self._engine.execute(name, reload, _RELOAD_SECONDS)
+        except BoxwrightError:
+            if self._engine.state(name).state == RUNNING:
+                raise
+            names.discard(name)
+            return
+        if done.status:
+            said = done.output.decode(errors="replace").strip()
+            code = "deploy.balancer" if names is self._balancers else "deploy.resolver"
+            raise BoxwrightError(code, f"{name} does not take its configuration:\n{said}")
 
 
 def present(instances: Iterable[Instance]) -> dict[str, Instance]:

@@ -216,6 +216,7 @@ def test_load_balancers_that_share_an_address_publish_nothing() -> None:
     spec = next(it for it in found.containers if it.name == "lb").instances
     assert [(it.number, it.ports, it.uplink) for it in spec] == [(1, (), "eth0"), (2, (), "eth0")]
     assert found.moving_address == "10.1.1.200/24"
-    text = keepalived_text(found.backends, 2)
+    text = keepalived_text(found.backends, 2, ["10.64.1.2"])
     assert "        10.1.1.200/24 dev lan0\n" in text
     assert "    priority 248\n" in text
+    assert "    unicast_peer {\n        10.64.1.2\n    }\n" in text
