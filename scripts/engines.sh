@@ -16,7 +16,7 @@ ssh_port=2222
 bridge_address="10.177.0.1/24" # LXD finds no free subnet by itself where everything has a route
 test_user="boxwright-test"
 wait_seconds=60
-all=(docker podman buildah lxd lxc registry ssh web buildgrid etcd graphviz user)
+all=(docker podman buildah lxd lxc ovn registry ssh web buildgrid etcd graphviz user)
 
 say() { printf 'engines: %s\n' "$*"; }
 fail() {
@@ -163,6 +163,12 @@ lxd_beside_docker() {
                 iptables -I DOCKER-USER "$way" "$bridge" -j ACCEPT
         done
     done
+}
+
+# Networks over a cluster: a test starts it, in namespaces of its own. Nothing of it runs for the machine.
+ovn_engine() {
+    RUNLEVEL=1 need ovn-central ovn-host openvswitch-switch
+    ovn-nbctl --version >/dev/null && say "ovn is there"
 }
 
 registry_engine() {
