@@ -69,7 +69,7 @@ class Member:
 
 
 class Cluster:
-    """A cluster that this process made, or that stands in a record. `script` is run in each member, and is its daemon."""
+    """A cluster that this process made, or that stands in a record. `script` becomes each member's daemon."""
 
     script = _SYS
 
