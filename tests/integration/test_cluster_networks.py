@@ -51,7 +51,7 @@ def answers(cluster: Cluster) -> bool:
         return pool.submit(work).result()
 
 
-def holders(cluster: Cluster, members: list[Member]) -> list[str]:
+def holders(members: list[Member]) -> list[str]:
     """The members on which a load balancer has the address."""
     found: list[str] = []
     for member in members:
@@ -90,7 +90,7 @@ def test_networks_of_a_cluster(cluster: Cluster, boxwright: Program, tmp_path: P
 
     until(lambda: answers(cluster), 10)
     members = list(cluster.members)
-    before = holders(cluster, members)
+    before = holders(members)
     assert len(before) == 1
     victim = next(it for it in members if it.name in before)
     cluster.kill(victim)
@@ -98,4 +98,4 @@ def test_networks_of_a_cluster(cluster: Cluster, boxwright: Program, tmp_path: P
     until(lambda: answers(cluster), 10)
     assert time.monotonic() - began < 10
     left = [it for it in members if it is not victim]
-    until(lambda: len(holders(cluster, left)) == 1, 30)
+    until(lambda: len(holders(left)) == 1, 30)
