@@ -12,11 +12,13 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from typing import NamedTuple, Protocol
 
-from boxwright.deploy.addresses import choose_subnet
-from boxwright.deploy.balancing import CONFIGURATION
+from boxwright.deploy.addresses import CUT, PLAIN, choose_subnet
+from boxwright.deploy.balancing import CONFIGURATION, MOVING
 from boxwright.deploy.engine import DeployEngine
+from boxwright.deploy.guarding import rules_text
 from boxwright.deploy.health import await_end, await_well, last_words
 from boxwright.deploy.live import BALANCER, Live
+from boxwright.deploy.naming import NAMES, RECORDS, RESOLVER, resolv_conf
 from boxwright.deploy.placing import share_port, written
 from boxwright.deploy.planning import (
     CREATE,
@@ -377,9 +379,10 @@ class _Application:
             labels=instance_labels(stack, spec, change.generation, addresses),
             env=tuple(it for it in spec.env if it[0] not in dict(spec.secret_env)),
             addresses=addresses,
-            files=tuple(self._files(name, spec)),
+            files=tuple(self._files(name, spec, addresses)),
             hosts=self._live.first_hosts(name),
             member=change.member,
+            rules=rules_text(spec, self._subnets),
         )
         try:
             self._engine.create(new)
@@ -413,8 +416,13 @@ class _Application:
         if not started.done():
             started.set_result(None)
 
-    def _files(self, name: str, spec: InstanceSpec) -> Iterable[tuple[str, bytes, int]]:
+    def _files(
+        self, name: str, spec: InstanceSpec, addresses: Sequence[tuple[str, str]]
+    ) -> Iterable[tuple[str, bytes, int]]:
         for file in spec.files:
+            if file.content == NAMES:
+                yield file.path, resolv_conf(self._subnets[spec.networks[0]]).encode(), file.mode
+                continue
             yield file.path, self._contents.content(file.content), file.mode
         given = {file.path for file in spec.files}
         for variable, secret in spec.secret_env:
@@ -424,6 +432,10 @@ class _Application:
             yield ENVIRONMENT_PROGRAM, self._contents.secret_program(), 0o555
         if spec.container == BALANCER and self._desired.backends:
             yield CONFIGURATION, self._live.first_configuration(name).encode(), 0o444
+            if spec.uplink:
+                yield MOVING, self._live.first_share(name, spec.number, addresses[0][1]).encode(), 0o444
+        if spec.container == RESOLVER and self._desired.services is not None:
+            yield RECORDS, self._live.first_records(name).encode(), 0o444
 
     def _retire(self, instances: Iterable[Instance], *, drain: bool) -> None:
         """Lead nothing to them any more, let requests end, stop and remove them."""
@@ -465,5 +477,6 @@ def _subnets(desired: Desired, observed: Observed, plan: DeployPlan) -> dict[str
     found: dict[str, str] = {}
     for spec in desired.networks:
         taken = (*observed.taken, *there.values(), *found.values())
-        found[spec.name] = there.get(spec.name) or spec.subnet or choose_subnet(desired.stack, spec.name, taken)
+        prefix = CUT if spec.allow or spec.deny else PLAIN
+        found[spec.name] = there.get(spec.name) or spec.subnet or choose_subnet(desired.stack, spec.name, taken, prefix)
     return found

@@ -32,6 +32,7 @@ from boxwright.deploy.history import (
     with_release,
 )
 from boxwright.deploy.live import BALANCER
+from boxwright.deploy.naming import NAMES
 from boxwright.deploy.planning import INSTANCE, WAIT, DeployPlan, make_plan
 from boxwright.errors import BoxwrightError, DefinitionError
 from boxwright.model.deployment import UNSURE, ContainerSpec, Desired, NetworkSpec, Observed
@@ -195,7 +196,7 @@ def apply_prepared(engine: DeployEngine, prepared: Prepared, tell: Callable[[Pro
     for reference in dict.fromkeys(
         file.content for it in prepared.plan.work if it.spec is not None for file in it.spec.files
     ):
-        if not reference.startswith("secret:"):
+        if not reference.startswith(("secret:", NAMES)):
             prepared.contents.keep_file(reference)
     apply_plan(engine, prepared.desired, prepared.observed, prepared.plan, prepared.contents, tell, limits)
 

@@ -12,6 +12,7 @@ from boxwright.app.definitions import find_definition, read_definition
 from boxwright.app.lookup import find_image
 from boxwright.app.recipes import own_recipe
 from boxwright.deploy.desired import BALANCER, ImageFacts, ServerFacts
+from boxwright.deploy.naming import RESOLVER
 from boxwright.errors import BoxwrightError
 from boxwright.frontends.recipe.dbase import PROGRAM, SERVERS, image_name, server_of
 from boxwright.model.image import Database
@@ -76,6 +77,9 @@ def planned_builds(stack: Stack, *, balanced: bool) -> tuple[ImageBuild, ...]:
     if balanced:
         file = own_recipe("haproxy")[1]
         found[BALANCER_TAG] = ImageBuild(BALANCER_TAG, (os.path.dirname(file),), (BALANCER,))
+    if stack.resolver:
+        file = own_recipe("unbound")[1]
+        found[RESOLVER_TAG] = ImageBuild(RESOLVER_TAG, (os.path.dirname(file),), (RESOLVER,))
     for tag, text in texts.items():
         named = {name if ":" in name.rpartition("/")[2] else f"{name}:latest" for name in _FROM.findall(text)}
         found[tag] = found[tag]._replace(after=tuple(sorted(named & (set(found) - {tag}))))
@@ -83,6 +87,7 @@ def planned_builds(stack: Stack, *, balanced: bool) -> tuple[ImageBuild, ...]:
 
 
 BALANCER_TAG = "boxwright/haproxy:latest"
+RESOLVER_TAG = "boxwright/unbound:latest"
 
 
 def _words(container: StackContainer) -> tuple[tuple[str, ...], tuple[str, ...], str]:
@@ -138,6 +143,8 @@ def image_facts(stack: Stack, store: Store, *, balanced: bool) -> dict[str, Imag
     found = {it.name: _facts(store, image_tag(stack, it)) for it in stack.containers}
     if balanced:
         found[BALANCER] = _facts(store, BALANCER_TAG)
+    if stack.resolver:
+        found[RESOLVER] = _facts(store, RESOLVER_TAG)
     return found
 
 

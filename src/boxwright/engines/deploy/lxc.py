@@ -19,6 +19,7 @@ from typing import NamedTuple
 
 from boxwright.engines import processes
 from boxwright.engines.forward import Forward
+from boxwright.engines.nftrules import RULES
 from boxwright.engines.processes import ProcessMark
 from boxwright.engines.records import Mounted
 from boxwright.engines.signals import signal_number
@@ -309,6 +310,8 @@ def _config(place: str, record: LxcRecord) -> str:
     ]
     if record.is_system:
         lines += [f"lxc.init.cmd = {' '.join(record.argv)}"]
+        if os.path.exists(f"{place}/{RULES}"):
+            lines.append("lxc.cap.drop = net_admin")  # else it could change the rules of its networks
     else:
         lines += ["lxc.cap.drop =", f"lxc.cap.keep = {CAPABILITIES}"]
         lines += ["lxc.mount.auto =", "lxc.mount.auto = proc:mixed sys:ro cgroup:ro"]

@@ -8,6 +8,7 @@ be reached from here: ports of instances are asked from inside.
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import socket
@@ -17,6 +18,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
+from http import HTTPStatus
 from typing import Any
 
 from boxwright.engines.bridges import hardware_address, routed_subnets
@@ -31,7 +33,17 @@ from boxwright.engines.deploy.lxdinstance import (
     state_of,
 )
 from boxwright.engines.deploy.lxdmemory import STACK, InstanceNote, LxdHooks, unless_gone
-from boxwright.engines.deploy.lxdnetworks import NAME, bridge_name, create_bridge, create_cluster_bridge, subnet_of
+from boxwright.engines.deploy.lxdnetworks import (
+    NAME,
+    OVN,
+    bridge_name,
+    create_bridge,
+    create_cluster_bridge,
+    create_ovn_network,
+    foreign_subnets,
+    ovn_uplink,
+    subnet_of,
+)
 from boxwright.engines.deploy.lxdvolumes import LxdVolumes
 from boxwright.engines.exchange import exchange
 from boxwright.engines.lxdclient.client import LxdClient
@@ -41,6 +53,7 @@ from boxwright.engines.lxdclient.execution import Command, execute
 from boxwright.engines.lxdclient.failures import LxdError
 from boxwright.engines.lxdclient.files import push_directory, push_file
 from boxwright.engines.lxdclient.transport import Patience
+from boxwright.engines.nftrules import require_nft
 from boxwright.engines.probe import PROBE, probe_input, probe_program
 from boxwright.errors import BoxwrightError
 from boxwright.model.deployment import (
@@ -51,6 +64,7 @@ from boxwright.model.deployment import (
     ONLINE,
     RUNNING,
     UNSURE,
+    UPLINK,
     Desired,
     Instance,
     Member,
@@ -72,7 +86,6 @@ class LxdStacks(LxdVolumes):
     def __init__(self, client: LxdClient, hooks: LxdHooks, *, remote: str = "") -> None:
         super().__init__(client, hooks)
         self._remote = remote
-        self._subnets: dict[str, str] = {}
         self._told: dict[str, str] = {}
 
     def lacks(self, desired: Desired) -> Sequence[str]:
@@ -86,7 +99,9 @@ class LxdStacks(LxdVolumes):
             found += [f"volume {it.name}: copies need a cluster" for it in desired.volumes if it.replicate > 1]
         else:
             found += [f"volume {it.name}: copies are not made yet" for it in desired.volumes if it.replicate > 1]
-        found += [f"network {it.name}: rules are not written yet" for it in desired.networks if it.allow or it.deny]
+        for it in desired.networks:
+            if (it.allow or it.deny) and self._client.endpoint.socket:
+                require_nft(it.name)
         return tuple(dict.fromkeys(found))
 
     def hosts(self) -> int:
@@ -167,17 +182,17 @@ class LxdStacks(LxdVolumes):
                 unless_gone(partial(self._client.run, "DELETE", path))
 
     def create_network(self, stack: str, spec: NetworkSpec) -> None:
-        """A bridge; on a cluster one network of bridges on all members."""
+        """A bridge; on a cluster one network of all members: OVN's where it has that, else of bridges."""
         name = self._bridge(stack, spec.name)
-        self._subnets[name] = spec.subnet
-        if self.clustered:
+        if self.clustered and spec.across != "host" and (uplink := ovn_uplink(self._client)):
+            create_ovn_network(self._client, name, stack, spec, uplink)
+        elif self.clustered:
             create_cluster_bridge(self._client, name, stack, spec)
         else:
             create_bridge(self._client, name, stack, spec)
 
     def delete_network(self, stack: str, name: str) -> None:
         """Remove it."""
-        self._subnets.pop(self._bridge(stack, name), None)
         unless_gone(lambda: self._client.run("DELETE", f"/networks/{self._bridge(stack, name)}"))
 
     # Instances --------------------------------------------------------------------------------------------------------
@@ -186,7 +201,10 @@ class LxdStacks(LxdVolumes):
         """Make it with its devices and files; nothing is started. Raises BoxwrightError `deploy.taken`."""
         client = self._within(new.stack)
         self._homes[new.name] = new.stack
-        subnets = {it: self._subnet(new.stack, it) for it, _ in new.addresses}
+        networks = {it["name"]: it for it in self._client.get("/networks", recursion="1")}
+        bridges = {it: self._bridge(new.stack, it) for it, _ in new.addresses}
+        subnets = {name: subnet_of(networks[bridge]) for name, bridge in bridges.items()}
+        closed = foreign_subnets(networks.values(), bridges.values())
         ids = self._ids(new)
         self._note(new.stack, new.name, InstanceNote(new.addresses, _account(new), ids))
         body = {
@@ -194,8 +212,8 @@ class LxdStacks(LxdVolumes):
             "type": "container",
             "source": {"type": "image", "alias": _alias(new.spec.image)},
             "profiles": [],
-            "config": config_of(new, subnets, ids),
-            "devices": self._devices(new),
+            "config": config_of(new, subnets, closed, ids),
+            "devices": self._devices(new, networks),
         }
         self._make(client, body, new.member)
         self._told[new.name] = new.hosts
@@ -229,12 +247,6 @@ class LxdStacks(LxdVolumes):
             self.delete(name)
             client.run("POST", "/instances", body, query=query)
 
-    def _subnet(self, stack: str, network: str) -> str:
-        name = self._bridge(stack, network)
-        if name not in self._subnets:
-            self._subnets[name] = subnet_of(self._client.get(f"/networks/{name}"))
-        return self._subnets[name]
-
     def _ids(self, new: NewInstance) -> tuple[int, int] | None:
         """Of its user: as the store's image has them, else as an earlier instance of it was given them."""
         if not new.spec.user:
@@ -249,7 +261,7 @@ class LxdStacks(LxdVolumes):
                 raise
             return found
 
-    def _devices(self, new: NewInstance) -> dict[str, dict[str, str]]:
+    def _devices(self, new: NewInstance, networks: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, str]]:
         devices: dict[str, dict[str, str]] = {"root": {"type": "disk", "path": "/", "pool": self._pool("default")}}
         for number, (network, address) in enumerate(new.addresses):
             devices[f"eth{number}"] = {
@@ -258,6 +270,10 @@ class LxdStacks(LxdVolumes):
                 "name": f"eth{number}",
                 "hwaddr": hardware_address(address),
             }
+            if networks[self._bridge(new.stack, network)]["type"] == OVN:
+                devices[f"eth{number}"]["ipv4.address"] = address
+        if new.spec.uplink:
+            devices[UPLINK] = {"type": "nic", "name": UPLINK, **self._on_host(new.spec.uplink, new.member)}
         for number, it in enumerate(new.spec.mounts):
             device = {"type": "disk", "path": it.target, "readonly": "true" if it.read_only else "false"}
             if it.kind == "path":
@@ -275,6 +291,17 @@ class LxdStacks(LxdVolumes):
                 "connect": f"{port.protocol}:{inside}:{port.container}",
             }
         return devices
+
+    def _on_host(self, interface: str, member: str) -> dict[str, str]:
+        """How an instance gets on a network of its host: by a bridge where that is one. Raises `deploy.interface`."""
+        query = {"target": member} if member else None
+        status, data = self._client.send("GET", f"/networks/{interface}", None, query=query)
+        if status != HTTPStatus.OK:
+            where = f"{member} has" if member else "there is"
+            hint = "`lxc network list` shows them"
+            raise BoxwrightError("deploy.interface", f"{where} no interface {interface}", hint=hint)
+        kind = json.loads(data)["metadata"]["type"]
+        return {"nictype": "bridged" if kind == "bridge" else "macvlan", "parent": interface}
 
     def start(self, instance: str) -> None:
         """Start it."""
