@@ -21,6 +21,7 @@ import pytest
 
 from boxwright.engines.building.choose import NAMES, open_engine
 from boxwright.engines.building.lxd import LxdContainer, LxdEngine
+from boxwright.engines.building.lxdsnapshots import Snapshotting
 from boxwright.engines.building.pause import PATH, pause_program
 from boxwright.engines.lxdclient.address import find_endpoint
 from boxwright.engines.lxdclient.client import LxdClient
@@ -222,8 +223,19 @@ def test_a_state_is_what_was_there_although_the_next_command_began(
         roots = [Path(it) / "rootfs" for it in places]
         assert [(it / "f").read_text() for it in roots] == [f"{number}\n" for number in range(6)]
         assert [os.listdir(it / "deep") for it in roots] == [[str(number)] for number in range(6)]
-        # What lies in a subvolume of its own is taken later: then the end of the snapshot is waited for.
+        # Who writes in the very moment in which it is taken changes nothing of it.
         instance = roots[0].parents[3] / "containers" / made.name
+        for number in range(6, 12):
+            (instance / "rootfs/f").write_text("before\n")
+            path, state = f"/instances/{made.name}/snapshots", f"test-{os.getpid()}-{number}"
+            place = btrfs_engine.snapshot_places.place(made.name, state)
+            asked = btrfs_engine.client.request("POST", path, {"name": state, "stateful": False})
+            taking = Snapshotting(btrfs_engine.client, btrfs_engine.client.operation_of(asked), path, place)
+            taking.taken()
+            (instance / "rootfs/f").write_text("after\n")
+            taking.settle()
+            assert Path(place, "rootfs/f").read_text() == "before\n"
+        # What lies in a subvolume of its own is taken later: then the end of the snapshot is waited for.
         subprocess.run(["btrfs", "subvolume", "create", instance / "rootfs/inner"], check=True, capture_output=True)
         assert btrfs_engine.snapshot_places.place(made.name, "x") == ""
         made.commit(f"test-{os.getpid()}-inner")
