@@ -166,13 +166,13 @@ def test_services_run_beside_commands_and_test_starts_the_image(
         f"""\
 image: {{base}}
 services:
-  talker: {{image: "{{base}}", command: "{ECHO}", port: 7000, environment: {{PATH: /bin}}}}
+  talker: {{image: "{{base}}", command: "echo ready to talk; {ECHO}", port: 7000, environment: {{PATH: /bin}}}}
 install:
   - test "$(busybox nc talker 7000)" = 'it answers' && echo $TALKER_HOST:$TALKER_PORT >/where
   - mkdir -p /www && echo page >/www/index.html
 script:
   - busybox nc $TALKER_HOST $TALKER_PORT | busybox grep answers
-command: busybox httpd -f -p 8080 -h /www
+command: busybox httpd -vv -f -p 8080 -h /www
 ports: ["8080"]
 test:
   commands:
@@ -189,6 +189,11 @@ artifact: with/services
     failed = boxwright("build", place, "--junit", tmp_path / "r.xml", "--progress", "plain", status=1)
     assert "[step.failed]" in failed.err
     assert suites(tmp_path / "r.xml")["the page (test)"] == ["failure"]
+    # What the services and the image itself wrote is collected.
+    for told in (failed.err, (tmp_path / "r.xml").read_text()):
+        assert "the end of what talker wrote:" in told
+        assert "ready to talk" in told
+        assert "url:/index.html" in told
 
 
 @pytest.mark.parametrize(
