@@ -545,6 +545,27 @@ def test_an_engine_that_nobody_knows(boxwright: Program, project: Path) -> None:
 
 
 @pytest.mark.engine("docker")
+def test_a_container_is_started_only_for_what_is_not_cached(
+    fresh_boxwright: Program, project: Path, busybox_base: Path, forgetting: Callable[[str, Program], None]
+) -> None:
+    forgetting("docker", fresh_boxwright)
+    small(project, busybox_base, "echo two >/two")
+    text = (project / "manifest.yaml").read_text()
+    (project / "manifest.yaml").write_text(text.replace("test ! -e /one", "test -e /one"))
+
+    def started() -> int:
+        since = f"{time.time():.9f}"
+        fresh_boxwright("build", project, "--engine", "docker")
+        words = ("--since", since, "--until", f"{time.time():.9f}", "--filter", "event=create", "--format", "{{.ID}}")
+        labelled = ("--filter", "type=container", "--filter", "label=dev.boxwright.build")
+        done = subprocess.run(["docker", "events", *words, *labelled], capture_output=True, text=True, check=True)
+        return len(done.stdout.split())
+
+    assert started() > 0
+    assert started() == 0
+
+
+@pytest.mark.engine("docker")
 @pytest.mark.engine("ssh")
 def test_docker_over_ssh(
     fresh_boxwright: Program, project: Path, busybox_base: Path, tmp_path: Path,
@@ -563,11 +584,13 @@ def test_docker_over_ssh(
     text = (project / "manifest.yaml").read_text()
     (project / "manifest.yaml").write_text(text.replace("test ! -e /one", "test -e /one"))
     words = ["/usr/sbin/sshd", "-D", "-f", "/dev/null", "-o", f"ListenAddress=127.0.0.1:{port}"]
-    program = fresh_boxwright.with_environment(PATH=f"{tmp_path}/bin:{os.environ['PATH']}")
+    address = f"ssh://root@127.0.0.1:{port}"
+    program = fresh_boxwright.with_environment(PATH=f"{tmp_path}/bin:{os.environ['PATH']}", DOCKER_HOST=address)
     with subprocess.Popen([*words, *(word for option in options for word in ("-o", option))]) as daemon:
         try:
             until(lambda: _listens(port))
-            program("build", project, "--engine", "docker", "--endpoint", f"ssh://root@127.0.0.1:{port}")
+            program("build", project, "--engine", "docker")
+            assert "CACHED" in program("build", project, "--engine", "docker", "--endpoint", address).err
         finally:
             daemon.terminate()
     assert tree_of(fresh_boxwright, tmp_path / "tree", "engines/test:small")["two"][-1] == b"two\n"

@@ -166,6 +166,17 @@ def test_schemas_of_manifests_and_modules(boxwright: Program) -> None:
     assert "[definition.not-found]" in boxwright("build", place, "-f", "x.yaml", status=2).err
 
 
+def test_variables_of_the_command_line(boxwright: Program, project: Project, tmp_path: Path) -> None:
+    (tmp_path / "list").write_text("[not, parsed]\n")
+    place = project("image: {base}\nvars: {a: own, b: own}\ninstall:\n  - {run: 'echo {{ a[0] }} {{ b }} {{ c }}'}\n")
+    text = boxwright(
+        "graph", place, "--set", "a=[one, two]", "--set-file", f"b={tmp_path / 'list'}", "--set", "c=x=y"
+    ).out
+    assert "run echo one [not, parsed] x=y" in text
+    assert "[manifest.undefined]" in boxwright("graph", place, status=2).err
+    assert "[definition.not-found]" in boxwright("graph", place, "--set-file", "c=/nowhere", status=2).err
+
+
 def test_options_that_mean_nothing_to_a_manifest(boxwright: Program, project: Project) -> None:
     place = project("image: {base}\n")
     assert "[usage.set]" in boxwright("build", place, "--set", "a b=1", status=2).err
