@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import platform
 import shutil
@@ -20,7 +21,7 @@ from pathlib import Path
 import pytest
 
 from boxwright.engines.building.choose import NAMES, open_engine
-from boxwright.engines.building.lxd import LxdContainer, LxdEngine
+from boxwright.engines.building.lxd import COPY_ON_WRITE, LxdContainer, LxdEngine
 from boxwright.engines.building.lxdsnapshots import Snapshotting
 from boxwright.engines.building.pause import PATH, pause_program
 from boxwright.engines.lxdclient.address import find_endpoint
@@ -202,6 +203,18 @@ def btrfs_engine() -> Iterator[LxdEngine]:
             opened.forget({state for state in opened.states() if state.startswith(f"test-{os.getpid()}-")})
             opened.close()
             client.run("DELETE", f"/storage-pools/{pool}")
+
+
+@pytest.mark.engine("lxd")
+@pytest.mark.usefixtures("btrfs_engine")
+def test_doctor_says_which_pools_copy(boxwright: Program) -> None:
+    pools = {it["name"]: it for it in json.loads(boxwright("doctor", "--json", status=None).out)}
+    with LxdClient(find_endpoint("", os.environ)) as client:
+        drivers = {it["name"]: it["driver"] for it in client.get("/storage-pools", recursion="1")}
+    assert "btrfs" in drivers.values()
+    for name, driver in drivers.items():
+        found = pools[f"lxd pool {name}"]
+        assert (found["ok"], "copies" in found["seen"]) == (driver in COPY_ON_WRITE, driver not in COPY_ON_WRITE)
 
 
 @pytest.mark.engine("lxd")
@@ -470,6 +483,31 @@ def test_who_is_ended_leaves_nothing(
     # The guard, a process beside the build, removes what a killed one left: nobody has to come again.
     until(lambda: not _containers(name, fresh_boxwright.home / "engines"), 30)
     assert nothing_left()
+
+
+BARE = """\
+image: tar:BASE
+files: [{src: conf/a, dest: /deep/a, mode: "0600"}]
+install:
+  - {run: [/busybox, cp, /deep/a, /made]}
+artifact: engines/bare
+"""
+
+
+@pytest.mark.long
+@each_name_and_native
+def test_nothing_is_needed_inside_of_the_image(
+    fresh_boxwright: Program, name: str, project: Path, tmp_path: Path, forgetting: Callable[[str, Program], None]
+) -> None:
+    """One static program: no shell, no init, no users, no Python."""
+    forgetting(name, fresh_boxwright)
+    with tarfile.open(tmp_path / "bare.tar", "w") as archive:
+        archive.add("/bin/busybox", "busybox")
+    (project / "manifest.yaml").write_text(BARE.replace("BASE", str(tmp_path / "bare.tar")))
+    fresh_boxwright("build", project, "--engine", name)
+    tree = tree_of(fresh_boxwright, tmp_path / "tree", "engines/bare")
+    assert (tree["made"][-1], tree["deep/a"][0]) == (b"one", "0o100600")
+    assert set(tree) == {"busybox", "deep", "deep/a", "made"}
 
 
 SYSTEM = """\

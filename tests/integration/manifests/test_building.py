@@ -196,6 +196,30 @@ artifact: with/services
         assert "url:/index.html" in told
 
 
+READY = "busybox sleep 1; busybox mkdir /www; echo well >/www/index.html; exec busybox httpd -f -p 8080 -h /www"
+
+
+@pytest.mark.parametrize(
+    "way",
+    ["ready: {command: CHECK}", "ready: {port: 8080, command: CHECK}", "healthcheck"],
+    ids=["command", "both", "its own"],
+)
+def test_the_image_is_waited_for_until_it_is_well(boxwright: Program, project: Project, way: str) -> None:
+    check = "busybox wget -q -O - http://127.0.0.1:8080/"
+    own = f"healthcheck: {{command: '{check}'}}\n" if way == "healthcheck" else ""
+    ready = "" if own else f"  {way.replace('CHECK', check)}\n"
+    text = f"image: {{base}}\ncommand: '{READY}'\n{own}test:\n{ready}  commands: ['{check} | busybox grep well']\n"
+    boxwright("build", project(text))
+
+
+def test_branches_run_at_the_same_time(boxwright: Program, project: Project) -> None:
+    place = project(f"image: {{base}}\ninstall: [echo {time.time_ns()}]\nscript: [sleep 2, sleep 2.0]\n")
+    events = [json.loads(line) for line in boxwright("build", place, "--progress", "json").out.splitlines()]
+    steps = {it["step"] for it in events[0]["steps"] if it["title"].startswith("run sleep")}
+    order = [it["event"] for it in events if it.get("step") in steps and it["event"] in ("started", "finished")]
+    assert order == ["started", "started", "finished", "finished"]
+
+
 @pytest.mark.parametrize(
     ("service", "code"),
     [

@@ -180,6 +180,8 @@ class LxdEngine:
             f"lxc.net.0.ipv4.address = {address}/{subnet.network.prefixlen}",
             f"lxc.net.0.ipv4.gateway = {subnet.ip}",
         ]
+        if container.look("/etc") is None:
+            push_directory(self.client, container.name, "/etc")
         container.write("/etc/resolv.conf", f"nameserver {subnet.ip}\n".encode())
         return {"raw.lxc": "\n".join(lines), ADDRESS: str(address)}
 
