@@ -96,12 +96,12 @@ def test_what_a_conversion_would_lose_is_named(boxwright: Program, project: Proj
 @pytest.mark.parametrize(
     ("manifest", "line"),
     [
-        ("matrix: {a: ['1', '2']}\nartifact: named/so:1\n", 1),
+        pytest.param(*("matrix: {a: ['1', '2']}\nartifact: named/so:1\n", 1), marks=pytest.mark.long),
         ("services: {box: {image: '{base}', command: 'true'}}\ninstall: [echo x]\n", 3),
         ("toolbox: {facts: true}\ninstall: [echo x]\n", 3),
-        ("command: [sh]\ntest: {commands: [echo x]}\n", 3),
+        pytest.param(*("command: [sh]\ntest: {commands: [echo x]}\n", 3), marks=pytest.mark.long),
         ("modules: [{name: own}]\n", 4),
-        ("include: [../elsewhere/manifest.yaml]\n", 1),
+        pytest.param(*("include: [../elsewhere/manifest.yaml]\n", 1), marks=pytest.mark.long),
     ],
     ids=["a matrix", "a service", "a toolbox", "a test", "a module's file", "a file of another place"],
 )

@@ -100,7 +100,7 @@ artifact: uses/shared
 """
 
 
-@pytest.mark.parametrize("kind", ["repository", "registry"])
+@pytest.mark.parametrize("kind", ["repository", pytest.param("registry", marks=pytest.mark.long)])
 def test_modules_and_includes_of_images(
     fresh_boxwright: Program, project: Project, shared: Path, tmp_path: Path, kind: str
 ) -> None:
