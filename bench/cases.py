@@ -18,7 +18,7 @@ from pathlib import Path
 from bench import bundles, manifests
 from bench.remote import packages_on_a_server
 from bench.sharing import fetch_packages, push_changed, say_moved
-from bench.stacks import ten_on_lxd, ten_on_podman
+from bench.stacks import ten_on_lxd, ten_on_lxd_again, ten_on_podman
 from bench.tools import Boxwright, Builder, BundleTool, PackageTool, Tool
 from boxwright.frontends.recipe.frontend import RecipeOptions, build_graph
 from boxwright.model.span import Span
@@ -408,5 +408,13 @@ CASES = (
         peers=("lxc launch",),
         runs=3,
         times=1.2,
+    ),
+    Case(
+        "stack-lxd-again",
+        "the same again, nothing to do",
+        1.0,
+        lambda bench: ten_on_lxd_again(bench.tool, bench.work / "stacks"),
+        peers=(),
+        runs=3,
     ),
 )

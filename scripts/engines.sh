@@ -16,7 +16,7 @@ ssh_port=2222
 bridge_address="10.177.0.1/24" # LXD finds no free subnet by itself where everything has a route
 test_user="boxwright-test"
 wait_seconds=60
-all=(docker podman buildah lxd lxc registry ssh web buildgrid etcd graphviz user)
+all=(docker podman buildah lxd lxc ovn registry ssh web buildgrid etcd graphviz user)
 
 say() { printf 'engines: %s\n' "$*"; }
 fail() {
@@ -149,6 +149,26 @@ lxd_engine() {
         lxd_preseed | lxd init --preseed || fail "lxd init failed (its message is above)"
         say "lxd has a pool and a bridge now"
     fi
+    lxd_beside_docker
+}
+
+# Docker drops what the machine forwards, also between two instances on a bridge, and LXD's own rules don't change that
+# where it writes them with nft (LXD, howto/network_bridge_firewalld.md). The bridges of stacks begin with bw.
+lxd_beside_docker() {
+    local bridge way
+    quietly iptables -n -L DOCKER-USER || return 0
+    for bridge in boxwrightbr0 bw+; do
+        for way in -i -o; do
+            quietly iptables -C DOCKER-USER "$way" "$bridge" -j ACCEPT ||
+                iptables -I DOCKER-USER "$way" "$bridge" -j ACCEPT
+        done
+    done
+}
+
+# Networks over a cluster: a test starts it, in namespaces of its own. Nothing of it runs for the machine.
+ovn_engine() {
+    RUNLEVEL=1 need ovn-central ovn-host openvswitch-switch
+    ovn-nbctl --version >/dev/null && say "ovn is there"
 }
 
 registry_engine() {

@@ -46,6 +46,7 @@ git                               the time of a build is that of the context's l
 golang-github-containers-common   the seccomp profile that container builders share
 libseccomp2                       to turn that profile into a kernel filter
 mmdebstrap                        to make base systems
+nftables                          rules of stacks' networks
 openssl                           to check the signatures of Alpine's archive
 passt                             network for steps, without privileges (pasta)
 python3                           the interpreter

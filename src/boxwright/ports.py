@@ -222,6 +222,10 @@ class RunningService(Protocol):
         """Ask it to end and wait until it has. Raises StepError `service.failed` where it doesn't end well."""
         ...
 
+    def said(self) -> bytes:
+        """The end of what it wrote, without the line by which it said that it answers."""
+        ...
+
 
 class ServiceHost(Protocol):
     """Runs services beside steps."""

@@ -39,7 +39,7 @@ mkdir -p "$1/cgroup"
 mount --rbind /sys/fs/cgroup "$1/cgroup"
 mount -t sysfs sysfs /sys
 mount --rbind "$1/cgroup" /sys/fs/cgroup
-exec lxd --group root
+PATH="$1.bin:$PATH" exec lxd --group root
 """
 
 
@@ -69,7 +69,9 @@ class Member:
 
 
 class Cluster:
-    """A cluster that this process made, or that stands in a record."""
+    """A cluster that this process made, or that stands in a record. `script` becomes each member's daemon."""
+
+    script = _SYS
 
     def __init__(self, identity: str, directory: Path) -> None:
         self.identity = identity
@@ -130,7 +132,7 @@ class Cluster:
         environment = {name: value for name, value in os.environ.items() if name != MARK} | member.environment
         with (self.directory / f"{member.name}.log").open("ab") as log:
             self._daemons[member.name] = subprocess.Popen(
-                [*words, "bash", "-c", _SYS, "sh", str(self.directory / f"{member.name}.sys")],
+                [*words, "bash", "-c", self.script, "sh", str(self.directory / f"{member.name}.sys")],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

@@ -187,6 +187,31 @@ def test_a_directory_below_the_root_of_its_repository(repository: Path, tmp_path
     assert found[".bundle/install"] == b"#!/bin/sh\nmake x\n"
 
 
+@pytest.mark.parametrize(
+    ("lies", "reason"),
+    [("ignored", "ignores"), ("new", "not committed"), ("web", "not committed"), ("nothing yet", "no commit yet")],
+)
+def test_a_directory_that_its_revision_does_not_have(
+    repository: Path, tmp_path: Path, boxwright: Program, lies: str, reason: str
+) -> None:
+    """Nothing that nobody committed passes for a revision; it is bundled where somebody asks for it."""
+    commit(repository, {".gitignore": "ignored/\n", "web/page.html": "page\n"})
+    if lies == "nothing yet":
+        repository = tmp_path / "other"
+        repository.mkdir()
+        git(repository, "init", "-q", ".")
+    place = repository / lies
+    place.mkdir(exist_ok=True)
+    (place / "page.html").write_text("other page\n")
+    revision = ["--rev", "v1"] if lies == "web" else []
+    refused = boxwright("bundle", place, *revision, "-o", tmp_path / "a", status=2)
+    assert "[bundle.not-committed]" in refused.err
+    assert reason in refused.err
+    assert "--working-tree" in refused.err
+    assert not list((tmp_path / "a").iterdir())
+    assert content(bundle(boxwright, place, "--working-tree", "-o", tmp_path / "a"))["page.html"] == b"other page\n"
+
+
 def test_build_steps_run_in_a_container_first(tmp_path: Path, boxes: Program, repository: Path) -> None:
     text = "build: {image: tool, run: ['cat index.html > made.html', 'rm index.html']}\nexclude: [start.html]\n"
     commit(repository, {"bundle.yaml": text})

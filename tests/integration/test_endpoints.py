@@ -17,6 +17,7 @@ from boxwright.engines.lxdclient.client import LxdClient
 from tests.conftest import Program
 from tests.integration.conftest import free_port, until
 from tests.integration.servers import listens
+from tests.integration.test_stacks import RECIPE, START
 
 pytestmark = pytest.mark.integration
 
@@ -226,6 +227,38 @@ def test_lxd_as_a_remote(
     forgetting("lxd", fresh_boxwright)
     program = fresh_boxwright.with_environment(LXD_CONF=str(lxd_remote.configuration))
     built(program, project, "--engine", "lxd", "--endpoint", "there")
+
+
+@pytest.mark.long
+@pytest.mark.engine("lxd")
+def test_a_stack_on_a_remote(boxwright: Program, lxd_remote: Remote, busybox_base: Path, tmp_path: Path) -> None:
+    """Deployed from a machine that is no member: images are sent, ports are asked from inside."""
+    program = boxwright.with_environment(LXD_CONF=str(lxd_remote.configuration))
+    place = tmp_path / "far"
+    (place / "web").mkdir(parents=True)
+    (place / "web/Recipe").write_text(RECIPE.format(base=busybox_base))
+    (place / "web/page").write_text("from afar\n")
+    (place / "web/start").write_text(START)
+    (place / "web/start").chmod(0o755)
+    name = f"far{os.getpid()}"
+    (place / "autopilot.yaml").write_text(
+        f"name: {name}\ncontainers:\n  web:\n    build: ./web\n    volumes: ['{tmp_path}:/mnt:ro']\n"
+        "    healthcheck: {http: /index.html, port: 80, interval: 200ms}\n"
+        "cluster: {engine: lxd, remote: there}\n"
+    )
+    try:
+        said = program("deploy", cwd=place).err
+        assert f"note: web-1: {tmp_path} is looked for on the server, not here" in said
+        assert "well" in program("status", cwd=place).out
+        assert program("exec", "/web", "cat", "/srv/index.html", cwd=place).out == "from afar\n"
+        assert "web-1 | from afar" in program("logs", cwd=place).out
+        assert program("deploy", cwd=place).out == f"{name}: nothing to do\n"
+        (place / "web/page").write_text("from farther\n")
+        program("deploy", cwd=place)
+        assert program("exec", "/web", "cat", "/srv/index.html", cwd=place).out == "from farther\n"
+    finally:
+        program("destroy", "--yes", cwd=place)
+    assert "[lxd.remote]" in program("deploy", "--remote", "nowhere", cwd=place, status=2).err
 
 
 @pytest.mark.engine("lxd")

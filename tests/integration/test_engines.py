@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import platform
 import shutil
@@ -20,7 +21,11 @@ from pathlib import Path
 import pytest
 
 from boxwright.engines.building.choose import NAMES, open_engine
+from boxwright.engines.building.lxd import COPY_ON_WRITE, LxdContainer, LxdEngine
+from boxwright.engines.building.lxdsnapshots import Snapshotting
 from boxwright.engines.building.pause import PATH, pause_program
+from boxwright.engines.lxdclient.address import find_endpoint
+from boxwright.engines.lxdclient.client import LxdClient
 from boxwright.errors import BoxwrightError
 from boxwright.ports import Bind, BuildContainer, BuildEngine, ContainerShape, EngineCommand, SeenPath, Tmpfs
 from boxwright.steps.onengine import resolved
@@ -49,6 +54,7 @@ def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[BuildEngi
 
 each_engine = pytest.mark.parametrize("engine", ENGINES, indirect=True)
 # LXD's pool of a test machine copies each state: what isn't its contract is in `make long`.
+each_name_and_native = pytest.mark.parametrize("name", ["native", *ENGINES[:3], pytest.param("lxd", marks=LXD_LONG)])
 each_name = pytest.mark.parametrize("name", [*ENGINES[:3], pytest.param("lxd", marks=LXD_LONG)])
 
 
@@ -181,6 +187,75 @@ def test_a_state_that_could_not_be_kept_is_no_status_of_the_next_command(contain
         container.commit(state)
         ran(container, "true")
     assert caught.value.code == "lxd.exists"
+
+
+@pytest.fixture
+def btrfs_engine() -> Iterator[LxdEngine]:
+    """LXD with a pool that copies on write, which a test machine's own does not."""
+    pool = f"boxwright-test-{os.getpid()}"
+    endpoint = find_endpoint("", os.environ)
+    with LxdClient(endpoint) as client:
+        client.run("POST", "/storage-pools", {"name": pool, "driver": "btrfs", "config": {"size": str(1 << 30)}})
+        opened = LxdEngine(endpoint, pool)
+        try:
+            yield opened
+        finally:
+            opened.forget({state for state in opened.states() if state.startswith(f"test-{os.getpid()}-")})
+            opened.close()
+            client.run("DELETE", f"/storage-pools/{pool}")
+
+
+@pytest.mark.engine("lxd")
+@pytest.mark.usefixtures("btrfs_engine")
+def test_doctor_says_which_pools_copy(boxwright: Program) -> None:
+    pools = {it["name"]: it for it in json.loads(boxwright("doctor", "--json", status=None).out)}
+    with LxdClient(find_endpoint("", os.environ)) as client:
+        drivers = {it["name"]: it["driver"] for it in client.get("/storage-pools", recursion="1")}
+    assert "btrfs" in drivers.values()
+    for name, driver in drivers.items():
+        found = pools[f"lxd pool {name}"]
+        assert (found["ok"], "copies" in found["seen"]) == (driver in COPY_ON_WRITE, driver not in COPY_ON_WRITE)
+
+
+@pytest.mark.engine("lxd")
+def test_a_state_is_what_was_there_although_the_next_command_began(
+    btrfs_engine: LxdEngine, busybox_base: Path, tmp_path: Path
+) -> None:
+    """The next command begins as soon as the tree was taken, while LXD still writes down that it was."""
+    base = f"test-{os.getpid()}-base"
+    btrfs_engine.load(base, engine_tar(busybox_base, tmp_path))
+    made = btrfs_engine.start(base, ContainerShape("none"))
+    assert isinstance(made, LxdContainer)
+    try:
+        for number in range(6):
+            assert ran(made, f"echo {number} >/f; mkdir -p /deep/{number}")[0] == 0
+            made.commit(f"test-{os.getpid()}-{number}")
+            assert ran(made, "echo later >/f; rm -r /deep")[0] == 0
+        assert btrfs_engine.snapshot_places is not None
+        places = [btrfs_engine.snapshot_places.place(made.name, f"test-{os.getpid()}-{number}") for number in range(6)]
+        roots = [Path(it) / "rootfs" for it in places]
+        assert [(it / "f").read_text() for it in roots] == [f"{number}\n" for number in range(6)]
+        assert [os.listdir(it / "deep") for it in roots] == [[str(number)] for number in range(6)]
+        # Who writes in the very moment in which it is taken changes nothing of it.
+        instance = roots[0].parents[3] / "containers" / made.name
+        for number in range(6, 12):
+            (instance / "rootfs/f").write_text("before\n")
+            path, state = f"/instances/{made.name}/snapshots", f"test-{os.getpid()}-{number}"
+            place = btrfs_engine.snapshot_places.place(made.name, state)
+            asked = btrfs_engine.client.request("POST", path, {"name": state, "stateful": False})
+            taking = Snapshotting(btrfs_engine.client, btrfs_engine.client.operation_of(asked), path, place)
+            taking.taken()
+            (instance / "rootfs/f").write_text("after\n")
+            taking.settle()
+            assert Path(place, "rootfs/f").read_text() == "before\n"
+        # What lies in a subvolume of its own is taken later: then the end of the snapshot is waited for.
+        subprocess.run(["btrfs", "subvolume", "create", instance / "rootfs/inner"], check=True, capture_output=True)
+        assert btrfs_engine.snapshot_places.place(made.name, "x") == ""
+        made.commit(f"test-{os.getpid()}-inner")
+        assert ran(made, "echo fine >/f")[0] == 0
+        subprocess.run(["btrfs", "subvolume", "delete", instance / "rootfs/inner"], check=True, capture_output=True)
+    finally:
+        made.remove()
 
 
 @each_engine
@@ -364,7 +439,7 @@ def test_a_manifest_gives_the_same_tree(
     assert "CACHED [image] run id -u" in more.err
 
 
-@each_name
+@each_name_and_native
 def test_what_fails_leaves_no_image_and_no_container(
     fresh_boxwright: Program, name: str, project: Path, busybox_base: Path,
     forgetting: Callable[[str, Program], None],
@@ -377,7 +452,7 @@ def test_what_fails_leaves_no_image_and_no_container(
     assert "engines/test" not in fresh_boxwright("images").out
 
 
-@each_name
+@each_name_and_native
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT], ids=["kill", "interrupt"])
 def test_who_is_ended_leaves_nothing(
     fresh_boxwright: Program, name: str, number: signal.Signals, project: Path, busybox_base: Path,
@@ -395,6 +470,8 @@ def test_who_is_ended_leaves_nothing(
         pytest.fail("the step never began")
     process.send_signal(number)
     process.communicate(timeout=60)
+    if name == "native":
+        return  # what is left of it are processes and mounts, for which every test looks afterwards
 
     def nothing_left() -> bool:
         opened = open_engine(name, "", os.environ, str(fresh_boxwright.home / "engines"))
@@ -406,6 +483,31 @@ def test_who_is_ended_leaves_nothing(
     # The guard, a process beside the build, removes what a killed one left: nobody has to come again.
     until(lambda: not _containers(name, fresh_boxwright.home / "engines"), 30)
     assert nothing_left()
+
+
+BARE = """\
+image: tar:BASE
+files: [{src: conf/a, dest: /deep/a, mode: "0600"}]
+install:
+  - {run: [/busybox, cp, /deep/a, /made]}
+artifact: engines/bare
+"""
+
+
+@pytest.mark.long
+@each_name_and_native
+def test_nothing_is_needed_inside_of_the_image(
+    fresh_boxwright: Program, name: str, project: Path, tmp_path: Path, forgetting: Callable[[str, Program], None]
+) -> None:
+    """One static program: no shell, no init, no users, no Python."""
+    forgetting(name, fresh_boxwright)
+    with tarfile.open(tmp_path / "bare.tar", "w") as archive:
+        archive.add("/bin/busybox", "busybox")
+    (project / "manifest.yaml").write_text(BARE.replace("BASE", str(tmp_path / "bare.tar")))
+    fresh_boxwright("build", project, "--engine", name)
+    tree = tree_of(fresh_boxwright, tmp_path / "tree", "engines/bare")
+    assert (tree["made"][-1], tree["deep/a"][0]) == (b"one", "0o100600")
+    assert set(tree) == {"busybox", "deep", "deep/a", "made"}
 
 
 SYSTEM = """\
@@ -481,6 +583,27 @@ def test_an_engine_that_nobody_knows(boxwright: Program, project: Path) -> None:
 
 
 @pytest.mark.engine("docker")
+def test_a_container_is_started_only_for_what_is_not_cached(
+    fresh_boxwright: Program, project: Path, busybox_base: Path, forgetting: Callable[[str, Program], None]
+) -> None:
+    forgetting("docker", fresh_boxwright)
+    small(project, busybox_base, "echo two >/two")
+    text = (project / "manifest.yaml").read_text()
+    (project / "manifest.yaml").write_text(text.replace("test ! -e /one", "test -e /one"))
+
+    def started() -> int:
+        since = f"{time.time():.9f}"
+        fresh_boxwright("build", project, "--engine", "docker")
+        words = ("--since", since, "--until", f"{time.time():.9f}", "--filter", "event=create", "--format", "{{.ID}}")
+        labelled = ("--filter", "type=container", "--filter", "label=dev.boxwright.build")
+        done = subprocess.run(["docker", "events", *words, *labelled], capture_output=True, text=True, check=True)
+        return len(done.stdout.split())
+
+    assert started() > 0
+    assert started() == 0
+
+
+@pytest.mark.engine("docker")
 @pytest.mark.engine("ssh")
 def test_docker_over_ssh(
     fresh_boxwright: Program, project: Path, busybox_base: Path, tmp_path: Path,
@@ -499,11 +622,13 @@ def test_docker_over_ssh(
     text = (project / "manifest.yaml").read_text()
     (project / "manifest.yaml").write_text(text.replace("test ! -e /one", "test -e /one"))
     words = ["/usr/sbin/sshd", "-D", "-f", "/dev/null", "-o", f"ListenAddress=127.0.0.1:{port}"]
-    program = fresh_boxwright.with_environment(PATH=f"{tmp_path}/bin:{os.environ['PATH']}")
+    address = f"ssh://root@127.0.0.1:{port}"
+    program = fresh_boxwright.with_environment(PATH=f"{tmp_path}/bin:{os.environ['PATH']}", DOCKER_HOST=address)
     with subprocess.Popen([*words, *(word for option in options for word in ("-o", option))]) as daemon:
         try:
             until(lambda: _listens(port))
-            program("build", project, "--engine", "docker", "--endpoint", f"ssh://root@127.0.0.1:{port}")
+            program("build", project, "--engine", "docker")
+            assert "CACHED" in program("build", project, "--engine", "docker", "--endpoint", address).err
         finally:
             daemon.terminate()
     assert tree_of(fresh_boxwright, tmp_path / "tree", "engines/test:small")["two"][-1] == b"two\n"

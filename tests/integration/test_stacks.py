@@ -485,7 +485,12 @@ def test_the_shop_from_source_to_answers(boxwright: Program, tmp_path: Path, eng
         password = boxwright("exec", f"{name}/web", "sh", "-c", "echo $DB_PASSWORD", cwd=place).out.strip()
         assert len(password) == 40
         shown = [boxwright(*words, cwd=place) for words in (["deploy", "--plan", "--json"], ["events"], ["logs"])]
-        assert password not in "".join(it.out + it.err for it in (said, *shown))
+        if engine == "native":
+            shown += [boxwright("inspect", f"{name}-{it}-g1", cwd=place) for it in ("web-1", "db-1")]
+        own = boxwright("exec", f"{name}/db", "sh", "-c", "cat /proc/[0-9]*/environ", cwd=place, status=None)
+        assert password not in "".join(it.out + it.err for it in (said, own, *shown))
+        password_file = boxwright("exec", f"{name}/web", "sh", "-c", "cat $DB_PASSWORD_FILE", cwd=place).out
+        assert password_file == password
         boxwright("db", "backup", "/db", tmp_path / "dump.sql", cwd=place)
         urllib.request.urlopen(url, b"pears", timeout=10).close()
         (tmp_path / "bad.sql").write_text("nonsense;\n")
@@ -494,7 +499,7 @@ def test_the_shop_from_source_to_answers(boxwright: Program, tmp_path: Path, eng
         boxwright("db", "restore", "/db", tmp_path / "dump.sql", "-y", cwd=place)
         assert "[stack.no-secret]" in boxwright("deploy", "--rotate", "none", cwd=place, status=2).err
         rotated = boxwright("deploy", "--rotate", "db", cwd=place).err
-        assert "environment: DBASE_PASSWORD" in rotated
+        assert "files: /run/secrets/DBASE_PASSWORD" in rotated
         assert "environment: DB_PASSWORD" in rotated
         changed = boxwright("exec", f"{name}/web", "sh", "-c", "echo $DB_PASSWORD", cwd=place).out.strip()
         assert len(changed) == 40

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import NamedTuple
 
 from boxwright.app.bundleindex import INDEX, parse_index, publish
-from boxwright.errors import BoxwrightError, UsageError
+from boxwright.errors import BoxwrightError, FetchError, UsageError
 from boxwright.files import hash_file
 from boxwright.frontends.bundle.definition import BuildSteps, BundleDefinition, parse_bundle, script
 from boxwright.images.bundlezip import EARLIEST, write_zip
@@ -22,6 +22,8 @@ from boxwright.sources.revision import (
     fetch_commit,
     find_commit,
     has_changes,
+    has_directory,
+    is_ignored,
     local_repository,
     read_revision,
 )
@@ -138,9 +140,35 @@ def _opened(
         yield _Source(Revision(project, "", int(moment) if moment.isdigit() else EARLIEST), read_directory(directory))
         return
     repository, below = found
+    commit = _commit_of(request, repository)
+    if below and not has_directory(repository, commit, below):
+        raise _not_committed(request, directory, below, commit)
     if not request.revision and has_changes(directory, _outputs(request)):
         warn("there are changes that are not committed; they are not in the bundle (--working-tree takes them)")
-    yield _committed(repository, find_commit(repository, request.revision or "HEAD"), below, directory, scratch)
+    yield _committed(repository, commit, below, directory, scratch)
+
+
+def _commit_of(request: BundleRequest, repository: Repository) -> str:
+    try:
+        return find_commit(repository, request.revision or "HEAD")
+    except FetchError as error:
+        if request.revision:
+            raise
+        message = f"{request.location} lies in a git repository that has no commit yet"
+        hint = "commit it, or take it as it lies there with --working-tree"
+        raise UsageError("bundle.not-committed", message, hint=hint) from error
+
+
+def _not_committed(request: BundleRequest, directory: str, below: str, commit: str) -> UsageError:
+    """Nobody asked for what lies there uncommitted: it has no revision, and is another on each machine."""
+    reason = "git ignores it" if is_ignored(directory) else "it is not committed"
+    name = request.revision or f"the commit {commit[:SHORT]}"
+    message = f"{request.location} lies in a git repository, but {name} has no {below}/: {reason}"
+    other = "commit it" if not request.revision else "name another revision"
+    hint = f"{other}, or take it as it lies there with --working-tree"
+    if request.revision:
+        hint += " (without --rev)"
+    return UsageError("bundle.not-committed", message, hint=hint)
 
 
 def _remote(request: BundleRequest, scratch: str) -> _Source:

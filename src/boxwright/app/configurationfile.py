@@ -13,6 +13,7 @@ import yaml
 
 from boxwright.app.configuration import Configuration
 from boxwright.errors import DefinitionError
+from boxwright.frontends.package.document import compose
 from boxwright.model.span import Span
 from boxwright.sources.reference import parse_base_name
 
@@ -75,8 +76,8 @@ def read_configuration(paths: Sequence[str]) -> Configuration:
         for name, written in _section(node, "languages"):
             languages[name] = _language(path, written)
         beside = os.path.dirname(path)
-        own = {place if "://" in place else os.path.join(beside, place): None for place in file.modules}
-        modules = {**own, **modules}
+        own = (it if "://" in it or it.startswith("image:") else os.path.join(beside, it) for it in file.modules)
+        modules = {**dict.fromkeys(own), **modules}
     return Configuration(bases, mirrors, languages, tuple(modules))
 
 
@@ -147,9 +148,7 @@ def _section(node: yaml.Node, name: str) -> list[tuple[str, yaml.Node]]:
 def _compose(path: str) -> yaml.Node | None:
     try:
         with open(path, encoding="utf-8") as stream:
-            loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-            node: yaml.Node | None = yaml.compose(stream.read(), Loader=loader)
-            return node
+            return compose(stream.read(), getattr(yaml, "CSafeLoader", yaml.SafeLoader))
     except (OSError, UnicodeDecodeError) as error:
         raise DefinitionError("config.unreadable", f"{path} can't be read: {error}") from error
     except yaml.MarkedYAMLError as error:

@@ -56,6 +56,7 @@ def examine(environment: Mapping[str, str]) -> Iterator[Check]:
     yield _program("openssl", "alpine: bases: their signatures")
     yield _program("skopeo", "bases from registries")
     yield _program("mksquashfs", "squashfs outputs", package="squashfs-tools")
+    yield _program("nft", "rules of stacks' networks", package="nftables")
     yield _program("git", "a build's time from the last commit")
     for name, (command, mend) in ENGINES.items():
         yield _engine(name, command, mend)

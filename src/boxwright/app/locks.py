@@ -94,6 +94,8 @@ def parse_lock(path: str, text: str) -> Lock:
     except json.JSONDecodeError as error:
         where = Span(path, error.lineno, error.colno)
         raise DefinitionError("lock.damaged", f"this is no JSON: {error.msg}", hint=_HINT, where=where) from error
+    except RecursionError as error:
+        raise DefinitionError("lock.damaged", "lists of lists without end", hint=_HINT, where=Span(path, 1)) from error
     if not isinstance(data, dict) or "format" not in data:
         raise DefinitionError("lock.damaged", "this is no lock", hint=_HINT, where=Span(path, 1))
     if data["format"] != FORMAT:

@@ -48,6 +48,8 @@ def run(options: argparse.Namespace) -> int:
             f"EXPOSE {line[5:].rpartition(':')[2]}" if line.startswith("PORT ") else line
             for line in text.split("\n")[1:]
         )
+    for name in done.names:
+        note(f"{file}: warning: a recipe gives no names: build it with -t {name}")
     for loss in losses:
         note(f"{loss.where}: lost: {loss.what}")
     if losses and not options.lossy:

@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 import time
+from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 from boxwright.cli.console import note, say
@@ -13,8 +14,11 @@ from boxwright.cli.stackoptions import PATIENCE, add_stack, meant, opened
 from boxwright.errors import UsageError
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
     from boxwright.cli.stackoptions import Meant
     from boxwright.deploy.applying import Progress
+    from boxwright.deploy.engine import DeployEngine
     from boxwright.deploy.planning import DeployPlan
     from boxwright.model.stack import Stack
 
@@ -66,7 +70,7 @@ def deploy(place: Meant, stack: Stack, options: argparse.Namespace, reason: str,
     with open_store(os.environ) as store:
         completed = completed_stack(stack, store)
     build_images(planned_builds(completed[0], balanced=balanced), built, quiet=True)
-    with open_store(os.environ) as store, opened(place, store) as engine, engine.lock(stack.name, PATIENCE):
+    with open_store(os.environ) as store, opened(place, store) as engine, _lock(engine, stack.name, options):
         desired, contents, images = desired_stack(
             completed, store, engine, os.environ, replicas, getattr(options, "rotate", ())
         )
@@ -86,6 +90,11 @@ def deploy(place: Meant, stack: Stack, options: argparse.Namespace, reason: str,
     elif not options.quiet:
         say(f"{stack.name}: release {release.number}, {seconds:.2f} s" if release else f"{stack.name}: nothing to do")
     return 0
+
+
+def _lock(engine: DeployEngine, stack: str, options: argparse.Namespace) -> AbstractContextManager[None]:
+    """Held while a stack is changed. Who only looks makes nothing in the engine, and waits for nobody."""
+    return nullcontext() if options.plan else engine.lock(stack, PATIENCE)
 
 
 def plan_fields(plan: DeployPlan) -> list[dict[str, object]]:

@@ -49,6 +49,7 @@ def _in_stack(options: argparse.Namespace, command: tuple[str, ...]) -> int:
     """In the first instance of that name that runs."""
     from boxwright.app.opening import open_store
     from boxwright.errors import UsageError
+    from boxwright.model.deployment import with_secrets
 
     if options.env or options.workdir or options.user is not None:
         hint = "say it in the command, such as env NAME=VALUE COMMAND"
@@ -59,4 +60,6 @@ def _in_stack(options: argparse.Namespace, command: tuple[str, ...]) -> int:
     with open_store(os.environ) as store, opened(found, store) as engine:
         chosen = members(engine, found.name, name)
         running = next((it for it in chosen if it.state == "running"), chosen[0])
+        if running.spec is not None:
+            command = with_secrets(running.spec, command)
         return engine.attach(running.name, command, terminal=terminal, stdin=options.interactive)

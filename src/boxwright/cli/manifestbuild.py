@@ -72,6 +72,19 @@ def build_once(options: argparse.Namespace, file: str) -> tuple[int, ManifestBui
     return status, planned
 
 
+def prepared(options: argparse.Namespace, file: str) -> ManifestBuild:
+    """What it would be built to now; nothing is run but what its templates ask for."""
+    with open_store(os.environ) as store:
+        _, environment = _discovered(options, store)
+        asked = manifest_request(options, file)
+        planned = prepare_manifest(request_of(options), asked, store, environment, _write_error)
+        build = planned.build
+        for opened in (build.sandbox, build.room, build.mounts, build.workers):
+            if opened is not None:
+                opened.close()
+        return planned
+
+
 def _discovered(options: argparse.Namespace, store: Store) -> tuple[SharingRequest, Mapping[str, str]]:
     """What the command line says about repositories."""
     push = options.push and not options.to_registry

@@ -6,11 +6,15 @@ import argparse
 import os
 import time
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from boxwright.app.manifest.kept import look
 from boxwright.cli.console import complain, note
-from boxwright.cli.manifestbuild import build_once
-from boxwright.errors import BoxwrightError
+from boxwright.cli.manifestbuild import build_once, prepared
+from boxwright.errors import BoxwrightError, FetchError
+
+if TYPE_CHECKING:
+    from boxwright.app.manifest.building import ManifestBuild
 
 SECONDS = 1.0
 """Between two looks at the files; a server with key/value data is asked as often."""
@@ -19,22 +23,42 @@ SECONDS = 1.0
 def watch(options: argparse.Namespace, file: str) -> int:
     """Build until the user ends it. A build that fails is tried again when something changed."""
     looked: tuple[str, ...] = (os.path.abspath(file),)
+    last: object = None
+    said = ""
+    fleeting, force = False, True
     while True:
-        fleeting = False
-        before = _state(looked, file)
         try:
-            _, planned = build_once(options, file)
-            looked = tuple(dict.fromkeys((*looked, *planned.looked)))
-            fleeting = planned.fleeting
+            asked = prepared(options, file)
+            looked = tuple(dict.fromkeys((*looked, *asked.looked)))
+            fleeting, said, wanted = asked.fleeting, "", _wanted(asked)
+            if force or wanted != last:
+                last = wanted
+                build_once(options, file)
+                note(f"watching {len(looked)} files of {file}; Ctrl-C ends it")
         except BoxwrightError as error:
-            complain(error)
-        note(f"watching {len(looked)} files of {file}; Ctrl-C ends it")
+            if force or str(error) != said:
+                complain(error)
+                note(f"watching {len(looked)} files of {file}; Ctrl-C ends it")
+            said = str(error)
+            fleeting = fleeting or isinstance(error, FetchError)  # a server that is away may come back
         options.no_cache = options.pull = False
-        before = before if before == _state(looked, file) else _state(looked, file)
-        while _state(looked, file) == before:
-            time.sleep(SECONDS)
-            if fleeting:
-                break
+        force = _await_change(looked, file, fleeting=fleeting)
+
+
+def _wanted(asked: ManifestBuild) -> object:
+    """What would be built: it is compared with what was built last."""
+    return asked.manifest, tuple(decision.key for decision in asked.build.plan.decisions)
+
+
+def _await_change(looked: Iterable[str], file: str, *, fleeting: bool) -> bool:
+    """Until a file changed (True), or servers are to be asked again."""
+    before = _state(looked, file)
+    while True:
+        time.sleep(SECONDS)
+        if _state(looked, file) != before:
+            return True
+        if fleeting:
+            return False
 
 
 def _state(looked: Iterable[str], file: str) -> tuple[object, ...]:

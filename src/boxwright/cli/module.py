@@ -22,10 +22,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add = commands.add_parser("add", help="add a module to a manifest, and pin it in boxwright.lock")
     add.add_argument("name", metavar="NAME")
     add.add_argument("--version", default="", help="the first numbers, such as 1.2")
-    add.add_argument("--from", dest="origin", default="", metavar="PLACE", help="a directory or a git repository")
+    places = "a directory, a git repository or image:NAME"
+    add.add_argument("--from", dest="origin", default="", metavar="PLACE", help=places)
     publish = commands.add_parser("publish", help="copy a module to a repository")
     publish.add_argument("module", metavar="DIR", help="the module's directory")
-    publish.add_argument("repository", metavar="REPOSITORY", help="a directory or a git repository")
+    publish.add_argument("repository", metavar="REPOSITORY", help=places)
     init = commands.add_parser("init", help="begin a module")
     init.add_argument("name", metavar="NAME", help="CATEGORY/NAME")
     for one in (search, add, init):
@@ -42,7 +43,7 @@ def run(options: argparse.Namespace) -> int:
         say(publishing.begin(options.name, os.path.join(options.directory, "modules")))
         return 0
     if options.command == "publish":
-        say(publishing.publish(options.module, options.repository))
+        say(publishing.publish(options.module, options.repository, os.environ))
         return 0
     with open_store(os.environ) as store:
         world = _world(options, store)

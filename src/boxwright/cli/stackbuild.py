@@ -26,13 +26,13 @@ def build_images(builds: Sequence[ImageBuild], done: set[str], *, quiet: bool) -
     """
     from boxwright.app.stacks.images import in_waves
 
-    wanted = [it for it in builds if it.tag not in done]
+    wanted = [it for it in builds if not done.issuperset(it.tags)]
     with tempfile.TemporaryDirectory(prefix="boxwright-") as directory:
         empty = f"{directory}/empty"
         os.mkdir(empty)
         for wave in in_waves([it._replace(after=tuple(x for x in it.after if x not in done)) for it in wanted]):
             _run_wave(wave, directory, empty, quiet=quiet)
-            done.update(it.tag for it in wave)
+            done.update(tag for it in wave for tag in it.tags)
 
 
 def _run_wave(wave: Sequence[ImageBuild], directory: str, empty: str, *, quiet: bool) -> None:
@@ -82,7 +82,8 @@ def _be_build(build: ImageBuild, log: str, empty: str) -> NoReturn:
                 os.dup2(source, target)
         sys.stdin = os.fdopen(0, encoding="utf-8", closefd=False)
         words = [empty if word == EMPTY else word for word in build.words]
-        status = main(["build", *words, "-t", build.tag, "--progress", "plain"])
+        tags = [word for tag in build.tags for word in ("-t", tag)]
+        status = main(["build", *words, *tags, "--progress", "plain"])
         sys.stdout.flush()
         sys.stderr.flush()
     finally:

@@ -67,7 +67,7 @@ def _health(engine: DeployEngine, instance: Instance) -> str:
         return "unknown" if instance.state == "absent" else "done" if done else "stopped"
     if instance.spec is None or instance.spec.health.kind == "none":
         return "-"
-    return "not well" if ask(engine, instance.name, instance.spec.health) else "well"
+    return "not well" if ask(engine, instance.name, instance.spec) else "well"
 
 
 def _print_json(

@@ -12,12 +12,14 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from typing import NamedTuple, Protocol
 
-from boxwright.deploy.addresses import choose_subnet
-from boxwright.deploy.balancing import CONFIGURATION
+from boxwright.deploy.addresses import CUT, PLAIN, choose_subnet
+from boxwright.deploy.balancing import CONFIGURATION, MOVING
 from boxwright.deploy.engine import DeployEngine
+from boxwright.deploy.guarding import rules_text
 from boxwright.deploy.health import await_end, await_well, last_words
 from boxwright.deploy.live import BALANCER, Live
-from boxwright.deploy.placing import written
+from boxwright.deploy.naming import NAMES, RECORDS, RESOLVER, resolv_conf
+from boxwright.deploy.placing import share_port, written
 from boxwright.deploy.planning import (
     CREATE,
     INSTANCE,
@@ -37,6 +39,8 @@ from boxwright.deploy.planning import (
 from boxwright.errors import BoxwrightError
 from boxwright.model.deployment import (
     ABSENT,
+    ENVIRONMENT_PROGRAM,
+    SECRETS,
     ContainerSpec,
     Desired,
     Instance,
@@ -44,6 +48,7 @@ from boxwright.model.deployment import (
     NewInstance,
     Observed,
     instance_labels,
+    with_secrets,
 )
 
 SECRET = "secret:"  # noqa: S105  the beginning of a reference
@@ -57,6 +62,10 @@ class Contents(Protocol):
 
     def content(self, reference: str) -> bytes:
         """The bytes of a digest or of ``secret:NAME``. Raises BoxwrightError `deploy.content-gone`."""
+        ...
+
+    def secret_program(self) -> bytes:
+        """What starts a program with secrets in its environment."""
         ...
 
 
@@ -114,6 +123,8 @@ class _Application:
         self._slots = threading.BoundedSemaphore(limits.jobs)
         self._subnets = _subnets(desired, observed, plan)
         self._live = Live(engine, desired, observed, self._subnets)
+        self._gone: set[str] = set()
+        self._lock = threading.Lock()
         self._started: dict[str, Future[None]] = {it.name: Future() for it in desired.containers}
 
     def run(self) -> None:
@@ -123,15 +134,27 @@ class _Application:
             spec = next(it for it in self._desired.volumes if it.name == change.name)
             spec = spec._replace(member=self._member_of(spec.name))
             self._report(change, lambda spec=spec: self._engine.create_volume(self._desired.stack, spec))  # type: ignore[misc]
+        self._live.expect(self._alone())
         if self._plan.work or self._limits.verify:
             self._live.publish()
-        self._containers()
+        try:
+            self._containers()
+        except BoxwrightError:
+            self._live.expect_nothing()
+            raise
         for change in self._plan.of(INSTANCE, REMOVE):
             self._report(change, lambda change=change: self._retire(change.old, drain=True))  # type: ignore[misc]
         for change in self._plan.of(VOLUME, REMOVE):
             self._report(change, lambda it=change: self._engine.delete_stale(self._desired.stack, it.name, it.member))  # type: ignore[misc]
         for change in self._plan.of(NETWORK, REMOVE):
             self._report(change, lambda name=change.name: self._engine.delete_network(self._desired.stack, name))  # type: ignore[misc]
+
+    def _alone(self) -> list[InstanceSpec]:
+        """New instances of containers that have one, whose names lead to no other container."""
+        specs = [it.instances[0] for it in self._desired.containers if len(it.instances) == 1]
+        names = [alias for it in self._desired.containers for spec in it.instances[:1] for alias in spec.aliases]
+        created = {change.name for change in self._plan.of(INSTANCE, CREATE)}
+        return [it for it in specs if it.logical in created and all(names.count(name) == 1 for name in it.aliases)]
 
     def _member_of(self, volume: str) -> str:
         """Where the first instance that uses it will be."""
@@ -300,10 +323,15 @@ class _Application:
             self._stop_gently(change.kept, spec)
             self._engine.start(change.kept.name)
             self._well(change.kept.name, spec, change.kept.addresses)
-        elif change.action == CREATE:
-            self._bring_up(change)
-        elif change.action in (REPLACE, MOVE):
-            self._exchange(change, spec, change.old)
+        elif change.action in (CREATE, REPLACE, MOVE):
+            self._exchange(change, spec, (*change.old, *self._holders(change, spec)))
+
+    def _holders(self, change: Change, spec: InstanceSpec) -> Iterable[Instance]:
+        """Others that have a port which it wants, and are to go anyway: a load balancer that is needed no more."""
+        for removal in self._plan.of(INSTANCE, REMOVE):
+            for it in removal.old:
+                if it.spec is not None and it.member == change.member and share_port(it.spec, spec):
+                    yield it
 
     def _exchange(self, change: Change, spec: InstanceSpec, old: Sequence[Instance]) -> None:
         """A new one in place of old ones: beside them first where that can be, else after them."""
@@ -311,7 +339,7 @@ class _Application:
         gone = {change.name for change in self._plan.of(NETWORK, REPLACE)}
         if gone.intersection(spec.networks):
             self._bring_up(change)
-        elif container.update.strategy == "recreate" or _shares(change, spec, old):
+        elif old and (container.update.strategy == "recreate" or _shares(change, spec, old)):
             self._after(change, spec, old)
         else:
             self._bring_up(change)
@@ -355,13 +383,14 @@ class _Application:
         new = NewInstance(
             name=name,
             stack=stack,
-            spec=spec,
+            spec=spec._replace(argv=with_secrets(spec, spec.argv)),
             labels=instance_labels(stack, spec, change.generation, addresses),
-            env=(*spec.env, *((key, self._secret(secret)) for key, secret in spec.secret_env)),
+            env=tuple(it for it in spec.env if it[0] not in dict(spec.secret_env)),
             addresses=addresses,
-            files=tuple(self._files(name, spec)),
-            hosts=self._live.hosts(),
+            files=tuple(self._files(name, spec, addresses)),
+            hosts=self._live.first_hosts(name),
             member=change.member,
+            rules=rules_text(spec, self._subnets),
         )
         try:
             self._engine.create(new)
@@ -395,18 +424,34 @@ class _Application:
         if not started.done():
             started.set_result(None)
 
-    def _secret(self, name: str) -> str:
-        return self._contents.content(f"{SECRET}{name}").decode()
-
-    def _files(self, name: str, spec: InstanceSpec) -> Iterable[tuple[str, bytes, int]]:
+    def _files(
+        self, name: str, spec: InstanceSpec, addresses: Sequence[tuple[str, str]]
+    ) -> Iterable[tuple[str, bytes, int]]:
         for file in spec.files:
+            if file.content == NAMES:
+                yield file.path, resolv_conf(self._subnets[spec.networks[0]]).encode(), file.mode
+                continue
             yield file.path, self._contents.content(file.content), file.mode
+        given = {file.path for file in spec.files}
+        for variable, secret in spec.secret_env:
+            if f"{SECRETS}/{variable}" not in given:  # of a release that an older boxwright made
+                yield f"{SECRETS}/{variable}", self._contents.content(f"{SECRET}{secret}"), 0o444
+        if spec.secret_env:
+            yield ENVIRONMENT_PROGRAM, self._contents.secret_program(), 0o555
         if spec.container == BALANCER and self._desired.backends:
             yield CONFIGURATION, self._live.first_configuration(name).encode(), 0o444
+            if spec.uplink:
+                yield MOVING, self._live.first_share(name, spec.number, addresses[0][1]).encode(), 0o444
+        if spec.container == RESOLVER and self._desired.services is not None:
+            yield RECORDS, self._live.first_records(name).encode(), 0o444
 
     def _retire(self, instances: Iterable[Instance], *, drain: bool) -> None:
         """Lead nothing to them any more, let requests end, stop and remove them."""
         for instance in instances:
+            with self._lock:
+                if instance.name in self._gone:
+                    continue
+                self._gone.add(instance.name)
             self._live.disappear(instance.logical, instance.container, instance.name, instance.addresses)
             if drain and instance.state == "running" and self._live.balances(instance.container):
                 self._live.drain(instance.container)
@@ -440,5 +485,6 @@ def _subnets(desired: Desired, observed: Observed, plan: DeployPlan) -> dict[str
     found: dict[str, str] = {}
     for spec in desired.networks:
         taken = (*observed.taken, *there.values(), *found.values())
-        found[spec.name] = there.get(spec.name) or spec.subnet or choose_subnet(desired.stack, spec.name, taken)
+        prefix = CUT if spec.allow or spec.deny else PLAIN
+        found[spec.name] = there.get(spec.name) or spec.subnet or choose_subnet(desired.stack, spec.name, taken, prefix)
     return found

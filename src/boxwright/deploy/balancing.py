@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from boxwright.model.deployment import Backend
+from boxwright.model.deployment import UPLINK, Backend
 
 CONFIGURATION = "/etc/haproxy/boxwright.cfg"
+MOVING = "/etc/keepalived/boxwright.conf"
 TOOL = "/usr/local/lib/boxwright/balance"
 _HEAD = """\
 # Written by boxwright from the instances that are there; it is written again when one comes or goes.
@@ -57,6 +58,22 @@ def _section(backend: Backend, instances: Iterable[tuple[str, str]]) -> str:
     for name, address in instances:
         weight = f" weight {weights[name]}" if name in weights else ""
         lines.append(f"    server {name} {address}:{backend.port} {check} inter 1s fall 2 rise 1{weight}")
+    return "\n".join(lines) + "\n"
+
+
+def keepalived_text(backends: Iterable[Backend], number: int, peers: Iterable[str]) -> str:
+    """For keepalived.conf(5): the balancers agree over the stack's own network (VRRP, RFC 9568) who has the addresses.
+
+    Nothing moves while the one that has them is well. They speak to each other one by one: what is sent to a group
+    leaves the subnet, and is masqueraded where a bridge's packets pass the filters for what is routed.
+    """
+    addresses = dict.fromkeys(it.address for it in backends if it.address)
+    lines = ["# Written by boxwright.", "global_defs {", "    vrrp_version 3", "}"]
+    lines += ["vrrp_instance boxwright {", "    state BACKUP", "    nopreempt"]
+    lines += ["    interface eth0", "    virtual_router_id 77", f"    priority {max(1, 250 - number)}"]
+    lines += ["    advert_int 0.5", "    garp_master_refresh 10", "    virtual_ipaddress {"]
+    lines += [f"        {address} dev {UPLINK}" for address in addresses]
+    lines += ["    }", "    unicast_peer {", *(f"        {it}" for it in peers), "    }", "}"]
     return "\n".join(lines) + "\n"
 
 

@@ -6,9 +6,12 @@ from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from boxwright.deploy.balancing import certificate_path
+from boxwright.deploy.guarding import granted_to, guards_of
+from boxwright.deploy.naming import NAMES, PORT, RESOLV_CONF, RESOLVER, service_names
 from boxwright.deploy.planning import start_order
 from boxwright.errors import DefinitionError
 from boxwright.model.deployment import (
+    SECRETS,
     Backend,
     ContainerSpec,
     Desired,
@@ -16,6 +19,7 @@ from boxwright.model.deployment import (
     InstanceSpec,
     MountSpec,
     NetworkSpec,
+    Service,
     VolumeSpec,
 )
 from boxwright.model.image import ImageConfig
@@ -34,7 +38,10 @@ DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 BALANCER = "lb"
 OWN_NAME = "app"
 SECRET = "secret:"  # noqa: S105  the beginning of a reference
+_PASSWORD = f"{SECRETS}/DBASE_PASSWORD"
 _SECOND = 10**9
+_FEWEST_MOVING = 2
+"""So many load balancers share an address at least."""
 
 
 class ImageFacts(NamedTuple):
@@ -76,6 +83,10 @@ def desired_of(stack: Stack, facts: Facts) -> Desired:
     containers = [builder.container(it, backends) for it in stack.containers]
     if backends:
         containers.append(builder.balancer(backends))
+    services = tuple(builder.services()) if stack.resolver else None
+    if stack.resolver:
+        containers = [builder.resolver(containers), *(_resolving(it) for it in containers)]
+    containers = [_guarded(it, stack, containers, backends) for it in containers]
     used = {name for container in containers for it in container.instances for name in it.networks}
     used |= {name for container in stack.containers for name in container.networks}
     declared = {network.name: network for network in stack.networks}
@@ -88,7 +99,31 @@ def desired_of(stack: Stack, facts: Facts) -> Desired:
         ),
         volumes=tuple(builder.volumes(containers)),
         backends=backends,
+        services=services,
     )
+
+
+def _resolving(container: ContainerSpec) -> ContainerSpec:
+    """With its names looked up in the stack's resolver, which comes first."""
+    names = FileSpec(RESOLV_CONF, NAMES)
+    instances = tuple(it._replace(files=(*it.files, names)) if it.networks else it for it in container.instances)
+    return container._replace(instances=instances, after=(*container.after, (RESOLVER, "healthy")))
+
+
+def _guarded(
+    container: ContainerSpec, stack: Stack, containers: Iterable[ContainerSpec], backends: tuple[Backend, ...]
+) -> ContainerSpec:
+    """With the rules of its networks."""
+    ruled = [it for it in stack.networks if it.allow or it.deny]
+    if not ruled:
+        return container
+    there = [(it, tuple(other.name for other in containers if _is_in(other, it.name))) for it in ruled]
+    guards = guards_of(container.name, there, granted_to(BALANCER, backends, resolver=stack.resolver))
+    return container._replace(instances=tuple(it._replace(guards=guards) for it in container.instances))
+
+
+def _is_in(container: ContainerSpec, network: str) -> bool:
+    return any(network in it.networks for it in container.instances)
 
 
 class _Builder:
@@ -183,11 +218,10 @@ class _Builder:
         secret_env: dict[str, str] = {}
         own = self._facts.servers.get(container.name)
         if own is not None:
-            env["DBASE_LISTEN"] = "*"
-            secret_env["DBASE_PASSWORD"] = own.secret
+            env |= {"DBASE_LISTEN": "*", "DBASE_PASSWORD_FILE": _PASSWORD}
         for target, alias in container.links:
             linked = self._stack.container(target)
-            prefix = alias.upper().replace("-", "_").replace(".", "_")
+            prefix = _prefix(alias)
             env[f"{prefix}_HOST"] = alias
             if port := self.port_of(linked):
                 env[f"{prefix}_PORT"] = str(port)
@@ -195,6 +229,7 @@ class _Builder:
             if server is not None:
                 env |= {f"{prefix}_TYPE": server.kind, f"{prefix}_NAME": OWN_NAME, f"{prefix}_USER": OWN_NAME}
                 secret_env[f"{prefix}_PASSWORD"] = server.secret
+                env[f"{prefix}_PASSWORD_FILE"] = _password_file(alias)
         env.update(container.env)
         return env, {name: secret for name, secret in secret_env.items() if name not in dict(container.env)}
 
@@ -230,11 +265,21 @@ class _Builder:
     def _files(self, container: StackContainer) -> Iterable[FileSpec]:
         for use in container.files:
             yield FileSpec(use.target, self._facts.files[use.source], use.mode)
-        for secret in container.secrets:
-            yield FileSpec(secret.target, f"{SECRET}{secret.name}")
+        yield from self._secrets(container)
         server = self._facts.servers.get(container.name)
         if server is not None and server.dump:
             yield FileSpec("/dump.sql", server.dump)
+
+    def _secrets(self, container: StackContainer) -> Iterable[FileSpec]:
+        """Its own, and the passwords of databases; of two at one place that which the stack's author names."""
+        found = {it.target: it.name for it in container.secrets}
+        server = self._facts.servers.get(container.name)
+        if server is not None:
+            found.setdefault(_PASSWORD, server.secret)
+        for target, alias in container.links:
+            if target in self._facts.servers:
+                found.setdefault(_password_file(alias), self._facts.servers[target].secret)
+        return (FileSpec(path, f"{SECRET}{name}") for path, name in found.items())
 
     def volumes(self, containers: Iterable[ContainerSpec]) -> Iterable[VolumeSpec]:
         """Every named volume that an instance uses, each once."""
@@ -255,6 +300,44 @@ class _Builder:
         if container.health.kind in ("http", "tcp") and not container.health.port:
             return container.health._replace(port=self._required_port(container, "healthcheck"))
         return container.health
+
+    # The resolver -----------------------------------------------------------------------------------------------------
+
+    def services(self) -> Iterable[Service]:
+        """The ports of each container that are known."""
+        for container in self._stack.containers:
+            config = self._facts.images[container.name].config
+            server, check = self._facts.servers.get(container.name), self._health(container)
+            ports = [("tcp", server.port)] if server else []
+            ports += [("tcp", check.port)] if check.port else []
+            ports += [(it.port.protocol, it.port.container) for it in container.ports]
+            ports += [(it.protocol, it.container) for it in (*config.published, *config.exposed)]
+            for protocol, port in dict.fromkeys(ports):
+                kind = check.kind if port == check.port else ""
+                yield Service(container.name, protocol, port, service_names(protocol, port, kind))
+
+    def resolver(self, containers: Iterable[ContainerSpec]) -> ContainerSpec:
+        """The container with unbound, in all networks."""
+        networks = dict.fromkeys(name for it in containers for spec in it.instances for name in spec.networks)
+        check = Check("tcp", port=PORT, interval=1.0, start_period=30.0)
+        return ContainerSpec(RESOLVER, (self._own(RESOLVER, tuple(networks), check),))
+
+    def _own(self, name: str, networks: tuple[str, ...], check: Check) -> InstanceSpec:
+        """An instance of an image of ours, with its command."""
+        image = self._facts.images[name]
+        return InstanceSpec(
+            container=name,
+            number=1,
+            image=image.identity,
+            image_name=image.name,
+            argv=(image.config.entrypoint or ()) + (image.config.cmd or ()),
+            env=tuple({"PATH": DEFAULT_PATH, **dict(image.config.env)}.items()),
+            directory="/",
+            networks=networks,
+            aliases=(name,),
+            health=check,
+            stop_signal=image.config.stop_signal,
+        )
 
     # The load balancer ------------------------------------------------------------------------------------------------
 
@@ -286,41 +369,46 @@ class _Builder:
             weights=balancer.weights,
             drain=balancer.drain,
             certificate=balancer.certificate,
+            address=balancer.address,
         )
 
     def balancer(self, backends: tuple[Backend, ...]) -> ContainerSpec:
-        """The container with HAProxy, which takes over the ports of what it balances: one on each host."""
-        image = self._facts.images[BALANCER]
+        """The container with HAProxy, which takes over the ports of what it balances: one on each host.
+
+        With an address that moves nothing is published, and there are two at least.
+        """
         ports: list[StackPublished] = []
         networks: dict[str, None] = {}
         for backend in backends:
             container = self._stack.container(backend.container)
             networks.update(dict.fromkeys(container.networks))
             own = [it for it in self._ports(container) if it.port.container == backend.port]
+            if backend.address:
+                continue  # the hosts' own addresses are not asked
             moved = [it._replace(port=it.port._replace(container=backend.listen)) for it in own]
             ports += moved or [_published(backend.listen)]
-        spec = InstanceSpec(
-            container=BALANCER,
-            number=1,
-            image=image.identity,
-            image_name=image.name,
-            argv=(image.config.entrypoint or ()) + (image.config.cmd or ()),
-            env=tuple({"PATH": DEFAULT_PATH, **dict(image.config.env)}.items()),
-            directory="/",
-            ports=tuple(ports),
-            networks=tuple(networks),
-            aliases=(BALANCER,),
-            files=tuple(
-                FileSpec(certificate_path(it), self._facts.files[it.certificate], 0o400)
-                for it in backends
-                if it.certificate
-            ),
-            health=Check("tcp", port=backends[0].listen, interval=1.0, start_period=30.0),
-            stop_signal=image.config.stop_signal,
+        check = Check("tcp", port=backends[0].listen, interval=1.0, start_period=30.0)
+        certificates = (
+            FileSpec(certificate_path(it), self._facts.files[it.certificate], 0o400)
+            for it in backends
+            if it.certificate
         )
+        spec = self._own(BALANCER, tuple(networks), check)
+        uplink = next((it.interface for it in self._stack.balancers), "")
+        spec = spec._replace(ports=tuple(ports), files=tuple(certificates), uplink=uplink)
         after = tuple((name, "healthy") for name in dict.fromkeys(it.container for it in backends))
-        instances = tuple(spec._replace(number=number + 1) for number in range(self._facts.hosts))
+        count = max(_FEWEST_MOVING, self._facts.hosts) if uplink else self._facts.hosts
+        instances = tuple(spec._replace(number=number + 1) for number in range(count))
         return ContainerSpec(BALANCER, instances, after)
+
+
+def _prefix(alias: str) -> str:
+    """Before the names of variables about what is called so."""
+    return alias.upper().replace("-", "_").replace(".", "_")
+
+
+def _password_file(alias: str) -> str:
+    return f"{SECRETS}/{_prefix(alias)}_PASSWORD"
 
 
 def _published(port: int) -> StackPublished:

@@ -33,6 +33,10 @@ class DeployEngine(Protocol):
 
     name: str
 
+    def machine(self) -> str:
+        """The kind of machine that instances run on, as uname(2) names it."""
+        ...
+
     def lacks(self, desired: Desired) -> Sequence[str]:
         """What of a stack this engine does without, in words; asked before anything changes.
 
@@ -203,6 +207,10 @@ class DeployEngine(Protocol):
 
     def write_document(self, stack: str, name: str, data: bytes | None) -> None:
         """Keep something under a name, or with None remove it."""
+        ...
+
+    def write_documents(self, stack: str, documents: Mapping[str, bytes | None]) -> None:
+        """The same for several, at once where the engine can."""
         ...
 
     def forget(self, stack: str, *, keep_secrets: bool) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from boxwright.deploy.engine import DeployEngine
 from boxwright.errors import BoxwrightError
-from boxwright.model.deployment import RUNNING, InstanceSpec
+from boxwright.model.deployment import RUNNING, InstanceSpec, with_secrets
 from boxwright.model.stack import Check
 
 _FIRST_PAUSE = 0.05
@@ -28,7 +28,7 @@ def await_well(engine: DeployEngine, instance: str, spec: InstanceSpec, cancelle
     began = time.monotonic()
     failures, pause = 0, _FIRST_PAUSE
     while True:
-        answer = ask(engine, instance, check)
+        answer = ask(engine, instance, spec)
         if not answer:
             return
         _require_running(engine, instance, spec)
@@ -70,11 +70,12 @@ def last_words(engine: DeployEngine, instance: str) -> str:
     return f"\n{text}" if text else ""
 
 
-def ask(engine: DeployEngine, instance: str, check: Check) -> str:
+def ask(engine: DeployEngine, instance: str, spec: InstanceSpec) -> str:
     """Once; empty where it is well, else what was wrong."""
+    check = spec.health
     try:
         if check.kind == "command":
-            done = engine.execute(instance, check.command, check.timeout)
+            done = engine.execute(instance, with_secrets(spec, check.command), check.timeout)
             return "" if done.status == 0 else f"its check ended with status {done.status}"
         if check.kind == "tcp":
             engine.exchange(instance, check.port, b"", check.timeout)

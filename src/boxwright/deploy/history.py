@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from boxwright.deploy.engine import DeployEngine
@@ -48,17 +49,19 @@ def read_releases(engine: DeployEngine, stack: str) -> tuple[Release, ...]:
         raise BoxwrightError("deploy.history", message, hint="deploy it again with a newer boxwright") from error
 
 
-def add_release(engine: DeployEngine, desired: Desired, reason: str, now: int) -> Release:
-    """Remember one more; the oldest is forgotten."""
-    before = read_releases(engine, desired.stack)
+def with_release(before: tuple[Release, ...], desired: Desired, reason: str, now: int) -> tuple[Release, ...]:
+    """One more; the oldest is forgotten."""
     release = Release(before[-1].number + 1 if before else 1, now, reason, desired)
-    kept = (*before, release)[-MOST_RELEASES:]
+    return (*before, release)[-MOST_RELEASES:]
+
+
+def releases_text(releases: Iterable[Release]) -> bytes:
+    """As they are kept."""
     items = [
         {"number": it.number, "time": it.time, "reason": it.reason, "desired": json.loads(desired_text(it.desired))}
-        for it in kept
+        for it in releases
     ]
-    engine.write_document(desired.stack, RELEASES, json.dumps(items, separators=(",", ":")).encode())
-    return release
+    return json.dumps(items, separators=(",", ":")).encode()
 
 
 def read_events(engine: DeployEngine, stack: str) -> tuple[StackEvent, ...]:
@@ -75,5 +78,10 @@ def read_events(engine: DeployEngine, stack: str) -> tuple[StackEvent, ...]:
 def add_events(engine: DeployEngine, stack: str, events: list[StackEvent]) -> None:
     """Remember them."""
     if events:
-        kept = [*read_events(engine, stack), *events][-MOST_EVENTS:]
-        engine.write_document(stack, EVENTS, "".join(f"{json.dumps(list(it))}\n" for it in kept).encode())
+        engine.write_document(stack, EVENTS, with_events(engine, stack, events))
+
+
+def with_events(engine: DeployEngine, stack: str, events: list[StackEvent]) -> bytes:
+    """Those that are remembered, and these, as they are kept."""
+    kept = [*read_events(engine, stack), *events][-MOST_EVENTS:]
+    return "".join(f"{json.dumps(list(it))}\n" for it in kept).encode()

@@ -5,9 +5,10 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable, Mapping
 
-from boxwright.deploy.addresses import hosts_text, next_address
-from boxwright.deploy.balancing import CONFIGURATION, TOOL, haproxy_text
+from boxwright.deploy.addresses import hosts_text, next_address, part_of
+from boxwright.deploy.balancing import CONFIGURATION, MOVING, TOOL, haproxy_text, keepalived_text
 from boxwright.deploy.engine import DeployEngine
+from boxwright.deploy.naming import RECORDS, RESOLVE, RESOLVER, records_text, resolver_addresses
 from boxwright.errors import BoxwrightError
 from boxwright.model.deployment import RUNNING, Desired, Instance, InstanceSpec, Observed
 
@@ -25,45 +26,96 @@ class Live:
         self._desired = desired
         self._subnets = subnets
         self._lock = threading.RLock()
+        self._publishing = threading.Lock()
         self._used = {address for it in observed.instances for _, address in it.addresses}
         self._present: dict[str, tuple[InstanceSpec, Addresses]] = {}
+        self._expected: dict[str, tuple[InstanceSpec, Addresses]] = {}
         self._balancers: set[str] = set()
+        self._resolvers: set[str] = set()
         self._published = ""
-        self._told: dict[str, str] = {}
+        self._publications = 0
+        self._given: dict[str, str] = {}
+        self._told: dict[tuple[str, str], str] = {}
+        self._sharing: dict[str, tuple[int, str]] = {}
         newest = sorted(observed.instances, key=lambda it: (it.state == RUNNING, it.generation))
         for instance in newest:
+            if instance.spec is not None and instance.spec.uplink and instance.addresses:
+                self._sharing[instance.name] = (instance.number, instance.addresses[0][1])
             if instance.spec is not None and instance.state == RUNNING:
                 self._present[instance.logical] = (instance.spec, instance.addresses)
-                self._note_balancer(instance.name, instance.container)
+                self._note_own(instance.name, instance.container)
 
-    def _note_balancer(self, name: str, container: str) -> None:
+    def _note_own(self, name: str, container: str) -> None:
         if container == BALANCER and self._desired.backends:
             self._balancers.add(name)
+        if container == RESOLVER and self._desired.services is not None:
+            self._resolvers.add(name)
 
     def allocate(self, spec: InstanceSpec) -> Addresses:
         """A free address in each network of an instance. Raises BoxwrightError `deploy.subnet-full`."""
         with self._lock:
+            if spec.logical in self._expected:
+                return self._expected[spec.logical][1]
             found: list[tuple[str, str]] = []
+            guards = {it.network: it for it in spec.guards}
             for network in spec.networks:
-                address = next_address(self._subnets[network], self._used)
+                subnet, guard = self._subnets[network], guards.get(network)
+                within = part_of(subnet, guard.parts, guard.part) if guard else ""
+                address = self._special(spec, subnet) or next_address(subnet, self._avoided(subnet), within)
                 self._used.add(address)
                 found.append((network, address))
             return tuple(found)
 
+    def expect(self, specs: Iterable[InstanceSpec]) -> None:
+        """First instances of names that nobody has: the names lead to them at once, as no other one could answer.
+
+        So a stack that is made is told its names once.
+        """
+        with self._lock:
+            for spec in specs:
+                self._expected[spec.logical] = (spec, self.allocate(spec))
+
+    def expect_nothing(self) -> None:
+        """Something failed: names of what does not run lead nowhere again."""
+        with self._lock:
+            expected, self._expected = self._expected, {}
+        if expected:
+            self.publish()
+
+    def _special(self, spec: InstanceSpec, subnet: str) -> str:
+        """A resolver has one of two addresses that everybody knows."""
+        if spec.container != RESOLVER or self._desired.services is None:
+            return ""
+        return next((it for it in resolver_addresses(subnet) if it not in self._used), "")
+
+    def _avoided(self, subnet: str) -> set[str]:
+        return self._used if self._desired.services is None else self._used.union(resolver_addresses(subnet))
+
     def release(self, addresses: Iterable[tuple[str, str]]) -> None:
         """An instance that had them is gone."""
         with self._lock:
-            self._used.difference_update(address for _, address in addresses)
+            gone = {address for _, address in addresses}
+            self._used -= gone
+            left = {name: it for name, it in self._sharing.items() if it[1] not in gone}
+            if left != self._sharing:
+                self._sharing = left
+                self._tell_shares()
 
     def hosts(self) -> str:
         """/etc/hosts as it is now."""
         with self._lock:
             return hosts_text(
                 (address, name)
-                for _, (spec, addresses) in sorted(self._present.items())
+                for _, (spec, addresses) in sorted({**self._expected, **self._present}.items())
                 for _, address in addresses
                 for name in (*spec.aliases, spec.logical)
             )
+
+    def first_hosts(self, name: str) -> str:
+        """/etc/hosts as an instance that is being made is given it."""
+        with self._lock:
+            self._given[name] = self.hosts()
+            return self._given[name]
 
     def haproxy(self) -> str:
         """The balancers' configuration as it is now."""
@@ -77,39 +129,84 @@ class Live:
     def first_configuration(self, name: str) -> str:
         """What a balancer that is being made is told."""
         with self._lock:
-            self._told[name] = self.haproxy()
-            return self._told[name]
+            self._told[name, CONFIGURATION] = self.haproxy()
+            return self._told[name, CONFIGURATION]
 
-    def publish(self) -> None:
-        """Tell every instance the names, where they changed."""
+    def first_share(self, name: str, number: int, address: str) -> str:
+        """What a new balancer is told of an address that moves; the others hear of it before it begins."""
         with self._lock:
+            self._sharing[name] = (number, address)
+            self._tell_shares()
+            self._told[name, MOVING] = self._share(name)
+            return self._told[name, MOVING]
+
+    def _share(self, name: str) -> str:
+        others = sorted(address for other, (_, address) in self._sharing.items() if other != name)
+        return keepalived_text(self._desired.backends, self._sharing[name][0], others)
+
+    def _tell_shares(self) -> None:
+        for name in sorted(self._balancers & self._sharing.keys()):
+            self._tell(self._balancers, name, MOVING, self._share(name), (TOOL, "share"))
+
+    def records(self) -> str:
+        """What a resolver serves now."""
+        with self._lock:
+            weights = {name: weight for it in self._desired.backends for name, weight in it.weights}
+            return records_text(self._desired.services or (), self._present, weights)
+
+    def first_records(self, name: str) -> str:
+        """What a resolver that is being made is told."""
+        with self._lock:
+            self._told[name, RECORDS] = self.records()
+            return self._told[name, RECORDS]
+
+    def publish(self, given: str | None = None) -> None:
+        """Tell every instance the names, where they changed, or one that has just started was `given` others.
+
+        What changes while they are being told is told once more for all who wait, not for each.
+        """
+        entered = self._publications
+        with self._publishing:
             text = self.hosts()
-            if text != self._published:
+            told = given in (None, text) or self._publications > entered
+            if text != self._published or not told:
+                self._publications += 1
                 self._engine.publish_names(self._desired.stack, text)
                 self._published = text
+        with self._lock:
+            for name in sorted(self._resolvers):
+                self._tell(self._resolvers, name, RECORDS, self.records(), (RESOLVE, "reload"))
 
     def appear(self, spec: InstanceSpec, addresses: Addresses, name: str) -> None:
         """An instance is well: from now on its name leads to it, and requests may."""
         with self._lock:
             self._present[spec.logical] = (spec, addresses)
-            self._note_balancer(name, spec.container)
-            self.publish()
+            self._expected.pop(spec.logical, None)
+            self._note_own(name, spec.container)
+            self._tell_shares()
+            given = self._given.pop(name, None)
+        self.publish(given)
+        with self._lock:
             self._rebalance(spec.container)
 
     def disappear(self, logical: str, container: str, name: str, addresses: Addresses) -> None:
         """An instance is about to go: nothing leads to it any more, unless another one has taken its name."""
         with self._lock:
             self._balancers.discard(name)
+            self._resolvers.discard(name)
             current = self._present.get(logical)
-            if current is not None and current[1] == addresses:
-                del self._present[logical]
-                self.publish()
-                self._rebalance(container)
+            if current is None or current[1] != addresses:
+                return
+            del self._present[logical]
+        self.publish()
+        with self._lock:
+            self._rebalance(container)
 
     def lose(self, instance: Instance) -> None:
         """An instance was removed; nobody is told yet."""
         with self._lock:
             self._balancers.discard(instance.name)
+            self._resolvers.discard(instance.name)
             self.release(instance.addresses)
             current = self._present.get(instance.logical)
             if current is not None and current[1] == instance.addresses:
@@ -130,21 +227,26 @@ class Live:
         if not self.balances(container) and container != BALANCER:
             return
         text = self.haproxy()
-        for balancer in sorted(self._balancers):
-            if self._told.get(balancer) == text:
-                continue
-            self._told[balancer] = text
-            try:
-                self._engine.put(balancer, CONFIGURATION, text.encode())
-                done = self._engine.execute(balancer, (TOOL, "reload"), _RELOAD_SECONDS)
-            except BoxwrightError:
-                if self._engine.state(balancer).state == RUNNING:
-                    raise
-                self._balancers.discard(balancer)  # its member has died meanwhile
-                continue
-            if done.status:
-                said = done.output.decode(errors="replace").strip()
-                raise BoxwrightError("deploy.balancer", f"{balancer} does not take its configuration:\n{said}")
+        for name in sorted(self._balancers):
+            self._tell(self._balancers, name, CONFIGURATION, text, (TOOL, "reload"))
+
+    def _tell(self, names: set[str], name: str, path: str, text: str, reload: tuple[str, ...]) -> None:
+        """Write a configuration where it is another one; who has died meanwhile is left out of `names` from now on."""
+        if self._told.get((name, path)) == text:
+            return
+        self._told[name, path] = text
+        try:
+            self._engine.put(name, path, text.encode())
+            done = self._engine.execute(name, reload, _RELOAD_SECONDS)
+        except BoxwrightError:
+            if self._engine.state(name).state == RUNNING:
+                raise
+            names.discard(name)
+            return
+        if done.status:
+            said = done.output.decode(errors="replace").strip()
+            code = "deploy.balancer" if names is self._balancers else "deploy.resolver"
+            raise BoxwrightError(code, f"{name} does not take its configuration:\n{said}")
 
 
 def present(instances: Iterable[Instance]) -> dict[str, Instance]:

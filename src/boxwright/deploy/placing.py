@@ -111,6 +111,11 @@ def written(spec: InstanceSpec) -> tuple[str, ...]:
     return tuple(it.source for it in spec.mounts if it.kind == "volume" and not it.read_only)
 
 
+def share_port(one: InstanceSpec, other: InstanceSpec) -> bool:
+    """Whether both want a port of their host for themselves."""
+    return any(_meet(a, b) for a in _ports(one) for b in _ports(other))
+
+
 def silent(members: Iterable[Member]) -> set[str]:
     """The names of members that don't answer."""
     return {it.name for it in members if it.state == OFFLINE}

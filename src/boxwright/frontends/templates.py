@@ -22,6 +22,14 @@ LARGEST: Final = 16 << 20
 """Of what a template may give, and of what a multiplication in it may."""
 
 MOST_BITS: Final = 4096
+MOST_MEMORY: Final = 512 << 20
+"""What rendering one template may take more than what this process has."""
+
+MOST_SECONDS = 5.0
+"""Of processor time, for one template."""
+
+TOO_LONG: Final = "the template takes too much time"
+TOO_LARGE: Final = "the template needs too much memory"
 OR_DEFAULT: Final = "`| default(...)` says what is taken where there is none"
 
 Wrong = Callable[..., DefinitionError]
@@ -71,6 +79,49 @@ def limited(pieces: Iterable[str]) -> str:
     return "".join(kept)
 
 
+class TooLongError(BaseException):
+    """A template took more than MOST_SECONDS. Jinja2, which takes any Exception for "no constant", lets it through."""
+
+
+@contextmanager
+def bounded() -> Iterator[None]:
+    """Limits of memory and time for what is rendered here. Raises MemoryError, TooLongError.
+
+    Limits are the whole process's, so that they hold in its first thread alone.
+    """
+    import resource
+    import signal
+    import threading
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    most = _memory_in_use() + MOST_MEMORY
+    handler = signal.signal(signal.SIGVTALRM, _too_long)
+    before = signal.setitimer(signal.ITIMER_VIRTUAL, MOST_SECONDS)
+    try:
+        if soft in (resource.RLIM_INFINITY, -1) or most < soft:
+            resource.setrlimit(resource.RLIMIT_AS, (most, hard))
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_VIRTUAL, *before)
+        signal.signal(signal.SIGVTALRM, handler)
+        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
+
+
+def _too_long(_number: int, _frame: object) -> NoReturn:
+    raise TooLongError
+
+
+def _memory_in_use() -> int:
+    """Bytes of address space (proc(5), statm)."""
+    import resource
+
+    with open("/proc/self/statm", "rb") as file:
+        return int(file.read().split()[0]) * resource.getpagesize()
+
+
 @contextmanager
 def explained(where: Span, names: Iterable[str], wrong: Wrong, hint: str = "") -> Iterator[None]:
     """Errors of a template as ``AREA.template`` and ``AREA.undefined``, with the line; its first is that of `where`.
@@ -80,11 +131,12 @@ def explained(where: Span, names: Iterable[str], wrong: Wrong, hint: str = "") -
     from jinja2 import TemplateError, TemplateSyntaxError, UndefinedError
     from jinja2.exceptions import SecurityError
 
-    def fail(code: str, message: str, line: int, more: str, error: Exception) -> NoReturn:
+    def fail(code: str, message: str, line: int, more: str, error: BaseException) -> NoReturn:
         raise wrong(code, message, where._replace(line=where.line + line - 1), hint=more) from error
 
     try:
-        yield
+        with bounded():
+            yield
     except DefinitionError as error:
         error.where = error.where or where._replace(line=where.line + _line_of(error.__traceback__) - 1)
         raise
@@ -95,6 +147,10 @@ def explained(where: Span, names: Iterable[str], wrong: Wrong, hint: str = "") -
         message = error.message or "undefined name"
         more = nearest(name, names) or hint if message.endswith("is undefined") else OR_DEFAULT
         fail("undefined", message, _line_of(error.__traceback__), more, error)
+    except TooLongError as error:
+        fail("template", TOO_LONG, _line_of(error.__traceback__), "", error)
+    except MemoryError as error:
+        fail("template", TOO_LARGE, _line_of(error.__traceback__), "", error)
     except (TemplateError, SecurityError, ArithmeticError, TypeError, ValueError, LookupError, RecursionError) as error:
         fail("template", str(error) or type(error).__name__, _line_of(error.__traceback__), "", error)
 

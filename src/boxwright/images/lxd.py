@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
+from types import MappingProxyType
 
 from boxwright.images.artifact import WrittenArtifact
 from boxwright.images.facts import LXC_ARCHITECTURES, TreeFacts, facts_of
@@ -30,15 +32,23 @@ TEMPLATES = {
 }
 
 
-def write_lxd(image: Image, reader: TreeReader, destination: Path, name: str, packing: Packing) -> WrittenArtifact:
-    """Write it."""
+def write_lxd(
+    image: Image,
+    reader: TreeReader,
+    destination: Path,
+    name: str,
+    packing: Packing,
+    templates: Mapping[str, tuple[str, str]] = MappingProxyType({}),
+) -> WrittenArtifact:
+    """Write it. `templates` are more of them than a system has: path in the instance, the template's name and text."""
     facts = facts_of(reader, image.snapshot)
     time = max(image.created, 0)
+    made = {**_templates(facts), **templates}
 
     def produce(out: Pipeline) -> None:
-        out.write(small_file("metadata.yaml", metadata_yaml(image, facts, name).encode(), time))
+        out.write(small_file("metadata.yaml", metadata_yaml(image, facts, name, made).encode(), time))
         out.write(small_directory("templates/", time))
-        for template, text in sorted(_templates(facts).values()):
+        for template, text in sorted(made.values()):
             out.write(small_file(f"templates/{template}", text.encode(), time))
         write_tree(out, reader, image.snapshot, "rootfs/")
         write_end(out)
@@ -55,14 +65,13 @@ def _templates(facts: TreeFacts) -> dict[str, tuple[str, str]]:
     return {path: made for path, made in TEMPLATES.items() if path in facts.paths or path == "etc/hostname"}
 
 
-def metadata_yaml(image: Image, facts: TreeFacts, name: str) -> str:
+def metadata_yaml(image: Image, facts: TreeFacts, name: str, templates: Mapping[str, tuple[str, str]]) -> str:
     """The metadata. Strings are written as JSON writes them, which YAML reads alike."""
     architecture = LXC_ARCHITECTURES.get(image.config.architecture, image.config.architecture)
     lines = [f"architecture: {_text(architecture)}", f"creation_date: {max(image.created, 0)}"]
     lines.append("properties:")
     properties = properties_of(image, facts, name) | {"architecture": architecture}
     lines += [f"  {_text(key)}: {_text(properties[key])}" for key in sorted(properties)]
-    templates = _templates(facts)
     lines.append("templates:" if templates else "templates: {}")
     for path in sorted(templates):
         lines += [f"  /{path}:", "    when: [create, copy, rename]", f"    template: {templates[path][0]}"]

@@ -18,6 +18,14 @@ ABSENT = "absent"
 ONLINE, OFFLINE, LEAVING, UNSURE = "online", "offline", "leaving", "unsure"
 
 
+SECRETS = "/run/secrets"
+"""Where an instance finds its secrets, as files."""
+ENVIRONMENT_PROGRAM = "/.boxwright-secrets"
+"""In an instance: puts secrets into the environment of what it then becomes."""
+INITS = ("/sbin/init", "/usr/sbin/init", "/lib/systemd/systemd", "/usr/lib/systemd/systemd")
+"""Programs that want to be a system's first process."""
+
+
 class MountSpec(NamedTuple):
     """`kind`: volume (a name), path (of the host), own (a volume that goes with the instance)."""
 
@@ -35,11 +43,39 @@ class FileSpec(NamedTuple):
     mode: int = 0o444
 
 
+class GuardRule(NamedTuple):
+    """New connections of an instance: `action` is accept or reject; `peer` a subnet, ``#N`` for a part of the network.
+
+    `own` is a subnet that the instance's own address must be in. Empty, and 0 as a port, stand for any.
+    """
+
+    action: str
+    peer: str = ""
+    own: str = ""
+    protocol: str = ""
+    first: int = 0
+    last: int = 0
+
+
+class Guard(NamedTuple):
+    """The rules of one network as one container has them. The last of `outgoing` and `incoming` match everything.
+
+    Containers are known by their addresses: the network is cut into `parts`, and this one's are all in number `part`.
+    """
+
+    network: str
+    parts: int
+    part: int
+    outgoing: tuple[GuardRule, ...] = ()
+    incoming: tuple[GuardRule, ...] = ()
+
+
 class InstanceSpec(NamedTuple):
     """Everything that one instance is to be; without secrets, addresses and its generation.
 
-    `secret_env` are variables and the secrets that they hold. `image` is an identity, `image_name` its name in the
-    store. `aliases` are its names in the stack's networks.
+    `secret_env` are variables and the secrets that they hold: no engine is told them, they are read from files when the
+    program starts. `image` is an identity, `image_name` its name in the store. `aliases` are its names in the stack's
+    networks. By `uplink` it is on the network of an interface of its host too.
     """
 
     container: str
@@ -61,6 +97,8 @@ class InstanceSpec(NamedTuple):
     stop_seconds: float = 10.0
     restart: str = ""
     placement: Placement = Placement()
+    guards: tuple[Guard, ...] = ()
+    uplink: str = ""
 
     @property
     def logical(self) -> str:
@@ -72,6 +110,13 @@ class InstanceSpec(NamedTuple):
         """Whether two of it can't run at a time: they would share a volume or a port of the host."""
         fixed = any(it.port.host for it in self.ports)
         return fixed or any(it.kind == "volume" and not it.read_only for it in self.mounts)
+
+
+def with_secrets(spec: InstanceSpec, argv: tuple[str, ...]) -> tuple[str, ...]:
+    """A command of an instance, started so that its environment holds the secrets. An init has them as files alone."""
+    if not spec.secret_env or argv[:1] == () or argv[0] in INITS:
+        return argv
+    return (ENVIRONMENT_PROGRAM, SECRETS, *(name for name, _ in spec.secret_env), "--", *argv)
 
 
 def spec_fields(spec: InstanceSpec) -> dict[str, Any]:
@@ -109,7 +154,13 @@ def spec_from_text(text: str) -> InstanceSpec:
     values["files"] = tuple(FileSpec(*file) for file in values.get("files", ()))
     values["health"] = Check(*values["health"]) if "health" in values else Check("none")
     values["placement"] = Placement(*values["placement"]) if "placement" in values else Placement()
+    values["guards"] = tuple(_guard(*guard) for guard in values.get("guards", ()))
     return InstanceSpec(**values)
+
+
+def _guard(network: str, parts: int, part: int, outgoing: Any, incoming: Any) -> Guard:  # noqa: ANN401 - as JSON has it
+    one_way, other_way = (tuple(GuardRule(*rule) for rule in rules) for rules in (outgoing, incoming))
+    return Guard(network, parts, part, one_way, other_way)
 
 
 def _tuples(value: object) -> Any:  # noqa: ANN401 - as JSON has it
@@ -145,7 +196,10 @@ class VolumeSpec(NamedTuple):
 
 
 class Backend(NamedTuple):
-    """What a load balancer sends requests to: the replicas of `container`, each at `port`."""
+    """What a load balancer sends requests to: the replicas of `container`, each at `port`.
+
+    `address` is where it is asked, on the hosts' network; empty where their own addresses are.
+    """
 
     container: str
     listen: int
@@ -156,6 +210,16 @@ class Backend(NamedTuple):
     weights: tuple[tuple[str, int], ...] = ()
     drain: float = 30.0
     certificate: str = ""
+    address: str = ""
+
+
+class Service(NamedTuple):
+    """A port of each instance of `container`, and what it is called there."""
+
+    container: str
+    protocol: str
+    port: int
+    names: tuple[str, ...]
 
 
 class ContainerSpec(NamedTuple):
@@ -173,13 +237,22 @@ class ContainerSpec(NamedTuple):
 
 
 class Desired(NamedTuple):
-    """A whole stack as it is to be. `containers` in the order in which they can be started."""
+    """A whole stack as it is to be. `containers` in the order in which they can be started.
+
+    `services` are what its resolver tells of; None where it has none.
+    """
 
     stack: str
     containers: tuple[ContainerSpec, ...]
     networks: tuple[NetworkSpec, ...] = ()
     volumes: tuple[VolumeSpec, ...] = ()
     backends: tuple[Backend, ...] = ()
+    services: tuple[Service, ...] | None = None
+
+    @property
+    def moving_address(self) -> str:
+        """One that moves between load balancers; empty where none does."""
+        return next((it.address for it in self.backends if it.address), "")
 
     @property
     def instances(self) -> tuple[InstanceSpec, ...]:
@@ -210,12 +283,14 @@ def desired_from_text(text: str) -> Desired:
         for it in raw["containers"]
     )
     backends = [Backend(*_tuples(it)) for it in raw["backends"]]
+    services = raw.get("services")
     return Desired(
         raw["stack"],
         containers,
         tuple(NetworkSpec(*_tuples(it)) for it in raw["networks"]),
         tuple(VolumeSpec(*it) for it in raw["volumes"]),
         tuple(it._replace(health=Check(*it.health)) for it in backends),
+        None if services is None else tuple(Service(*_tuples(it)) for it in services),
     )
 
 
@@ -276,8 +351,15 @@ class Observed(NamedTuple):
     states: tuple[VolumeState, ...] = ()
 
 
+UPLINK = "lan0"
+"""The interface of an instance that is on a network of its host."""
+
+
 class NewInstance(NamedTuple):
-    """What an engine is asked to make. `env` with secrets; `files` with their bytes; `hosts` is /etc/hosts."""
+    """What an engine is asked to make, without secrets but for `files`, which have bytes; `hosts` is /etc/hosts.
+
+    `rules` are for nft(8), in the instance's own network, before its program begins.
+    """
 
     name: str
     stack: str
@@ -288,6 +370,7 @@ class NewInstance(NamedTuple):
     files: tuple[tuple[str, bytes, int], ...] = ()
     hosts: str = ""
     member: str = ""
+    rules: str = ""
 
 
 def instance_labels(

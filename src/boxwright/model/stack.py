@@ -144,7 +144,8 @@ class StackNetwork(NamedTuple):
 
     `subnet` may be empty.
 
-    `allow` and `deny` are of addresses that may, or may not, be reached from it.
+    `allow` and `deny` are rules (`model.rules`) of what is new on it: what `deny` names is refused; where there is
+    any `allow`, so is what it does not name.
     """
 
     name: str
@@ -158,7 +159,8 @@ class StackNetwork(NamedTuple):
 class Balancer(NamedTuple):
     """HAProxy before the replicas of `container`: it listens on `listen` and asks their `port`.
 
-    `drain` are seconds in which requests may end when an instance goes.
+    `drain` are seconds in which requests may end when an instance goes. `address` (with its prefix) is one on the
+    network of this `interface` of the hosts, which moves to whichever load balancer is there.
     """
 
     container: str
@@ -169,6 +171,8 @@ class Balancer(NamedTuple):
     drain: float = 30.0
     weights: tuple[tuple[str, int], ...] = ()
     certificate: str = ""
+    address: str = ""
+    interface: str = ""
 
 
 class StackVolume(NamedTuple):
@@ -202,7 +206,10 @@ class Cluster(NamedTuple):
 
 
 class Stack(NamedTuple):
-    """A whole stack. `file` is where it is written, `notes` what of a Compose file could not be carried over."""
+    """A whole stack. `file` is where it is written, `notes` what of a Compose file could not be carried over.
+
+    With `resolver` it has a server of names (DNS).
+    """
 
     name: str
     file: str
@@ -213,6 +220,7 @@ class Stack(NamedTuple):
     secrets: tuple[StackSecret, ...] = ()
     cluster: Cluster = Cluster()
     notes: tuple[str, ...] = ()
+    resolver: bool = False
 
     def container(self, name: str) -> StackContainer:
         """The container of this name. Raises KeyError."""

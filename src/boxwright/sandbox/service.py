@@ -84,6 +84,12 @@ class RunningService:
         if self._error is not None or self._status is None or self._status.code:
             raise self._failure("service.failed", "did not end well")
 
+    def said(self) -> bytes:
+        """The end of what it wrote, without the line by which it said that it answers."""
+        with self._changed:
+            lines = self._said.splitlines(keepends=True)
+        return b"".join(line for line in lines if line != self._ready)
+
     def close(self) -> None:
         """Kill what still runs."""
         self._killed.set()

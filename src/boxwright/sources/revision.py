@@ -59,6 +59,17 @@ def find_commit(repository: Repository, revision: str) -> str:
     return found.stdout.decode("ascii").strip()
 
 
+def has_directory(repository: Repository, commit: str, below: str) -> bool:
+    """Whether `commit` has a directory at the path `below`."""
+    found = _git(repository.git_dir, "cat-file", "-t", f"{commit}:{below}")
+    return not found.status and found.stdout.strip() == b"tree"
+
+
+def is_ignored(directory: str) -> bool:
+    """Whether git ignores `directory` (gitignore(5))."""
+    return not _git(directory, "check-ignore", "--quiet", ".").status
+
+
 def commit_time(repository: Repository, commit: str) -> int:
     """When `commit` was made, in seconds since 1970."""
     return int(_must(repository.git_dir, "log", "-1", "--format=%ct", "--end-of-options", commit).stdout)

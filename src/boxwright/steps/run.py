@@ -130,6 +130,8 @@ class RunKind:
                 beside.ended()
             if control.cancelled():
                 raise KeyboardInterrupt
+            if status.code and beside is not None:
+                beside.tell_logs()
             if status.code:
                 raise StepError("step.failed", f"the command ended with exit status {status.code}", status=status.code)
             if beside is not None:

@@ -29,6 +29,7 @@ from boxwright.steps.leaks import find_leak
 from boxwright.steps.redaction import Redactor
 
 LOOPBACK = "127.0.0.1"
+LOG_LINES = 20
 
 
 class _Started(NamedTuple):
@@ -63,6 +64,15 @@ class Beside:
 
     def ended(self) -> None:
         """The command has ended: hand on the rest of its output."""
+        self._redactor.flush()
+
+    def tell_logs(self) -> None:
+        """Show the end of what each service wrote: the command failed, and they may know why."""
+        for started in self._started:
+            lines = [it for it in started.running.said().splitlines() if it.strip()][-LOG_LINES:]
+            if lines:
+                head = f"the end of what {started.service.name.lower()} wrote:".encode()
+                self._redactor.write(b"".join(b"%s\n" % line for line in (head, *(b"  " + it for it in lines))))
         self._redactor.flush()
 
     def finish(self, upper: str) -> None:

@@ -166,13 +166,13 @@ def test_services_run_beside_commands_and_test_starts_the_image(
         f"""\
 image: {{base}}
 services:
-  talker: {{image: "{{base}}", command: "{ECHO}", port: 7000, environment: {{PATH: /bin}}}}
+  talker: {{image: "{{base}}", command: "echo ready to talk; {ECHO}", port: 7000, environment: {{PATH: /bin}}}}
 install:
   - test "$(busybox nc talker 7000)" = 'it answers' && echo $TALKER_HOST:$TALKER_PORT >/where
   - mkdir -p /www && echo page >/www/index.html
 script:
   - busybox nc $TALKER_HOST $TALKER_PORT | busybox grep answers
-command: busybox httpd -f -p 8080 -h /www
+command: busybox httpd -vv -f -p 8080 -h /www
 ports: ["8080"]
 test:
   commands:
@@ -189,6 +189,35 @@ artifact: with/services
     failed = boxwright("build", place, "--junit", tmp_path / "r.xml", "--progress", "plain", status=1)
     assert "[step.failed]" in failed.err
     assert suites(tmp_path / "r.xml")["the page (test)"] == ["failure"]
+    # What the services and the image itself wrote is collected.
+    for told in (failed.err, (tmp_path / "r.xml").read_text()):
+        assert "the end of what talker wrote:" in told
+        assert "ready to talk" in told
+        assert "url:/index.html" in told
+
+
+READY = "busybox sleep 1; busybox mkdir /www; echo well >/www/index.html; exec busybox httpd -f -p 8080 -h /www"
+
+
+@pytest.mark.parametrize(
+    "way",
+    ["ready: {command: CHECK}", "ready: {port: 8080, command: CHECK}", "healthcheck"],
+    ids=["command", "both", "its own"],
+)
+def test_the_image_is_waited_for_until_it_is_well(boxwright: Program, project: Project, way: str) -> None:
+    check = "busybox wget -q -O - http://127.0.0.1:8080/"
+    own = f"healthcheck: {{command: '{check}'}}\n" if way == "healthcheck" else ""
+    ready = "" if own else f"  {way.replace('CHECK', check)}\n"
+    text = f"image: {{base}}\ncommand: '{READY}'\n{own}test:\n{ready}  commands: ['{check} | busybox grep well']\n"
+    boxwright("build", project(text))
+
+
+def test_branches_run_at_the_same_time(boxwright: Program, project: Project) -> None:
+    place = project(f"image: {{base}}\ninstall: [echo {time.time_ns()}]\nscript: [sleep 2, sleep 2.0]\n")
+    events = [json.loads(line) for line in boxwright("build", place, "--progress", "json").out.splitlines()]
+    steps = {it["step"] for it in events[0]["steps"] if it["title"].startswith("run sleep")}
+    order = [it["event"] for it in events if it.get("step") in steps and it["event"] in ("started", "finished")]
+    assert order == ["started", "started", "finished", "finished"]
 
 
 @pytest.mark.parametrize(

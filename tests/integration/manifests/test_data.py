@@ -84,6 +84,21 @@ def test_data_of_consul(boxwright: Program, project: Project, web: Web) -> None:
     program("build", place)
     assert program("run", "--rm", "with/kv", "cat", "/t").out == "red one\n"
     assert web.requests[-1].headers.get("X-Consul-Token") == "secret"
+    watching = program.start("build", place, "--watch")
+    try:
+        changed = [pair("app/colour", "blue"), pair("app/db/host", "one")]
+        web.pages["/v1/kv/app/?recurse=true"] = Page(json.dumps(changed).encode())
+        until(lambda: program("run", "--rm", "with/kv", "cat", "/t").out == "blue one\n", 30)
+        # A server that is away for a while ends nothing.
+        web.pages["/v1/kv/app/?recurse=true"] = Page(b"no leader", status=500)
+        asked = len(web.requests)
+        until(lambda: len(web.requests) > asked + 1, 30)
+        web.pages["/v1/kv/app/?recurse=true"] = Page(json.dumps(pairs).encode())
+        until(lambda: program("run", "--rm", "with/kv", "cat", "/t").out == "red one\n", 30)
+    finally:
+        watching.send_signal(signal.SIGINT)
+        watching.communicate(timeout=30)
+    assert watching.returncode == 130
     assert "[kv.token]" in boxwright("build", place, status=2).err
     web.pages["/v1/kv/app/?recurse=true"] = Page(b"Permission denied", status=403)
     assert "[kv.unreachable]" in program("build", place, status=5).err

@@ -93,6 +93,37 @@ def test_what_a_conversion_would_lose_is_named(boxwright: Program, project: Proj
     assert boxwright("convert", place, "--lossy").out.startswith("image: tar:")
 
 
+@pytest.mark.parametrize(
+    ("manifest", "line"),
+    [
+        pytest.param(*("matrix: {a: ['1', '2']}\nartifact: named/so:1\n", 1), marks=pytest.mark.long),
+        ("services: {box: {image: '{base}', command: 'true'}}\ninstall: [echo x]\n", 3),
+        ("toolbox: {facts: true}\ninstall: [echo x]\n", 3),
+        pytest.param(*("command: [sh]\ntest: {commands: [echo x]}\n", 3), marks=pytest.mark.long),
+        ("modules: [{name: own}]\n", 4),
+        pytest.param(*("include: [../elsewhere/manifest.yaml]\n", 1), marks=pytest.mark.long),
+    ],
+    ids=["a matrix", "a service", "a toolbox", "a test", "a module's file", "a file of another place"],
+)
+def test_what_a_recipe_can_not_say_is_named(
+    boxwright: Program, project: Project, tmp_path: Path, manifest: str, line: int
+) -> None:
+    module = "name: own\nversion: '1'\nsummary: x\nfiles: [{src: f, dest: /f}]\n"
+    named = (
+        manifest.replace("so:1", "so:{{ matrix.a }}") if "matrix" in manifest else f"{manifest}artifact: named/so:1\n"
+    )
+    place = project(f"image: {{base}}\n{named}", {"modules/own/module.yaml": module})
+    (place / "modules/own/f").touch()
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere/manifest.yaml").write_text("files: [{src: f, dest: /f}]\n")
+    (tmp_path / "elsewhere/f").touch()
+    done = boxwright("convert", place, "--to", "dockerfile", status=1)
+    assert "[convert.loss]" in done.err
+    assert f".yaml:{line}:" in done.err.partition(": lost: ")[0]
+    assert "-t named/so:1" in done.err
+    assert boxwright("convert", place, "--to", "dockerfile", "--lossy").out.startswith("FROM tar:")
+
+
 def test_a_first_manifest_finds_language_dependencies_and_ports(boxwright: Program, tmp_path: Path) -> None:
     place = tmp_path / "Shop"
     place.mkdir()
@@ -133,6 +164,17 @@ def test_schemas_of_manifests_and_modules(boxwright: Program) -> None:
         assert schema["title"] == f"{kind}.yaml"
     place = ROOT / "examples/hello"
     assert "[definition.not-found]" in boxwright("build", place, "-f", "x.yaml", status=2).err
+
+
+def test_variables_of_the_command_line(boxwright: Program, project: Project, tmp_path: Path) -> None:
+    (tmp_path / "list").write_text("[not, parsed]\n")
+    place = project("image: {base}\nvars: {a: own, b: own}\ninstall:\n  - {run: 'echo {{ a[0] }} {{ b }} {{ c }}'}\n")
+    text = boxwright(
+        "graph", place, "--set", "a=[one, two]", "--set-file", f"b={tmp_path / 'list'}", "--set", "c=x=y"
+    ).out
+    assert "run echo one [not, parsed] x=y" in text
+    assert "[manifest.undefined]" in boxwright("graph", place, status=2).err
+    assert "[definition.not-found]" in boxwright("graph", place, "--set-file", "c=/nowhere", status=2).err
 
 
 def test_options_that_mean_nothing_to_a_manifest(boxwright: Program, project: Project) -> None:

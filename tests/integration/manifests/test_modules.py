@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import subprocess
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 from tests.conftest import ROOT, Program
 from tests.integration.manifests.conftest import Project, suites
+from tests.integration.registries import serving
 from tests.integration.web import Web, commit, git
 
 pytestmark = pytest.mark.integration
@@ -63,6 +65,117 @@ def test_a_module_is_begun_published_added_and_pinned(boxwright: Program, projec
     program("lock", place)
     program("build", place)
     assert program("run", "--rm", "with/module", "cat", "/etc/motd").out == "tampered\n"
+
+
+SHARED = """\
+name: web/hello
+version: "1.0"
+summary: A greeting
+parameters: {greeting: {summary: what it says, default: hello}}
+templates: [{src: motd.j2, dest: /etc/motd}]
+"""
+
+
+@pytest.fixture
+def shared(tmp_path: Path) -> Path:
+    """A module, and a manifest that others include."""
+    files = {
+        "module/module.yaml": SHARED,
+        "module/motd.j2": "{{ greeting }} of the image\n",
+        "common/base/manifest.yaml": "files: [{src: shared.txt, dest: /shared}]\n",
+        "common/base/shared.txt": "shared\n",
+        "common/Recipe": "FROM scratch\nCOPY base /base\n",
+    }
+    for name, text in files.items():
+        (tmp_path / "shared" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "shared" / name).write_text(text)
+    return tmp_path / "shared"
+
+
+USER = """\
+image: {base}
+include: ["image:NAMEcommon#base"]
+modules: [{name: web/hello, from: "image:NAMEmodules:1"}]
+artifact: uses/shared
+"""
+
+
+@pytest.mark.parametrize("kind", ["repository", pytest.param("registry", marks=pytest.mark.long)])
+def test_modules_and_includes_of_images(
+    fresh_boxwright: Program, project: Project, shared: Path, tmp_path: Path, kind: str
+) -> None:
+    """One machine publishes an image with the module; another has nothing but the repository or the registry."""
+    with ExitStack() as stack:
+        place = project(USER.replace("NAME", "team/"))
+        first = fresh_boxwright.at(tmp_path / "first").with_environment(HOME=str(tmp_path), XDG_CONFIG_HOME="")
+        prefix = "team/"
+        configuration = f"{{name: here, type: directory, path: {tmp_path / 'repository'}}}"
+        if kind == "registry":
+            (tmp_path / "registry").mkdir()
+            prefix = f"{stack.enter_context(serving(tmp_path / 'registry')).host}/team/"
+            (place / "manifest.yaml").write_text((place / "manifest.yaml").read_text().replace("team/", prefix))
+        else:
+            key = first("repo", "key").out.strip()
+            configuration = configuration.rstrip("}") + f", keys: ['{key}']}}"
+            (place / ".boxwright-config.yaml").write_text(f"repository: {configuration}\n")
+        missing = fresh_boxwright("build", place, status=5 if kind == "registry" else None)
+        assert missing.status
+        first("module", "publish", shared / "module", f"image:{prefix}modules:1")
+        first("build", shared / "common", "-t", f"{prefix}common")
+        for name in (f"{prefix}modules:1", f"{prefix}common"):
+            first("push", name, cwd=place)
+        fresh_boxwright("module", "add", "web/hello", "--from", f"image:{prefix}modules:1", "-C", place)
+        fresh_boxwright("build", place)
+        assert fresh_boxwright("run", "--rm", "uses/shared", "cat", "/etc/motd", "/shared").out == (
+            "hello of the image\nshared\n"
+        )
+        # What was published stays, and what the lock pins is what is used.
+        (shared / "module/motd.j2").write_text("tampered\n")
+        assert (
+            "[module.exists]" in first("module", "publish", shared / "module", f"image:{prefix}modules:1", status=2).err
+        )
+        first("rm", f"{prefix}modules:1")
+        first("module", "publish", shared / "module", f"image:{prefix}modules:1")
+        first("push", f"{prefix}modules:1", cwd=place)
+        third = fresh_boxwright.at(tmp_path / "third")
+        assert "[module.changed]" in third("build", place, status=2).err
+
+
+@pytest.mark.parametrize("what", ["template", "include", "data", "module", "linked manifest"])
+def test_what_is_fetched_reads_nothing_of_this_machine(
+    boxwright: Program, project: Project, web: Web, tmp_path: Path, what: str
+) -> None:
+    secret = tmp_path / "secret.yaml"
+    secret.write_text("vars: {password: hidden}\nname: x\nversion: '1'\nsummary: x\n")
+    manifests = {
+        "template": "templates: [{src: leak, dest: /t}]\n",
+        "include": f"include: ['../../../../../../../..{secret}']\n",
+        "data": "kv: {yaml: leak}\nenv: {A: '{{ kv.vars.password }}'}\n",
+        "module": f"modules: [{{name: x, from: '../../../../../../../..{tmp_path}'}}]\n",
+    }
+    repository = web.repositories / "shared.git"
+    commit(repository, {"base/manifest.yaml": manifests.get(what, "a: b\n")})
+    (repository / "base/leak").symlink_to(secret)
+    if what == "linked manifest":
+        (repository / "base/manifest.yaml").unlink()
+        (repository / "base/manifest.yaml").symlink_to(secret)
+    git(repository, "add", "-A")
+    git(repository, "commit", "-q", "--allow-empty", "-m", "link")
+    place = project(f"image: {{base}}\ninclude: ['{web.url}/git/shared.git#main:base']\n")
+    refused = boxwright("build", place, status=2)
+    assert "[manifest.outside]" in refused.err
+    assert "hidden" not in refused.err
+
+
+def test_a_template_is_no_link_out_of_the_project(boxwright: Program, project: Project, tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("hidden\n")
+    place = project("image: {base}\ntemplates: [{src: t, dest: /t}]\nartifact: linked/inside\n", {"real": "inside\n"})
+    (place / "t").symlink_to("../secret")
+    assert "[manifest.outside]" in boxwright("build", place, status=2).err
+    (place / "t").unlink()
+    (place / "t").symlink_to("real")
+    boxwright("build", place)
+    assert boxwright("run", "--rm", "linked/inside", "cat", "/t").out == "inside\n"
 
 
 def test_a_damaged_lock(boxwright: Program, project: Project) -> None:

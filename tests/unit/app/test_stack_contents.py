@@ -110,6 +110,22 @@ def test_images_that_start_from_others_are_built_after_them(tmp_path: Path) -> N
     assert image_tag(stack, stack.container("web")) == "shop/web:latest"
 
 
+def test_an_image_that_several_take_is_brought_once(tmp_path: Path) -> None:
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own/Recipe").write_text("FROM scratch\nCOPY Recipe /\n")
+    text = (
+        "name: shop\ncontainers:\n  a: {image: debian}\n  b: {image: debian}\n  c: {image: shop/own}\n"
+        "  d: {build: ./own, image: shop/own}\n"
+    )
+    stack = read_stack(text, str(tmp_path / "autopilot.yaml"), locate)
+    waves = in_waves(planned_builds(stack, balanced=False))
+    assert [[it.tags for it in wave] for wave in waves] == [
+        [("shop/a:latest", "shop/b:latest"), ("shop/own:latest",)],
+        [("shop/c:latest",)],
+    ]
+    assert waves[0][0].containers == ("a", "b")
+
+
 def test_images_that_start_from_each_other_are_an_error(tmp_path: Path) -> None:
     for name, other in (("a", "b"), ("b", "a")):
         (tmp_path / name).mkdir()

@@ -9,7 +9,7 @@ import pytest
 from boxwright.app.stacks.upkeep import Upkeep, copy_now
 from boxwright.app.stacks.watching import Watcher
 from boxwright.deploy.applying import Progress
-from boxwright.deploy.history import add_release
+from boxwright.deploy.history import releases_text, with_release
 from boxwright.deploy.replicas import Patience
 from boxwright.errors import BoxwrightError, UsageError
 from boxwright.model.deployment import (
@@ -40,7 +40,7 @@ def engine_with(failover: str = "replica", **volume: object) -> MemoryEngine:
     engine.states = {"data": VolumeState("data", "n1", copies=(VolumeCopy("n2", 100.0),))}
     spec = VolumeSpec("data", replicate=2)._replace(**volume)  # type: ignore[arg-type]
     desired = Desired("shop", (ContainerSpec("db", (SPEC,), failover=failover),), volumes=(spec,))
-    add_release(engine, desired, "deploy", 1)
+    engine.documents["releases"] = releases_text(with_release((), desired, "deploy", 1))
     engine.log.clear()
     return engine
 

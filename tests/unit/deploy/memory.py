@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import BinaryIO
 
@@ -53,6 +53,7 @@ class MemoryEngine:
         self.places: dict[str, str] = {}
         self.unreached: tuple[str, ...] = ()
         self.guarding: dict[str, float] = {}
+        self.executed: list[tuple[str, ...]] = []
         self._lock = threading.RLock()
 
     def _call(self, what: str) -> None:
@@ -62,6 +63,9 @@ class MemoryEngine:
             if 0 <= self.killed_at < self.calls:
                 raise KilledError(what)
             self.log.append(what)
+
+    def machine(self) -> str:
+        return "x86_64"
 
     def lacks(self, desired: Desired) -> Sequence[str]:
         return ()
@@ -219,6 +223,7 @@ class MemoryEngine:
 
     def execute(self, instance: str, argv: Sequence[str], timeout: float, stdin: bytes = b"") -> Executed:
         self._call(f"execute {instance}")
+        self.executed.append(tuple(argv))
         return Executed(0, b"")
 
     def attach(self, instance: str, argv: Sequence[str], *, terminal: bool, stdin: bool) -> int:
@@ -246,6 +251,10 @@ class MemoryEngine:
             self.documents.pop(name, None)
         else:
             self.documents[name] = data
+
+    def write_documents(self, stack: str, documents: Mapping[str, bytes | None]) -> None:
+        for name, data in documents.items():
+            self.write_document(stack, name, data)
 
     def forget(self, stack: str, *, keep_secrets: bool) -> None:
         self.documents.clear()

@@ -11,16 +11,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from boxwright.deploy.addresses import choose_subnet, gateway, hosts_text, next_address
-from boxwright.deploy.balancing import haproxy_text
+from boxwright.deploy.balancing import haproxy_text, keepalived_text
 from boxwright.deploy.desired import Facts, ImageFacts, ServerFacts, desired_of
 from boxwright.deploy.history import (
     MOST_EVENTS,
     MOST_RELEASES,
     StackEvent,
     add_events,
-    add_release,
     read_events,
     read_releases,
+    releases_text,
+    with_release,
 )
 from boxwright.errors import BoxwrightError, DefinitionError
 from boxwright.frontends.stack.read import read_stack
@@ -50,7 +51,7 @@ loadbalancer:
 
 def desired(text: str, *, replicas: dict[str, int] | None = None, **configs: ImageConfig) -> Desired:
     stack = read_stack(text, "autopilot.yaml", lambda _, path: path)
-    names = [*(it.name for it in stack.containers), "lb"]
+    names = [*(it.name for it in stack.containers), "lb", "dns"]
     images = {name: ImageFacts(f"sha256:{name}", name, configs.get(name, PLAIN)) for name in names}
     servers = {
         it.name: ServerFacts("postgresql", "/var/lib/dbase", "/database", 5432, it.name)
@@ -132,7 +133,9 @@ def test_releases_and_events_are_kept_and_the_oldest_forgotten() -> None:
     engine = MemoryEngine()
     found = desired(SHOP)
     for number in range(1, MOST_RELEASES + 3):
-        assert add_release(engine, found, "deploy", number).number == number
+        releases = with_release(read_releases(engine, "shop"), found, "deploy", number)
+        assert releases[-1].number == number
+        engine.write_document("shop", "releases", releases_text(releases))
     kept = read_releases(engine, "shop")
     assert [it.number for it in kept] == list(range(3, MOST_RELEASES + 3))
     assert kept[0].desired == found
@@ -195,3 +198,28 @@ def test_haproxy_takes_its_configuration(tmp_path: Path, mode: str, algorithm: s
     assert "ALERT" not in said.stderr
     assert "web-1 10.0.0.2:80 check inter 1s fall 2 rise 1 weight 7" in text
     assert "apart-1 10.0.0.4:80 check port 8081 inter 1s" in text
+
+
+def test_a_resolver_comes_first_and_everybody_asks_it() -> None:
+    found = desired(f"{SHOP}resolver: true\n")
+    assert found.containers[0].name == "dns"
+    assert set(found.containers[0].instances[0].networks) == {"default", "back"}
+    for container in found.containers[1:]:
+        assert ("dns", "healthy") in container.after
+        assert all(("/etc/resolv.conf", "names:") in [it[:2] for it in spec.files] for spec in container.instances)
+    services = {(it.container, it.port): it.names for it in found.services or ()}
+    assert services[("web", 80)] == services[("cache", 80)] == ("80", "http")
+    assert services[("db", 5432)] == ("5432", "postgresql")
+    assert desired_from_text(desired_text(found)) == found
+    assert desired(SHOP).services is None
+
+
+def test_load_balancers_that_share_an_address_publish_nothing() -> None:
+    found = desired(SHOP.replace("listen: 81,", "listen: 81, address: 10.1.1.200/24, interface: eth0,"))
+    spec = next(it for it in found.containers if it.name == "lb").instances
+    assert [(it.number, it.ports, it.uplink) for it in spec] == [(1, (), "eth0"), (2, (), "eth0")]
+    assert found.moving_address == "10.1.1.200/24"
+    text = keepalived_text(found.backends, 2, ["10.64.1.2"])
+    assert "        10.1.1.200/24 dev lan0\n" in text
+    assert "    priority 248\n" in text
+    assert "    unicast_peer {\n        10.64.1.2\n    }\n" in text

@@ -26,6 +26,7 @@ from boxwright.model.deployment import (
     spec_from_text,
     spec_hash,
     spec_text,
+    with_secrets,
 )
 from boxwright.model.image import Port
 from boxwright.model.stack import Check, Placement, StackPublished, Update
@@ -45,6 +46,9 @@ class Nothing:
 
     def content(self, reference: str) -> bytes:
         return reference.encode()
+
+    def secret_program(self) -> bytes:
+        return b""
 
 
 def desired(shape: Sequence[tuple[str, int, str, bool]], update: Update = ROLLING) -> Desired:
@@ -151,6 +155,37 @@ def test_what_does_not_become_well_leaves_what_ran(
     settled(engine, desired(first))
 
 
+def test_a_stack_that_is_made_is_told_its_names_once() -> None:
+    engine = MemoryEngine()
+    wanted = desired([(name, 1, "one", False) for name in NAMES])
+    deploy(engine, wanted)
+    assert engine.log.count("names") == 1
+    settled(engine, wanted)
+    assert {new.hosts for new, _ in engine.instances.values()} == {engine.names}
+
+
+def test_names_lead_to_replicas_when_they_are_well() -> None:
+    engine = MemoryEngine()
+    deploy(engine, desired([("web", 3, "one", False)]))
+    assert "web" not in engine.instances["shop-web-1-g1"][0].hosts
+    assert engine.names.count(" web-") == 3
+
+
+def test_no_engine_is_told_a_secret() -> None:
+    engine = MemoryEngine()
+    health_check = Check("command", command=("ask", "it"))
+    spec = InstanceSpec("web", 1, "one", "web", ("serve",), (("DB_PASSWORD", "other"),), health=health_check)
+    spec = spec._replace(secret_env=(("DB_PASSWORD", "db"),))
+    deploy(engine, Desired("shop", (ContainerSpec("web", (spec,)),)))
+    ((new, _),) = engine.instances.values()
+    assert new.env == ()
+    assert new.spec.argv == ("/.boxwright-secrets", "/run/secrets", "DB_PASSWORD", "--", "serve")
+    assert {path: data for path, data, _ in new.files}["/run/secrets/DB_PASSWORD"] == b"secret:db"
+    assert "secret:db" not in str(new._replace(files=()))
+    assert engine.executed == [("/.boxwright-secrets", "/run/secrets", "DB_PASSWORD", "--", "ask", "it")]
+    assert with_secrets(spec, ("/sbin/init",)) == ("/sbin/init",)
+
+
 def test_a_rolling_update_takes_one_after_the_other() -> None:
     engine = MemoryEngine()
     deploy(engine, desired([("web", 3, "one", False)]))
@@ -184,6 +219,25 @@ def test_what_has_a_volume_is_stopped_first_and_started_again_where_the_new_one_
         "delete shop-db-1-g2",
         "start shop-db-1-g1",
     ]
+
+
+def test_a_port_is_taken_over_from_what_is_to_go() -> None:
+    def one(container: str) -> Desired:
+        spec = InstanceSpec(container, 1, "one", container, ports=(StackPublished(Port(80, "tcp", 8080)),))
+        return Desired("shop", (ContainerSpec(container, (spec,)),))
+
+    engine = MemoryEngine()
+    deploy(engine, one("lb"))
+    engine.log.clear()
+    deploy(engine, one("web"))
+    steps = [step for step in engine.log if "names" not in step]
+    assert steps == ["stop shop-lb-1-g1", "create shop-web-1-g1", "start shop-web-1-g1", *steps[3:]]
+    assert steps[3:] == ["stop shop-lb-1-g1", "delete shop-lb-1-g1"]
+    engine.unwell = {"one"}
+    engine.log.clear()
+    with pytest.raises(BoxwrightError):
+        deploy(engine, one("lb"))
+    assert [step for step in engine.log if "names" not in step][-1] == "start shop-web-1-g1"
 
 
 def test_a_canary_that_fails_leaves_the_others_alone() -> None:

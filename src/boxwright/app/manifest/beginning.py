@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 MARKS: tuple[tuple[str, tuple[str, ...]], ...] = (
@@ -15,7 +15,7 @@ MARKS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("ruby", ("Gemfile",)),
     ("go", ("go.mod",)),
     ("rust", ("Cargo.toml",)),
-    ("java", ("pom.xml", "build.gradle")),
+    ("java", ("pom.xml", "build.gradle", "build.gradle.kts")),
     ("c", ("configure", "configure.ac", "CMakeLists.txt", "Makefile")),
 )
 """Files that say which language it is, the surest first."""
@@ -36,19 +36,44 @@ LARGEST = 1 << 20
 MOST_FILES = 2000
 FRAMEWORK_PORTS = {"flask": 5000, "django": 8000, "fastapi": 8000, "uvicorn": 8000, "gunicorn": 8000, "express": 3000}
 SERVICES = {
-    "psycopg": "postgresql",
+    "asyncpg": "postgresql",
+    "ext-pgsql": "postgresql",
+    "ext-pdo_pgsql": "postgresql",
     "pg": "postgresql",
-    "pymysql": "mysql",
-    "mysqlclient": "mysql",
+    "pgx": "postgresql",
+    "postgres": "postgresql",
+    "postgresql": "postgresql",
+    "pq": "postgresql",
+    "psycopg": "postgresql",
+    "tokio-postgres": "postgresql",
+    "ext-mysqli": "mysql",
+    "ext-pdo_mysql": "mysql",
+    "go-sql-driver-mysql": "mysql",
+    "mysql": "mysql",
+    "mysql-connector-j": "mysql",
     "mysql2": "mysql",
-    "redis": "redis",
+    "mysqlclient": "mysql",
+    "pymysql": "mysql",
+    "ext-redis": "redis",
+    "go-redis": "redis",
     "ioredis": "redis",
+    "jedis": "redis",
+    "predis": "redis",
+    "redis": "redis",
+    "dalli": "memcached",
+    "ext-memcached": "memcached",
+    "gomemcache": "memcached",
     "pymemcache": "memcached",
 }
-# `listen(8080`, `port = 8080`, `PORT=8080`, `--port 8080`, `HTTPServer(("", 8080)`, `EXPOSE 8080`, `":8080"`
+"""Of what a dependency with this name is a client."""
+
+PROPERTIES = ".properties"
+# `listen(8080`, `port = 8080`, `PORT=8080`, `--port 8080`, `HTTPServer(("", 8080)`, `EXPOSE 8080`, `":8080"`,
+# `"0.0.0.0:8080"`, `InetSocketAddress(8080)`, `([0, 0, 0, 0], 8080)`, `tcp://0.0.0.0:8080`, `htons(8080)`
 _PORT = re.compile(
     r"(?:\blisten\(\s*|\bport\b['\"]?\s*[=:]\s*['\"]?|--port[ =]|Server\(\(['\"][^'\"]*['\"],\s*"
-    r"|^EXPOSE\s+|['\"]:)(\d{2,5})\b",
+    r"|^EXPOSE\s+|['\"]:|['\"/](?:0\.0\.0\.0|127\.0\.0\.1|localhost):|SocketAddress\(|ServerSocket\("
+    r"|\[0, ?0, ?0, ?0\], ?|\bhtons\()(\d{2,5})\b",
     re.IGNORECASE | re.MULTILINE,
 )
 
@@ -69,7 +94,7 @@ def look_at(directory: str) -> Project:
     files = list(_files(directory))
     language = _language(directory, files)
     dependencies = _dependencies(directory, language)
-    names = {re.split(r"[^a-z0-9_-]", it.lower())[0] for it in dependencies}
+    names = {_name_of(it) for it in dependencies}
     services = dict.fromkeys(
         service for name in sorted(names) for prefix, service in SERVICES.items() if _is_of(name, prefix)
     )
@@ -77,6 +102,13 @@ def look_at(directory: str) -> Project:
     ports = _ports(directory, files) or usual[:1]
     command = _command(directory, language, files)
     return Project(language, dependencies, tuple(ports), tuple(services), command, _tests(language, names))
+
+
+def _name_of(dependency: str) -> str:
+    """The last part of a name, without its version: ``psycopg2``, ``pq`` of ``github.com/lib/pq``."""
+    path = re.split(r"[\s<>=!~;\[,]", dependency.lower())[0]
+    parts = [it for it in re.split(r"[/:]", path) if it and not re.fullmatch(r"v?\d[\d.]*", it)]
+    return "-".join(parts[-2:]) if parts[-2:-1] == ["go-sql-driver"] else parts[-1] if parts else ""
 
 
 def _is_of(name: str, prefix: str) -> bool:
@@ -137,31 +169,54 @@ def _read(directory: str, path: str) -> str:
 
 
 def _dependencies(directory: str, language: str) -> tuple[str, ...]:
-    if language == "python":
-        import tomllib
+    """As the project's own files name them; those that can't be shown in a comment of a template are left out."""
+    found = _LISTED[language](directory) if language in _LISTED else ()
+    return tuple(dict.fromkeys(it for it in found if it.isprintable() and "{" not in it))
 
-        lines = [line.partition("#")[0].strip() for line in _read(directory, "requirements.txt").splitlines()]
-        found = [line for line in lines if line and not line.startswith("-")]
-        try:
-            project = tomllib.loads(_read(directory, "pyproject.toml")).get("project", {})
-        except tomllib.TOMLDecodeError:
-            project = {}
-        listed = project.get("dependencies", []) if isinstance(project, dict) else []
-        return tuple(dict.fromkeys((*found, *(str(it) for it in listed))))
-    if language in ("node", "php"):
-        file, key = ("package.json", "dependencies") if language == "node" else ("composer.json", "require")
-        return tuple(_json(directory, file, key))
-    if language == "ruby":
-        return tuple(re.findall(r"^\s*gem ['\"]([^'\"]+)", _read(directory, "Gemfile"), re.MULTILINE))
-    if language == "go":
-        return tuple(re.findall(r"^\s*(?:require )?(\S+\.\S+/\S+) v", _read(directory, "go.mod"), re.MULTILINE))
-    return ()
+
+def _of_python(directory: str) -> Iterator[str]:
+    lines = [line.partition("#")[0].strip() for line in _read(directory, "requirements.txt").splitlines()]
+    yield from (line for line in lines if line and not line.startswith("-"))
+    listed = _toml(directory, "pyproject.toml", "project").get("dependencies", [])
+    yield from (str(it) for it in (listed if isinstance(listed, list) else ()))
+    poetry = _toml(directory, "pyproject.toml", "tool", "poetry", "dependencies")
+    yield from (name for name in (*poetry, *_toml(directory, "Pipfile", "packages")) if name != "python")
+
+
+def _of_gradle_or_maven(directory: str) -> Iterator[str]:
+    yield from re.findall(r"<dependency>.*?<artifactId>\s*([\w.-]+)", _read(directory, "pom.xml"), re.DOTALL)
+    coordinates = r"""^\s*(?:implementation|api|runtimeOnly|compileOnly)\s*\(?\s*['"][\w.-]+:([\w.-]+)"""
+    for name in ("build.gradle", "build.gradle.kts"):
+        yield from re.findall(coordinates, _read(directory, name), re.MULTILINE)
+
+
+_LISTED: Mapping[str, Callable[[str], Iterable[str]]] = {
+    "python": _of_python,
+    "node": lambda it: _json(it, "package.json", "dependencies"),
+    "php": lambda it: (name for name in _json(it, "composer.json", "require") if name != "php"),
+    "ruby": lambda it: re.findall(r"^\s*gem ['\"]([^'\"]+)", _read(it, "Gemfile"), re.MULTILINE),
+    "go": lambda it: re.findall(r"^\s*(?:require )?(\S+\.\S+/\S+) v", _read(it, "go.mod"), re.MULTILINE),
+    "rust": lambda it: _toml(it, "Cargo.toml", "dependencies"),
+    "java": _of_gradle_or_maven,
+}
+
+
+def _toml(directory: str, file: str, *sections: str) -> dict[str, object]:
+    import tomllib
+
+    try:
+        found: object = tomllib.loads(_read(directory, file))
+    except (tomllib.TOMLDecodeError, RecursionError):
+        return {}
+    for name in sections:
+        found = found.get(name, {}) if isinstance(found, dict) else {}
+    return found if isinstance(found, dict) else {}
 
 
 def _json(directory: str, file: str, key: str) -> dict[str, object]:
     try:
         data = json.loads(_read(directory, file) or "{}")
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     below = data.get(key, {}) if isinstance(data, dict) else {}
     return below if isinstance(below, dict) else {}
@@ -172,7 +227,8 @@ def _ports(directory: str, files: list[str]) -> list[int]:
     for path in files:
         name = os.path.basename(path)
         is_test = path.startswith(("test", "tests/")) or name.startswith("test_")
-        if is_test or not (os.path.splitext(path)[1] in SOURCES or name in ("Procfile", "Dockerfile", "Recipe")):
+        known = os.path.splitext(path)[1] in (*SOURCES, PROPERTIES) or name in ("Procfile", "Dockerfile", "Recipe")
+        if is_test or not known:
             continue
         for text in _PORT.findall(_read(directory, path)):
             if 80 <= int(text) < 65536:

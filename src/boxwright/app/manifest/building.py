@@ -192,23 +192,32 @@ def open_world(
 ) -> DirectoryWorld:
     """The world as it is seen from a manifest."""
     from boxwright.app.manifest.facts import image_facts
+    from boxwright.app.manifest.imagetrees import bring_image, image_tree_graph, write_shared
     from boxwright.app.manifest.world import DirectoryWorld, NotingResolver
 
     resolver = NotingResolver(inner)
     platform = checked_platform(request.platform)
+    directory = os.path.dirname(file) or "."
+
+    def run(graph: Graph, emit: Emit) -> Snapshot:
+        plain = request._replace(no_cache=False, no_cache_stages=frozenset(), keep_going=False, engine="native")
+        build = plan_graph(plain, graph, file, {}, store, environment)
+        try:
+            return execute_plan(build, plain, store, emit)
+        except Failed as failure:
+            raise failure.error from failure
 
     def gather(image: str, where: Span) -> Mapping[str, object]:
-        def run(graph: Graph, emit: Emit) -> Snapshot:
-            plain = request._replace(no_cache=False, no_cache_stages=frozenset(), keep_going=False, engine="native")
-            build = plan_graph(plain, graph, file, {}, store, environment)
-            try:
-                return execute_plan(build, plain, store, emit)
-            except Failed as failure:
-                raise failure.error from failure
-
         return image_facts(image, resolver, platform, where, run, store)
 
-    world = DirectoryWorld(os.path.dirname(file) or ".", store, environment, configuration, gather, resolver)
+    def image_tree(name: str, where: Span) -> str:
+        bring_image(name, store, directory, environment, offline=request.offline)
+        snapshot = run(image_tree_graph(name, resolver, platform, where), lambda _: None)
+        made = store.scratch()
+        write_shared(snapshot, store, made)
+        return made
+
+    world = DirectoryWorld(directory, store, environment, configuration, gather, resolver, image_tree)
     world.locking = request.locking
     return world
 

@@ -42,10 +42,11 @@ class Loss(NamedTuple):
 
 
 class Converted(NamedTuple):
-    """The other definition's text, and what is lost."""
+    """The other definition's text, what is lost, and the names that only the command line can give the image then."""
 
     text: str
     losses: tuple[Loss, ...]
+    names: tuple[str, ...] = ()
 
 
 class PlainBases:
@@ -276,7 +277,7 @@ class _RecipeWriter:
         self._end(config)
         for position in self._entry.gates:
             self._validation(position, line)
-        return Converted("\n".join(self._lines) + "\n", tuple(dict.fromkeys(self._losses)))
+        return Converted("\n".join(self._lines) + "\n", tuple(dict.fromkeys(self._losses)), self._entry.names)
 
     def _step(self, node: Node) -> None:
         step = node.step
@@ -304,9 +305,10 @@ class _RecipeWriter:
             self.lose(node.span, f"{node.title}: services beside it")
         self._place(step.user, step.cwd, node)
         flags = [f"--network={step.network} "] if step.network != "default" else []
-        flags += [f"--mount={_mount(mount)} " for mount in step.mounts if "position" not in dict(mount.options)]
-        if any("position" in dict(mount.options) for mount in step.mounts):
-            self.lose(node.span, "a toolbox that is an image")
+        kept = [mount for mount in step.mounts if not _is_elsewhere(mount)]
+        flags += [f"--mount={_mount(mount)} " for mount in kept]
+        if len(kept) < len(step.mounts):
+            self.lose(node.span, "a toolbox that is no directory of the project")
         own = dict(self._entry.config.env)
         more = "".join(f"{name}={_shell_quoted(value)} " for name, value in step.env if own.get(name) != value)
         shell = self._entry.config.shell or SHELL
@@ -368,6 +370,12 @@ class _RecipeWriter:
         self._user, self._directory = self._entry.config.user, self._entry.config.workdir or "/"
         for number in branch[len(line) :]:
             self._step(self._graph.nodes[number])
+
+
+def _is_elsewhere(mount: Mount) -> bool:
+    """Whether it shows an image, or a directory that is no part of the build context."""
+    options = dict(mount.options)
+    return "position" in options or bool(options.get("context"))
 
 
 def _mount(mount: Mount) -> str:

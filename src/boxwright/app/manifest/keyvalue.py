@@ -127,6 +127,6 @@ def _ask(address: str, body: bytes | None, headers: Mapping[str, str], where: Sp
         raise FetchError("kv.answer", f"{address} gave more than {LARGEST >> 20} MiB", where=where)
     try:
         found: object = json.loads(data)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise FetchError("kv.answer", f"{address.partition('?')[0]} gave no JSON", where=where) from error
     return found

@@ -153,7 +153,7 @@ def read_pins(directory: str) -> dict[str, dict[str, str]]:
             raise ValueError("a module without content")  # noqa: TRY301 - said like any other damage
     except FileNotFoundError:
         return {}
-    except (ValueError, AttributeError) as error:
+    except (ValueError, AttributeError, RecursionError) as error:
         raise DefinitionError("lock.damaged", f"{path} is no lock: {error}", hint="run `boxwright lock`") from error
     return pins
 

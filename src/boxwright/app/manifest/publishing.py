@@ -7,10 +7,11 @@ import re
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from boxwright.app.definitions import read_definition
+from boxwright.app.manifest.imagetrees import parse_image_address, publish_to_image
 from boxwright.app.manifest.modules import FILE, Candidate, find_module, module_digest, pin_of, read_pins, write_pins
 from boxwright.app.manifest.world import DirectoryWorld
 from boxwright.errors import BoxwrightError, DefinitionError, UsageError
@@ -99,13 +100,21 @@ def checked(directory: str) -> Module:
     return convert(parse_document(probed(text, {}, lambda _: None), file), Module)
 
 
-def publish(directory: str, repository: str) -> str:
-    """Copy a module to NAME/VERSION of a repository: a directory, or a git repository that is pushed to.
+def publish(directory: str, repository: str, environment: Mapping[str, str]) -> str:
+    """Copy a module to NAME/VERSION of a repository: a directory, a git repository that is pushed to, or an image here.
 
     Returns the place. Raises `module.exists` where that version is there with other content.
     """
     module = checked(directory)
     inside = f"{module.name}/{module.version}"
+    image = parse_image_address(repository)
+    if image is not None:
+        from boxwright.app.opening import open_store
+
+        below = os.path.join(image.subdirectory, inside)
+        with open_store(environment) as store:
+            publish_to_image(image.name, store, environment, lambda top: _place(directory, os.path.join(top, below)))
+        return f"{repository} {inside}"
     url = parse_git_url(repository) or (GitUrl(repository) if _is_repository(repository) else None)
     if url is None:
         _place(directory, os.path.join(repository, inside))
@@ -128,7 +137,8 @@ def _place(source: str, target: str) -> None:
     if os.path.exists(target):
         if module_digest(target) == module_digest(source):
             return
-        message = f"{target} is there with other content: what was published stays"
+        name, version = target.rsplit("/", 2)[-2:]
+        message = f"{name} {version} is there with other content: what was published stays"
         raise DefinitionError("module.exists", message, hint="give it another version")
     part = f"{target}.{os.getpid()}"
     shutil.copytree(source, part, symlinks=True, ignore=shutil.ignore_patterns(".git"))

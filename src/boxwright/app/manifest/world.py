@@ -8,7 +8,8 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from boxwright.app.configuration import Configuration
-from boxwright.app.definitions import MANIFESTS, read_definition
+from boxwright.app.definitions import MANIFESTS, is_inside, read_definition
+from boxwright.app.manifest.imagetrees import parse_image_address
 from boxwright.app.manifest.modules import (
     Candidate,
     as_found,
@@ -20,7 +21,7 @@ from boxwright.app.manifest.modules import (
 from boxwright.app.packagefiles import stamp
 from boxwright.errors import DefinitionError
 from boxwright.frontends.manifest.wanted import FoundModule, LanguageSpec, Tree
-from boxwright.model.giturl import parse_git_url
+from boxwright.model.giturl import GitUrl, parse_git_url
 from boxwright.model.span import Span
 from boxwright.model.step import Fetch
 from boxwright.ports import ResolvedBase, Resolver
@@ -31,6 +32,13 @@ if TYPE_CHECKING:
     from boxwright.frontends.manifest.schema import KeyValue
 
 Facts = Callable[[str, Span], Mapping[str, object]]
+ImageTree = Callable[[str, Span], str]
+"""Makes an image's tree a directory."""
+
+
+def is_fetched(address: str) -> bool:
+    """Whether it is the address of a git repository or an image, and no path."""
+    return parse_image_address(address) is not None or parse_git_url(address) is not None
 
 
 class NotingResolver:
@@ -70,6 +78,7 @@ class DirectoryWorld:
         configuration: Configuration,
         gather: Facts,
         resolver: NotingResolver,
+        image_tree: ImageTree,
     ) -> None:
         self._directory = os.path.realpath(directory)
         self._store = store
@@ -77,6 +86,7 @@ class DirectoryWorld:
         self._configuration = configuration
         self._gather = gather
         self.resolver = resolver
+        self._image_tree = image_tree
         self._pins: dict[str, dict[str, str]] | None = None
         self._languages: Mapping[str, LanguageEntry] | None = None
         self._opened: dict[str, str] = {}
@@ -103,9 +113,18 @@ class DirectoryWorld:
     def read(self, path: str, where: Span | None) -> str:
         """The text of a file."""
         self._look(path)
+        self._stay_inside(path, path, where)
         if not os.path.isfile(path):
             raise DefinitionError("definition.not-found", f"there is no file {path}", where=where)
         return read_definition(path)
+
+    def _stay_inside(self, near: str, path: str, where: Span | None) -> None:
+        """What was fetched together with `near` names nothing beside it, also by links. Raises `manifest.outside`."""
+        for place in self._opened.values():
+            if os.path.abspath(near).startswith(f"{place}/") and not is_inside(place, path):
+                shown = os.path.relpath(path, os.path.dirname(near)) if path != near else os.path.basename(path)
+                message = f"{shown} leads out of the repository that it came with"
+                raise DefinitionError("manifest.outside", message, where=where)
 
     def kind(self, path: str) -> str:
         """``directory``, ``file``, or empty."""
@@ -115,6 +134,10 @@ class DirectoryWorld:
             return "directory"
         self._look(path)
         return "file" if os.path.lexists(path) else ""
+
+    def followed(self, path: str) -> str:
+        """The path with all symbolic links followed."""
+        return os.path.realpath(path)
 
     def mode(self, path: str) -> int:
         """The permissions of a file."""
@@ -141,11 +164,10 @@ class DirectoryWorld:
 
     def included(self, reference: str, near: str, where: Span) -> str:
         """The file that an include names."""
-        url = parse_git_url(reference)
-        if url is not None and not os.path.exists(os.path.join(os.path.dirname(near), reference)):
-            path = os.path.join(self._repository(reference), url.subdirectory)
-        else:
-            path = os.path.normpath(os.path.join(os.path.dirname(near), reference))
+        is_here = os.path.exists(os.path.join(os.path.dirname(near), reference))
+        fetched = None if is_here else self._fetched(reference, where)
+        path = fetched or os.path.normpath(os.path.join(os.path.dirname(near), reference))
+        self._stay_inside(near if fetched is None else os.path.join(path, MANIFESTS[0]), path, where)
         if os.path.isdir(path):
             inside = [name for name in MANIFESTS if os.path.isfile(os.path.join(path, name))]
             path = os.path.join(path, inside[0] if inside else MANIFESTS[0])
@@ -157,11 +179,25 @@ class DirectoryWorld:
             self.contexts[f"include:{reference}"] = outside
         return path
 
-    def _repository(self, address: str) -> str:
-        """A git repository's files, fetched for this build."""
+    def _fetched(self, address: str, where: Span | None) -> str | None:
+        """The directory that an address of git, or ``image:NAME``, means; None where it is neither."""
+        image = parse_image_address(address)
+        if image is not None:
+            return os.path.join(self._image(image.name, where), image.subdirectory)
         url = parse_git_url(address)
-        if url is None:
-            return address
+        return None if url is None else os.path.join(self._repository(url), url.subdirectory)
+
+    def _image(self, name: str, where: Span | None) -> str:
+        """An image's files, brought for this build."""
+        self.fleeting = True
+        key = f"image:{name}"
+        if key not in self._opened:
+            directory = self._image_tree(name, where or Span(self._directory, 1))
+            self._opened[key] = self.contexts[key] = os.path.realpath(directory)
+        return self._opened[key]
+
+    def _repository(self, url: GitUrl) -> str:
+        """A git repository's files, fetched for this build."""
         self.fleeting = True
         key = f"{url.remote}#{url.ref}"
         if key not in self._opened:
@@ -179,11 +215,12 @@ class DirectoryWorld:
         """A module of the nearest repository that has it."""
         place = os.path.dirname(os.path.abspath(near))
         if origin:
-            is_git = parse_git_url(origin) is not None
-            trees: tuple[str, ...] = (origin if is_git else os.path.join(place, origin),)
+            trees: tuple[str, ...] = (origin if is_fetched(origin) else os.path.join(place, origin),)
+            if not is_fetched(origin):
+                self._stay_inside(near, trees[0], where)
         else:
             trees = self.module_places(place)
-        found = find_module(name, version, trees, self.opened, where)
+        found = find_module(name, version, trees, lambda tree: self.opened(tree, where), where)
         if self._pins is None:
             self._look(os.path.join(self._directory, "boxwright.lock"))
             self._pins = {} if self.locking else read_pins(self._directory)
@@ -199,12 +236,9 @@ class DirectoryWorld:
         """The repositories of modules."""
         return module_trees(near, self._environment, self._configuration.modules)
 
-    def opened(self, tree: str) -> str:
+    def opened(self, tree: str, where: Span | None = None) -> str:
         """A repository of modules as a directory."""
-        url = parse_git_url(tree)
-        if url is None or os.path.isdir(tree):
-            return tree
-        return os.path.join(self._repository(tree), url.subdirectory)
+        return tree if os.path.isdir(tree) else self._fetched(tree, where) or tree
 
     def _entries(self) -> Mapping[str, LanguageEntry]:
         if self._languages is None:
@@ -247,7 +281,9 @@ class DirectoryWorld:
         from boxwright.app.manifest.keyvalue import read_data
 
         if source.yaml:
-            self._look(os.path.join(os.path.dirname(near), source.yaml))
+            path = os.path.join(os.path.dirname(near), source.yaml)
+            self._look(path)
+            self._stay_inside(near, path, where)
         else:
             self.fleeting = True
         return read_data(source, near, where, self._environment)

@@ -17,6 +17,7 @@ from collections.abc import Mapping
 
 from boxwright.deploy.applying import SECRET
 from boxwright.deploy.engine import DeployEngine
+from boxwright.engines.envsecrets import secrets_program
 from boxwright.errors import BoxwrightError, DefinitionError
 from boxwright.model.digest import digest_of
 from boxwright.model.stack import Stack, StackSecret
@@ -53,6 +54,10 @@ class StackContents:
         if kept is None:
             raise _gone(f"a file with the digest {reference}")
         return kept
+
+    def secret_program(self) -> bytes:
+        """What starts a program with secrets in its environment."""
+        return secrets_program(self._engine.machine())
 
     def made(self, name: str) -> str:
         """The newest of a secret that is made when it is first needed; returns its reference's name."""

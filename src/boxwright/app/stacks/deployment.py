@@ -20,8 +20,19 @@ from boxwright.app.stacks.images import (
 from boxwright.deploy.applying import DEPLOYING, Limits, Progress, apply_plan
 from boxwright.deploy.desired import Facts, ImageFacts, desired_of
 from boxwright.deploy.engine import DeployEngine
-from boxwright.deploy.history import Release, StackEvent, add_events, add_release, read_releases
+from boxwright.deploy.history import (
+    EVENTS,
+    RELEASES,
+    Release,
+    StackEvent,
+    add_events,
+    read_releases,
+    releases_text,
+    with_events,
+    with_release,
+)
 from boxwright.deploy.live import BALANCER
+from boxwright.deploy.naming import NAMES
 from boxwright.deploy.planning import INSTANCE, WAIT, DeployPlan, make_plan
 from boxwright.errors import BoxwrightError, DefinitionError
 from boxwright.model.deployment import UNSURE, ContainerSpec, Desired, NetworkSpec, Observed
@@ -136,7 +147,7 @@ def carry_out(
     _require_places(prepared)
     stack = prepared.desired.stack
     if not prepared.plan.work and not prepared.unfinished:
-        return _remember(engine, prepared, store, reason) if _is_otherwise(engine, prepared.desired) else None
+        return _remember(engine, prepared, store, reason, []) if _is_otherwise(engine, prepared.desired) else None
     events: list[StackEvent] = []
 
     def note(progress: Progress) -> None:
@@ -152,18 +163,24 @@ def carry_out(
         events.append(StackEvent(round(time.time(), 3), "failed", stack, error.message))
         note(Progress("rollback", "stack", stack, error.message))
         _roll_back(engine, before, prepared.contents, note, jobs)
-        engine.write_document(stack, DEPLOYING, None)
-        add_events(engine, stack, events)
+        engine.write_documents(stack, {EVENTS: with_events(engine, stack, events), DEPLOYING: None})
         hint = "what ran before runs again" if before.containers else "nothing of it is left but its volumes"
         raise BoxwrightError(error.code, error.message, hint=f"{hint}; {error.hint}" if error.hint else hint) from error
     except BaseException:
         add_events(engine, stack, events)
         raise
-    release = _remember(engine, prepared, store, reason)
-    events.append(StackEvent(round(time.time(), 3), "release", str(release.number), reason))
-    add_events(engine, stack, events)
-    engine.write_document(stack, DEPLOYING, None)
-    return release
+    return _remember(engine, prepared, store, reason, events)
+
+
+def _remember(engine: DeployEngine, prepared: Prepared, store: Store, reason: str, events: list[StackEvent]) -> Release:
+    """The release, its images and what happened."""
+    stack = prepared.desired.stack
+    releases = with_release(read_releases(engine, stack), prepared.desired, reason, int(time.time()))
+    _keep_images(prepared, store, releases)
+    events.append(StackEvent(round(time.time(), 3), "release", str(releases[-1].number), reason))
+    documents = {RELEASES: releases_text(releases), EVENTS: with_events(engine, stack, events), DEPLOYING: None}
+    engine.write_documents(stack, documents)
+    return releases[-1]
 
 
 def _is_otherwise(engine: DeployEngine, desired: Desired) -> bool:
@@ -197,7 +214,7 @@ def apply_prepared(engine: DeployEngine, prepared: Prepared, tell: Callable[[Pro
     for reference in dict.fromkeys(
         file.content for it in prepared.plan.work if it.spec is not None for file in it.spec.files
     ):
-        if not reference.startswith("secret:"):
+        if not reference.startswith(("secret:", NAMES)):
             prepared.contents.keep_file(reference)
     apply_plan(engine, prepared.desired, prepared.observed, prepared.plan, prepared.contents, tell, limits)
 
@@ -246,19 +263,16 @@ def _roll_back(
     apply_plan(engine, before, observed, make_plan(before, observed), contents, tell, Limits(jobs))
 
 
-def _remember(engine: DeployEngine, prepared: Prepared, store: Store, reason: str) -> Release:
-    """The release in the engine, and its images in the store."""
+def _keep_images(prepared: Prepared, store: Store, releases: tuple[Release, ...]) -> None:
+    """Those of releases that are remembered stay in the store."""
     images = Images(store)
     for name, identity in kept_tags(prepared.desired.stack, prepared.images):
         if images.find(name) is None and (image := images.find(identity)) is not None:
             images.tag(image, name)
-    release = add_release(engine, prepared.desired, reason, int(time.time()))
-    remembered = read_releases(engine, prepared.desired.stack)
-    needed = {spec.image for it in remembered for spec in it.desired.instances}
+    needed = {spec.image for it in releases for spec in it.desired.instances}
     for name, image in images.listing():
         if name.startswith(f"{KEPT}{prepared.desired.stack}:") and image.identity not in needed:
             images.remove(name)
-    return release
 
 
 def rolled_back(engine: DeployEngine, stack: str, number: int | None) -> Release:

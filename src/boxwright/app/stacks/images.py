@@ -12,6 +12,7 @@ from boxwright.app.definitions import find_definition, read_definition
 from boxwright.app.lookup import find_image
 from boxwright.app.recipes import own_recipe
 from boxwright.deploy.desired import BALANCER, ImageFacts, ServerFacts
+from boxwright.deploy.naming import RESOLVER
 from boxwright.errors import BoxwrightError
 from boxwright.frontends.recipe.dbase import PROGRAM, SERVERS, image_name, server_of
 from boxwright.model.image import Database
@@ -31,7 +32,7 @@ _FROM = re.compile(r"(?im)^\s*(?:from|image:|--from=)\s*['\"]?([^\s'\"]+)")
 class ImageBuild(NamedTuple):
     """One call of `boxwright build`: its words, and a recipe's text on standard input where there is one.
 
-    `after` are the tags of others that it starts from; `containers` those that want it.
+    `after` are the tags of others that it starts from; `containers` those that want it; `more` other names of the same.
     """
 
     tag: str
@@ -39,6 +40,12 @@ class ImageBuild(NamedTuple):
     containers: tuple[str, ...]
     text: str = ""
     after: tuple[str, ...] = ()
+    more: tuple[str, ...] = ()
+
+    @property
+    def tags(self) -> tuple[str, ...]:
+        """All names."""
+        return (self.tag, *self.more)
 
 
 def image_tag(stack: Stack, container: StackContainer) -> str:
@@ -55,18 +62,24 @@ def planned_builds(stack: Stack, *, balanced: bool) -> tuple[ImageBuild, ...]:
     """Every build, each tag once, those that others start from first."""
     found: dict[str, ImageBuild] = {}
     texts: dict[str, str] = {}
+    first: dict[str, str] = {}
     for container in stack.containers:
-        tag = image_tag(stack, container)
+        own = image_tag(stack, container)
+        # Of several that take one image as it is, the first one's build names the others too.
+        tag = first.setdefault(container.image, own) if container.build is None and container.image else own
         known = found.get(tag)
         if known is not None:
-            found[tag] = known._replace(containers=(*known.containers, container.name))
+            more = known.more if own in known.tags else (*known.more, own)
+            found[tag] = known._replace(containers=(*known.containers, container.name), more=more)
             continue
         found[tag] = ImageBuild(tag, *_words(container))
-        if container.build is not None:
-            texts[tag] = _text(container)
+        texts[tag] = found[tag].text if container.build is None else _text(container)
     if balanced:
         file = own_recipe("haproxy")[1]
         found[BALANCER_TAG] = ImageBuild(BALANCER_TAG, (os.path.dirname(file),), (BALANCER,))
+    if stack.resolver:
+        file = own_recipe("unbound")[1]
+        found[RESOLVER_TAG] = ImageBuild(RESOLVER_TAG, (os.path.dirname(file),), (RESOLVER,))
     for tag, text in texts.items():
         named = {name if ":" in name.rpartition("/")[2] else f"{name}:latest" for name in _FROM.findall(text)}
         found[tag] = found[tag]._replace(after=tuple(sorted(named & (set(found) - {tag}))))
@@ -74,6 +87,7 @@ def planned_builds(stack: Stack, *, balanced: bool) -> tuple[ImageBuild, ...]:
 
 
 BALANCER_TAG = "boxwright/haproxy:latest"
+RESOLVER_TAG = "boxwright/unbound:latest"
 
 
 def _words(container: StackContainer) -> tuple[tuple[str, ...], tuple[str, ...], str]:
@@ -129,6 +143,8 @@ def image_facts(stack: Stack, store: Store, *, balanced: bool) -> dict[str, Imag
     found = {it.name: _facts(store, image_tag(stack, it)) for it in stack.containers}
     if balanced:
         found[BALANCER] = _facts(store, BALANCER_TAG)
+    if stack.resolver:
+        found[RESOLVER] = _facts(store, RESOLVER_TAG)
     return found
 
 

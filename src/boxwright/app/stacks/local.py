@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 
 from boxwright.app.lookup import find_image
@@ -32,6 +32,10 @@ class LocalStacks(DirectoryVolumes):
     def hosts(self) -> int:
         """One."""
         return 1
+
+    def machine(self) -> str:
+        """That of this machine."""
+        return os.uname().machine
 
     def lock(self, stack: str, patience: float) -> AbstractContextManager[None]:
         """Held while a stack is changed."""
@@ -92,6 +96,11 @@ class LocalStacks(DirectoryVolumes):
     def write_document(self, stack: str, name: str, data: bytes | None) -> None:
         """Keep something under a name."""
         self.directory.write(stack, f"document-{name}", data)
+
+    def write_documents(self, stack: str, documents: Mapping[str, bytes | None]) -> None:
+        """Keep several things, or remove those that are None."""
+        for name, data in documents.items():
+            self.write_document(stack, name, data)
 
     def forget(self, stack: str, *, keep_secrets: bool) -> None:
         """Remove the documents of a stack that is no more."""

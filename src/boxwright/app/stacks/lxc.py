@@ -27,6 +27,7 @@ from boxwright.engines.deploy.lxc import LxcInstances, LxcRecord, check_variable
 from boxwright.engines.documents import StackDirectory
 from boxwright.engines.exchange import exchange
 from boxwright.engines.forward import GOING_SECONDS, Forward, claim, pasta_options
+from boxwright.engines.nftrules import RULES, read_rules, write_rules
 from boxwright.engines.processes import ProcessMark
 from boxwright.engines.records import Mounted
 from boxwright.engines.volumes import Volumes
@@ -133,6 +134,7 @@ class LxcStacks(LocalStacks):
         make_layer(self.store, image, place, read_only=False)
         os.close(open_log(place))
         files = write_files(place, new)
+        write_rules(f"{place}/{RULES}", new.rules)
         options = [volume_option(new.stack, it) for it in spec.mounts]
         volumes = Volumes(self.volumes, self.store)
         mounts = volumes.provide(options, image.snapshot, f"{place}/volumes")
@@ -148,7 +150,7 @@ class LxcStacks(LocalStacks):
             hostname=spec.logical,
             internal=internal,
             ports=tuple(Forward(it.port.container, it.port.protocol, it.port.host, it.address) for it in spec.ports),
-            mounts=(*mounts, *files, *self._names(new.stack, place, internal=internal)),
+            mounts=(*mounts, *self._names(new.stack, place, internal=internal), *files),
             stop_signal=spec.stop_signal,
             attachments=new.addresses,
         )
@@ -174,7 +176,8 @@ class LxcStacks(LocalStacks):
         """Cables to the stack's bridges, and pasta(1) for what leads out of the machine and its ports."""
         namespace = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
         try:
-            plug_in = self.networks.plugging(dict(record.labels)[f"{LABEL}stack"], record.attachments)
+            rules = read_rules(f"{place}/{RULES}")
+            plug_in = self.networks.plugging(dict(record.labels)[f"{LABEL}stack"], record.attachments, rules)
             if record.internal:
                 plug_in(namespace)
                 return None, ()

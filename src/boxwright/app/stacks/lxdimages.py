@@ -6,23 +6,23 @@ import tempfile
 from pathlib import Path
 
 from boxwright.app.lookup import find_image
+from boxwright.engines.deploy.lxdinstance import HOSTS, HOSTS_TEMPLATE
 from boxwright.engines.lxdclient.client import LxdClient
 from boxwright.engines.lxdclient.failures import LxdError
 from boxwright.engines.lxdclient.images import import_image, name_image
 from boxwright.model.digest import hex_of
-from boxwright.ports import WriteRequest
 from boxwright.store.store import Store
 
 
 def load_image(store: Store, client: LxdClient, identity: str, alias: str) -> None:
-    """Bring an image, uncompressed, and give it this alias."""
-    from boxwright.images.writers import write_request
+    """Bring an image, uncompressed, and give it this alias. Its instances begin with the names that they are told."""
+    from boxwright.images.layer import Packing
+    from boxwright.images.lxd import write_lxd
 
     image = find_image(store, identity)
     with tempfile.TemporaryDirectory(prefix="boxwright-") as directory:
         archive = Path(directory) / "image.tar"
-        request = WriteRequest("lxd", archive, alias, {"compression": "none"})
-        written = write_request(image, store, request, ())
+        written = write_lxd(image, store, archive, alias, Packing("none"), {HOSTS: ("names.tpl", HOSTS_TEMPLATE)})
         fingerprint = hex_of(written.digest)
         if client.find(f"/images/{fingerprint}") is None:
             try:

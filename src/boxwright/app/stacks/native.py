@@ -27,6 +27,7 @@ from boxwright.engines.documents import StackDirectory
 from boxwright.engines.exchange import exchange
 from boxwright.engines.forward import Forward
 from boxwright.engines.native import NativeEngine, Streams
+from boxwright.engines.nftrules import RULES, read_rules, write_rules
 from boxwright.engines.records import Container, ContainerConfig, Mounted
 from boxwright.engines.streams import read_log
 from boxwright.engines.volumes import Volumes
@@ -106,6 +107,7 @@ class NativeStacks(LocalStacks):
             make_layer(self.store, image, place, read_only=False)
             os.close(open_log(place))
             files = write_files(place, new)
+            write_rules(f"{place}/{RULES}", new.rules)
             options = [volume_option(new.stack, it) for it in new.spec.mounts]
             volumes = Volumes(self.volumes, self.store)
             mounts = volumes.provide(options, image.snapshot, f"{place}/volumes")
@@ -145,7 +147,8 @@ class NativeStacks(LocalStacks):
         try:
             streams = Streams(null, log, log)
             config = container.config
-            plug_in = self.networks.plugging(dict(config.labels)[f"{LABEL}stack"], config.attachments)
+            rules = read_rules(f"{container.directory}/{RULES}")
+            plug_in = self.networks.plugging(dict(config.labels)[f"{LABEL}stack"], config.attachments, rules)
             self._engine.start(self._launcher, config, streams, plug_in)
         finally:
             os.close(null)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterator, Sequence
 
 from boxwright.engines.bridges import Bridge, make_bridge, plug, remove_bridge
 from boxwright.engines.documents import StackDirectory
+from boxwright.engines.nftrules import load_rules
 from boxwright.engines.processes import ProcessMark, is_alive
 from boxwright.errors import BoxwrightError
 from boxwright.model.deployment import Network, NetworkSpec
@@ -51,13 +53,15 @@ class StackNetworks:
         found = [self._directory.read(stack, f"{_NETWORK}{name}") for name in names]
         return all(raw is not None and bool(json.loads(raw)["internal"]) for raw in found)
 
-    def plugging(self, stack: str, addresses: Sequence[tuple[str, str]]) -> Callable[[int], None]:
-        """What gives the network namespace of a descriptor these addresses, by network.
+    def plugging(self, stack: str, addresses: Sequence[tuple[str, str]], rules: str = "") -> Callable[[int], None]:
+        """What gives the network namespace of a descriptor these addresses, by network, after its rules (nft(8)).
 
         It raises BoxwrightError `deploy.network` where one is gone.
         """
 
         def attach(namespace: int) -> None:
+            if rules:
+                load_rules(f"/proc/{os.getpid()}/fd/{namespace}", rules)
             for number, (network, address) in enumerate(addresses):
                 bridge = self._bridge(stack, network)
                 if bridge is None or not is_alive(bridge.keeper):

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
+from boxwright.engines.lacking import refuse_moving_address
+from boxwright.engines.nftrules import require_nft
 from boxwright.engines.records import Mounted
 from boxwright.engines.volumes import VolumeOption
 from boxwright.errors import BoxwrightError
@@ -14,11 +16,14 @@ HOSTS = "/etc/hosts"
 
 
 def one_host_lacks(engine: str, desired: Desired) -> tuple[str, ...]:
-    """Placement, sizes of volumes, copies and firewalls need an engine that has them."""
+    """Placement, sizes of volumes and copies need an engine that has them. Raises `deploy.engine-lacks` without nft."""
+    refuse_moving_address(engine, desired)
+    for network in desired.networks:
+        if network.allow or network.deny:
+            require_nft(network.name)
     found = [f"{it.logical}: {engine} knows one host" for it in desired.instances if it.placement.on]
     found += [f"volume {it.name}: {engine} keeps to no size" for it in desired.volumes if it.size]
     found += [f"volume {it.name}: copies need other members" for it in desired.volumes if it.replicate > 1]
-    found += [f"network {it.name}: {engine} has no firewall" for it in desired.networks if it.allow or it.deny]
     found += [
         f"{it.logical}: `restart: {it.restart}` is done by 'boxwright watch'"
         for it in desired.instances

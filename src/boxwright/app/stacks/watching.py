@@ -198,7 +198,7 @@ class Watcher:
         answers: dict[str, str] = {}
 
         def work(instance: Instance) -> None:
-            answers[instance.name] = ask(self._engine, instance.name, instance.spec.health) if instance.spec else ""
+            answers[instance.name] = ask(self._engine, instance.name, instance.spec) if instance.spec else ""
 
         self._asking = {name: it for name, it in self._asking.items() if it.is_alive()}
         for start in range(0, len(instances), _CHECKS):

@@ -14,13 +14,13 @@ import os
 import posixpath
 import secrets
 import tarfile
-import threading
 import time
 from collections.abc import Callable, Collection, Mapping
 from functools import cached_property
 from typing import Any
 
 from boxwright.engines.building.accounts import Accounts, root_of
+from boxwright.engines.building.lxdsnapshots import SnapshotPlaces, Snapshotting
 from boxwright.engines.building.owners import is_abandoned, own_mark
 from boxwright.engines.building.pause import PATH
 from boxwright.engines.building.users import find_user
@@ -53,30 +53,6 @@ LAST_HOST, HOSTS = 250, 50
 """Of a bridge's subnet, the addresses for containers that can't ask for one: that many, up to this one."""
 
 
-class Snapshotting:
-    """A snapshot that LXD makes. Who needs it, or changes the tree that it is made of, waits for its end."""
-
-    def __init__(self, client: LxdClient, operation: str, what: str) -> None:
-        self._client = client
-        self._operation = operation
-        self._what = what
-        self._lock = threading.Lock()
-        self._ended = False
-        self._error: LxdError | None = None
-
-    def settle(self) -> None:
-        """Until it is made. Raises LxdError, each time, where it could not be."""
-        with self._lock:
-            if not self._ended:
-                try:
-                    self._client.wait(self._operation, self._what)
-                except LxdError as error:
-                    self._error = error
-                self._ended = True
-        if self._error is not None:
-            raise self._error
-
-
 class LxdEngine:
     """A server; `pool` is the storage pool, empty for that of the default profile."""
 
@@ -85,6 +61,7 @@ class LxdEngine:
         self.is_local = bool(endpoint.socket)
         self.client = LxdClient(endpoint)
         self._pool = pool
+        self._directory = os.path.dirname(endpoint.socket)
         self._places: dict[str, str] = {}
         self._made: dict[str, Snapshotting] = {}
 
@@ -162,8 +139,20 @@ class LxdEngine:
     @cached_property
     def snapshots_are_quick(self) -> bool:
         """Whether the pool copies on write: LXD does not wait for a command's beginning for as long as a copy takes."""
+        return self._storage[1] in COPY_ON_WRITE
+
+    @cached_property
+    def _storage(self) -> tuple[str, str]:
+        """The pool's name and driver."""
         pool = self._pool or self.client.get("/profiles/default")["devices"]["root"]["pool"]
-        return self.client.get(f"/storage-pools/{pool}")["driver"] in COPY_ON_WRITE
+        return pool, self.client.get(f"/storage-pools/{pool}")["driver"]
+
+    @cached_property
+    def snapshot_places(self) -> SnapshotPlaces | None:
+        """Where subvolumes appear, where that is a directory of this machine that we may look at."""
+        pool, driver = self._storage
+        seen = self._directory and os.geteuid() == 0 and not self.member and not self.client.project
+        return SnapshotPlaces(f"{self._directory}/storage-pools/{pool}") if seen and driver == "btrfs" else None
 
     @cached_property
     def member(self) -> str:
@@ -191,6 +180,8 @@ class LxdEngine:
             f"lxc.net.0.ipv4.address = {address}/{subnet.network.prefixlen}",
             f"lxc.net.0.ipv4.gateway = {subnet.ip}",
         ]
+        if container.look("/etc") is None:
+            push_directory(self.client, container.name, "/etc")
         container.write("/etc/resolv.conf", f"nameserver {subnet.ip}\n".encode())
         return {"raw.lxc": "\n".join(lines), ADDRESS: str(address)}
 
@@ -372,17 +363,26 @@ class LxdContainer:
             time.sleep(0.1)
 
     def execute(self, command: EngineCommand, output: Callable[[bytes], None], cancelled: Callable[[], bool]) -> int:
-        """Run it. All is prepared while the last state's snapshot is made; the command begins when that has ended."""
+        """Run it. All is prepared while the last state's snapshot is made; the command begins once its tree is taken.
+
+        Where that state could not be made, that is the error, and no status of a command.
+        """
         who = find_user(command.user, self.accounts.read)
         env = {"HOME": who.home, **dict(command.env)}
         asked = Command(command.argv, env, command.cwd, who.uid, who.gid)
-        last = self._last
         if not self._engine.snapshots_are_quick:
             self._settle()
+        last, self._last = self._last, None
         patience = Patience(cancelled=cancelled)
-        status = execute(self._client, self.name, asked, output, output, patience, self._settle)
-        if last is not None:
-            last.settle()  # where it could not be made, that is the error, and no status of a command
+        if last is None:
+            return execute(self._client, self.name, asked, output, output, patience)
+        try:
+            status = execute(self._client, self.name, asked, output, output, patience, last.taken)
+        except BaseException:
+            with contextlib.suppress(LxdError):
+                last.settle()
+            raise
+        last.settle()
         return status
 
     def look(self, path: str) -> SeenPath | None:
@@ -442,8 +442,10 @@ class LxdContainer:
         """As a snapshot. It is waited for when somebody needs it, or goes on here."""
         self._settle()
         path = f"/instances/{self.name}/snapshots"
+        places = self._engine.snapshot_places
+        place = places.place(self.name, state) if places is not None else ""
         operation = self._client.operation_of(self._client.request("POST", path, {"name": state, "stateful": False}))
-        self._last = Snapshotting(self._client, operation, f"POST {path}")
+        self._last = Snapshotting(self._client, operation, f"POST {path}", place)
         self._engine.kept(state, self.name, self._last)
 
     def remove(self) -> None:

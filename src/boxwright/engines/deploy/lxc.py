@@ -19,13 +19,13 @@ from typing import NamedTuple
 
 from boxwright.engines import processes
 from boxwright.engines.forward import Forward
+from boxwright.engines.nftrules import RULES
 from boxwright.engines.processes import ProcessMark
 from boxwright.engines.records import Mounted
 from boxwright.engines.signals import signal_number
 from boxwright.errors import BoxwrightError, MachineError
+from boxwright.model.deployment import INITS
 
-INITS = ("/sbin/init", "/usr/sbin/init", "/lib/systemd/systemd", "/usr/lib/systemd/systemd")
-"""Programs that want to be a system's first process."""
 NEEDED = ("lxc-start", "lxc-execute", "lxc-attach", "lxc-info", "unshare", "nsenter", "setsid")
 COMMON = "/usr/share/lxc/config/common.conf"
 CAPABILITIES = (
@@ -310,6 +310,8 @@ def _config(place: str, record: LxcRecord) -> str:
     ]
     if record.is_system:
         lines += [f"lxc.init.cmd = {' '.join(record.argv)}"]
+        if os.path.exists(f"{place}/{RULES}"):
+            lines.append("lxc.cap.drop = net_admin")  # else it could change the rules of its networks
     else:
         lines += ["lxc.cap.drop =", f"lxc.cap.keep = {CAPABILITIES}"]
         lines += ["lxc.mount.auto =", "lxc.mount.auto = proc:mixed sys:ro cgroup:ro"]

@@ -8,6 +8,7 @@ be reached from here: ports of instances are asked from inside.
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import socket
@@ -17,11 +18,13 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
+from http import HTTPStatus
 from typing import Any
 
 from boxwright.engines.bridges import hardware_address, routed_subnets
 from boxwright.engines.deploy.lxdcopies import LxdCopies
 from boxwright.engines.deploy.lxdinstance import (
+    HOSTS,
     SCRIPT,
     absent_instance,
     config_of,
@@ -31,7 +34,17 @@ from boxwright.engines.deploy.lxdinstance import (
     state_of,
 )
 from boxwright.engines.deploy.lxdmemory import STACK, InstanceNote, LxdHooks, unless_gone
-from boxwright.engines.deploy.lxdnetworks import NAME, bridge_name, create_bridge, create_cluster_bridge, subnet_of
+from boxwright.engines.deploy.lxdnetworks import (
+    NAME,
+    OVN,
+    bridge_name,
+    create_bridge,
+    create_cluster_bridge,
+    create_ovn_network,
+    foreign_subnets,
+    ovn_uplink,
+    subnet_of,
+)
 from boxwright.engines.exchange import exchange
 from boxwright.engines.lxdclient.client import LxdClient
 from boxwright.engines.lxdclient.cluster import ClusterMember, answers
@@ -40,6 +53,7 @@ from boxwright.engines.lxdclient.execution import Command, execute
 from boxwright.engines.lxdclient.failures import LxdError
 from boxwright.engines.lxdclient.files import push_directory, push_file
 from boxwright.engines.lxdclient.transport import Patience
+from boxwright.engines.nftrules import require_nft
 from boxwright.engines.probe import PROBE, probe_input, probe_program
 from boxwright.errors import BoxwrightError
 from boxwright.model.deployment import (
@@ -50,6 +64,7 @@ from boxwright.model.deployment import (
     ONLINE,
     RUNNING,
     UNSURE,
+    UPLINK,
     Desired,
     Instance,
     Member,
@@ -60,7 +75,6 @@ from boxwright.model.deployment import (
 )
 from boxwright.model.volumes import VolumeState
 
-HOSTS = "/etc/hosts"
 _FOLLOW_SECONDS = 0.3
 _STATES = {"online": ONLINE, "draining": LEAVING, "evacuated": LEAVING, "offline": OFFLINE}
 
@@ -74,17 +88,23 @@ class LxdStacks(LxdCopies):
         super().__init__(client, hooks)
         self._remote = remote
         self._seen: tuple[ClusterMember, ...] = ()
+        self._told: dict[str, str] = {}
 
     def lacks(self, desired: Desired) -> Sequence[str]:
         """Copies need several members."""
         found: list[str] = []
+        if not self._client.endpoint.socket:
+            paths = ((it, mount) for it in desired.instances for mount in it.mounts if mount.kind == "path")
+            found += [f"{it.logical}: {mount.source} is looked for on the server, not here" for it, mount in paths]
         if not self.clustered:
             found += [f"{it.logical}: this LXD is no cluster" for it in desired.instances if it.placement.on]
             found += [f"volume {it.name}: copies need a cluster" for it in desired.volumes if it.replicate > 1]
         else:
             count = self.hosts()
             found += [f"volume {it.name}: there are {count} members" for it in desired.volumes if it.replicate > count]
-        found += [f"network {it.name}: rules are not written yet" for it in desired.networks if it.allow or it.deny]
+        for it in desired.networks:
+            if (it.allow or it.deny) and self._client.endpoint.socket:
+                require_nft(it.name)
         return tuple(dict.fromkeys(found))
 
     def hosts(self) -> int:
@@ -140,6 +160,7 @@ class LxdStacks(LxdCopies):
     ) -> tuple[Instance, ...]:
         found: list[Instance | None] = []
         for raw in self._within(stack).get("/instances", recursion="1"):
+            self._homes[raw["name"]] = stack
             absent = state_of(raw) == ABSENT or raw.get("location") in offline
             found.append(absent_instance(raw, stack, notes) if absent else instance_of(raw))
         return tuple(it for it in found if it is not None)
@@ -164,18 +185,22 @@ class LxdStacks(LxdCopies):
             self._hooks.load(self._client, identity, alias)
 
     def drop_images(self, stack: str, identities: Sequence[str]) -> None:
-        """Remove images; instances don't need them any more once they are made."""
+        """Remove images that no instance of another stack was made of: its next one would be made of it too."""
         del stack
+        every = self._client.get("/instances", recursion="1", **{"all-projects": "true"})
+        needed = {(it.get("config") or {}).get("volatile.base_image") for it in every}
         for identity in identities:
             found = self._client.find(f"/images/aliases/{_alias(identity)}")
-            if found is not None:
+            if found is not None and found["target"] not in needed:
                 path = f"/images/{found['target']}"
                 unless_gone(partial(self._client.run, "DELETE", path))
 
     def create_network(self, stack: str, spec: NetworkSpec) -> None:
-        """A bridge; on a cluster one network of bridges on all members."""
+        """A bridge; on a cluster one network of all members: OVN's where it has that, else of bridges."""
         name = self._bridge(stack, spec.name)
-        if self.clustered:
+        if self.clustered and spec.across != "host" and (uplink := ovn_uplink(self._client)):
+            create_ovn_network(self._client, name, stack, spec, uplink)
+        elif self.clustered:
             create_cluster_bridge(self._client, name, stack, spec)
         else:
             create_bridge(self._client, name, stack, spec)
@@ -189,14 +214,11 @@ class LxdStacks(LxdCopies):
     def create(self, new: NewInstance) -> None:
         """Make it with its devices and files; nothing is started. Raises BoxwrightError `deploy.taken`."""
         client = self._within(new.stack)
-        if (found := client.find(f"/instances/{new.name}")) is not None and state_of(found) == RUNNING:
-            message = f"{new.name} runs already: another process has started it meanwhile"
-            raise BoxwrightError("deploy.taken", message, hint="do it again: what runs is looked at first")
-        if found is not None:
-            self.delete(new.name)
-        subnets = {
-            it: subnet_of(self._client.get(f"/networks/{self._bridge(new.stack, it)}")) for it, _ in new.addresses
-        }
+        self._homes[new.name] = new.stack
+        networks = {it["name"]: it for it in self._client.get("/networks", recursion="1")}
+        bridges = {it: self._bridge(new.stack, it) for it, _ in new.addresses}
+        subnets = {name: subnet_of(networks[bridge]) for name, bridge in bridges.items()}
+        closed = foreign_subnets(networks.values(), bridges.values())
         ids = self._ids(new)
         self._note(new.stack, new.name, InstanceNote(new.addresses, _account(new), ids))
         body = {
@@ -204,11 +226,11 @@ class LxdStacks(LxdCopies):
             "type": "container",
             "source": {"type": "image", "alias": _alias(new.spec.image)},
             "profiles": [],
-            "config": config_of(new, subnets, ids),
-            "devices": self._devices(new),
+            "config": config_of(new, subnets, closed, ids),
+            "devices": self._devices(new, networks),
         }
-        client.run("POST", "/instances", body, query={"target": new.member} if new.member else None)
-        self._write_hosts(client, new.name, new.hosts)
+        self._make(client, body, new.member)
+        self._told[new.name] = new.hosts
         if script := start_script(new.spec.argv):
             push_file(client, new.name, SCRIPT, script, mode=0o755)
         if new.spec.health.kind in ("http", "tcp") and not self._reaches_here:
@@ -222,16 +244,22 @@ class LxdStacks(LxdCopies):
                     made.add(directory)
             push_file(client, new.name, path, data, mode=mode)
 
-    @staticmethod
-    def _write_hosts(client: LxdClient, name: str, hosts: str) -> None:
-        """An image of a program alone has no /etc."""
+    def _make(self, client: LxdClient, body: Mapping[str, Any], member: str) -> None:
+        """It is not asked first whether the name is free: that would cost each time what is seldom needed."""
+        query = {"target": member} if member else None
         try:
-            push_file(client, name, HOSTS, hosts.encode(), mode=0o644)
-        except LxdError as error:
-            if error.code != "lxd.not-found":
+            client.run("POST", "/instances", body, query=query)
+        except LxdError:
+            name = str(body["name"])
+            if (found := client.find(f"/instances/{name}")) is None:
                 raise
-            push_directory(client, name, "/etc")
-            push_file(client, name, HOSTS, hosts.encode(), mode=0o644)
+            if state_of(found) == RUNNING:
+                message = f"{name} runs already: another process has started it meanwhile"
+                raise BoxwrightError(
+                    "deploy.taken", message, hint="do it again: what runs is looked at first"
+                ) from None
+            self.delete(name)
+            client.run("POST", "/instances", body, query=query)
 
     def _ids(self, new: NewInstance) -> tuple[int, int] | None:
         """Of its user: as the store's image has them, else as an earlier instance of it was given them."""
@@ -247,7 +275,7 @@ class LxdStacks(LxdCopies):
                 raise
             return found
 
-    def _devices(self, new: NewInstance) -> dict[str, dict[str, str]]:
+    def _devices(self, new: NewInstance, networks: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, str]]:
         devices: dict[str, dict[str, str]] = {"root": {"type": "disk", "path": "/", "pool": self._pool("default")}}
         for number, (network, address) in enumerate(new.addresses):
             devices[f"eth{number}"] = {
@@ -256,6 +284,10 @@ class LxdStacks(LxdCopies):
                 "name": f"eth{number}",
                 "hwaddr": hardware_address(address),
             }
+            if networks[self._bridge(new.stack, network)]["type"] == OVN:
+                devices[f"eth{number}"]["ipv4.address"] = address
+        if new.spec.uplink:
+            devices[UPLINK] = {"type": "nic", "name": UPLINK, **self._on_host(new.spec.uplink, new.member)}
         for number, it in enumerate(new.spec.mounts):
             device = {"type": "disk", "path": it.target, "readonly": "true" if it.read_only else "false"}
             if it.kind == "path":
@@ -273,6 +305,17 @@ class LxdStacks(LxdCopies):
                 "connect": f"{port.protocol}:{inside}:{port.container}",
             }
         return devices
+
+    def _on_host(self, interface: str, member: str) -> dict[str, str]:
+        """How an instance gets on a network of its host: by a bridge where that is one. Raises `deploy.interface`."""
+        query = {"target": member} if member else None
+        status, data = self._client.send("GET", f"/networks/{interface}", None, query=query)
+        if status != HTTPStatus.OK:
+            where = f"{member} has" if member else "there is"
+            hint = "`lxc network list` shows them"
+            raise BoxwrightError("deploy.interface", f"{where} no interface {interface}", hint=hint)
+        kind = json.loads(data)["metadata"]["type"]
+        return {"nictype": "bridged" if kind == "bridge" else "macvlan", "parent": interface}
 
     def start(self, instance: str) -> None:
         """Start it."""
@@ -365,11 +408,13 @@ class LxdStacks(LxdCopies):
     def publish_names(self, stack: str, hosts: str) -> None:
         """Write /etc/hosts into every instance that runs."""
         client = self._within(stack)
-        names = [it["name"] for it in client.get("/instances", recursion="1") if state_of(it) == RUNNING]
+        running = [it["name"] for it in client.get("/instances", recursion="1") if state_of(it) == RUNNING]
+        names = [it for it in running if self._told.get(it) != hosts]
 
         def write(name: str) -> None:
             with suppress(LxdError):  # it has just ended: it gets its names when it is made again
                 push_file(client, name, HOSTS, hosts.encode(), mode=0o644)
+                self._told[name] = hosts
 
         with ThreadPoolExecutor(8) as pool:
             list(pool.map(write, names))
@@ -388,7 +433,7 @@ def _account(new: NewInstance) -> str:
 
 
 def _alias(identity: str) -> str:
-    return f"boxwright-stack-{identity.removeprefix('sha256:')[:24]}"
+    return f"boxwright-image-{identity.removeprefix('sha256:')[:24]}"
 
 
 def _free_port() -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import ipaddress
 import re
 import shlex
@@ -20,6 +21,10 @@ from boxwright.model.deployment import (
     labelled_instance,
 )
 
+HOSTS = "/etc/hosts"
+_HOSTS_KEY = f"{USER}boxwright.hosts"
+HOSTS_TEMPLATE = f'{{{{ config_get("{_HOSTS_KEY}", "127.0.0.1 localhost") }}}}'
+"""LXD writes it when an instance first starts (doc/image-handling.md): pushing a file would need a process for each."""
 SCRIPT = "/.boxwright-start"
 """In an instance: its command, where that can't be said in one line."""
 _NAME = re.compile(r"(.+)-([0-9]+)-g([0-9]+)")
@@ -80,8 +85,10 @@ def start_script(argv: Sequence[str]) -> bytes:
     return f"#!/bin/sh\nexec {shlex.join(argv)}\n".encode("utf-8", "surrogateescape")
 
 
-def config_of(new: NewInstance, subnets: Mapping[str, str], ids: tuple[int, int] | None) -> dict[str, str]:
-    """Labels, environment, and the first process with its addresses. `subnets` by network."""
+def config_of(
+    new: NewInstance, subnets: Mapping[str, str], closed: Sequence[str], ids: tuple[int, int] | None
+) -> dict[str, str]:
+    """Labels, environment, and the first process with its addresses. `subnets` by network; `closed` are others'."""
     spec = new.spec
     lines = [
         f"lxc.init.cmd = {SCRIPT if start_script(spec.argv) else ' '.join(spec.argv)}",
@@ -96,9 +103,27 @@ def config_of(new: NewInstance, subnets: Mapping[str, str], ids: tuple[int, int]
         lines.append(f"lxc.net.{number}.ipv4.address = {address}/{subnet.prefixlen}")
         if number == 0:
             lines.append(f"lxc.net.0.ipv4.gateway = {subnet[1]}")
+    lines += _hooks(new.rules, closed)
+    if not spec.uplink:
+        lines.append("lxc.cap.drop = net_admin")  # as on other engines; else it could change what the hooks made
     config = {f"{USER}{key}": value for key, value in new.labels}
     config |= {f"environment.{key}": value for key, value in new.env}
-    return {**config, "raw.lxc": "\n".join(lines), "boot.autostart": "false"}
+    return {**config, _HOSTS_KEY: new.hosts, "raw.lxc": "\n".join(lines), "boot.autostart": "false"}
+
+
+def _hooks(rules: str, closed: Sequence[str]) -> list[str]:
+    """Routes that lead nowhere, and rules for nft: made on its member just before its first process begins.
+
+    Where one of them fails the instance does not start (lxc.container.conf(5), `lxc.hook.start-host`).
+    """
+    routes = "".join(f"route add prohibit {it}\n" for it in closed)
+    return [_hook("ip -batch -", routes), *([_hook("nft -f -", rules)] if rules else [])]
+
+
+def _hook(program: str, text: str) -> str:
+    encoded = base64.b64encode(text.encode()).decode()
+    script = f'echo "$0" | base64 -d | nsenter -t "$LXC_PID" -n {program}'
+    return f"lxc.hook.start-host = sh -c '{script}' {encoded}"
 
 
 def parents(path: str) -> list[str]:

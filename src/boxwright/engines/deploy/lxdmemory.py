@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -11,8 +12,8 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import Any, NamedTuple
 
 from boxwright.engines.deploy.lxdlease import Lease
+from boxwright.engines.deploy.lxdseal import SEALED, Seal
 from boxwright.engines.lxdclient.client import LxdClient
-from boxwright.engines.lxdclient.cluster import is_clustered
 from boxwright.engines.lxdclient.failures import LxdError
 from boxwright.model.deployment import LABEL
 
@@ -25,6 +26,7 @@ _WRITES = 10
 _NOTE = "instance."
 _WITH_VOLUMES = ("secrets", "volumes")
 """Documents that stay as long as volumes do."""
+_SEALED = ("secrets", "content-")
 STACK = f"{USER}{LABEL}stack"
 
 
@@ -58,14 +60,25 @@ class LxdMemory:
         self._hooks = hooks
         self._writing = threading.Lock()
         self._leases: dict[str, Lease] = {}
-        self._is_clustered: bool | None = None
+        self._seal = Seal(client)
+        self._environment: dict[str, Any] = {}
+        self._homes: dict[str, str] = {}
 
     @property
     def clustered(self) -> bool:
         """Whether the server is a member of a cluster."""
-        if self._is_clustered is None:
-            self._is_clustered = is_clustered(self._client)
-        return self._is_clustered
+        return bool(self._server.get("server_clustered"))
+
+    def machine(self) -> str:
+        """That of the server; members of a cluster that run the same images are of one kind."""
+        return str(self._server.get("kernel_architecture") or os.uname().machine)
+
+    @property
+    def _server(self) -> dict[str, Any]:
+        """What the server says of itself."""
+        if not self._environment:
+            self._environment = dict(self._client.get("").get("environment") or {})
+        return self._environment
 
     def _within(self, stack: str) -> LxdClient:
         return self._client.within(self._project(stack))
@@ -75,7 +88,9 @@ class LxdMemory:
         return f"boxwright-{stack}"
 
     def _of(self, instance: str) -> LxdClient:
-        """The project of an instance: the longest stack whose name it begins with."""
+        """The project of an instance: that where it was seen, else the longest stack whose name it begins with."""
+        if instance in self._homes:
+            return self._within(self._homes[instance])
         stacks = [it for it in self.stacks() if instance.startswith(f"{it}-")]
         return self._within(max(stacks, key=len, default=instance.partition("-")[0]))
 
@@ -109,11 +124,28 @@ class LxdMemory:
 
     def read_document(self, stack: str, name: str) -> bytes | None:
         """What was written under a name."""
-        return document_of(self._client.find(f"/projects/{self._project(stack)}") or {}, name)
+        found = self._client.find(f"/projects/{self._project(stack)}")
+        text = (found or {}).get("config", {}).get(f"{DOCUMENT}{name}")
+        if text and text.startswith(SEALED):
+            return self._seal.open(text, f"{stack} ({name})")
+        return base64.b64decode(text) if text else None
 
     def write_document(self, stack: str, name: str, data: bytes | None) -> None:
         """Keep something under a name."""
-        self.change_document(stack, name, lambda _: data)
+        self.write_documents(stack, {name: data})
+
+    def write_documents(self, stack: str, documents: Mapping[str, bytes | None]) -> None:
+        """Keep several things at once, or remove those that are None."""
+        path = f"/projects/{self._project(stack)}"
+        texts = {f"{DOCUMENT}{name}": self._text(stack, name, data) for name, data in documents.items()}
+        with self._writing:
+            found, tag = self._client.etag(path)
+            before = dict(found["config"])
+            config = {key: value for key, value in before.items() if key not in texts}
+            config |= {key: text for key, text in texts.items() if text is not None}
+            if config != before:
+                body = {"config": config, "description": found.get("description", "")}
+                self._client.run("PUT", path, body, etag=tag)
 
     def change_document(self, stack: str, name: str, change: Callable[[bytes | None], bytes | None]) -> None:
         """Keep under a name what `change` makes of what is there; done again where another one wrote meanwhile.
@@ -140,6 +172,14 @@ class LxdMemory:
                         raise
                 else:
                     return
+
+    def _text(self, stack: str, name: str, data: bytes | None) -> str | None:
+        """Secrets, and files, of which some are certificates with their keys, are not shown to who sees the project."""
+        if data is None:
+            return None
+        if name.startswith(_SEALED):
+            return self._seal.close(data, f"{stack} ({name})")
+        return base64.b64encode(data).decode()
 
     # Of an instance whose member does not answer, LXD tells the name alone: what must be known then is noted here.
 
@@ -173,9 +213,10 @@ class LxdMemory:
                 for lease in (stack, f"{stack}.copies"):
                     Lease(self._client, lease).remove()
             return
-        for key in found["config"]:
-            if key.startswith(DOCUMENT) and key.removeprefix(DOCUMENT) not in _WITH_VOLUMES:
-                self.write_document(stack, key.removeprefix(DOCUMENT), None)
+        keys = (
+            it for it in found["config"] if it.startswith(DOCUMENT) and it.removeprefix(DOCUMENT) not in _WITH_VOLUMES
+        )
+        self.write_documents(stack, dict.fromkeys(it.removeprefix(DOCUMENT) for it in keys))
 
 
 def document_of(project: Mapping[str, Any], name: str) -> bytes | None:

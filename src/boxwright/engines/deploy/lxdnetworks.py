@@ -2,6 +2,10 @@
 
 LXD, doc/reference/network_bridge.md (`tunnel.NAME.*`). LXD takes the interface of each member's default route for a
 tunnel and multicast to find the others, so members must be in one network that passes multicast on.
+
+A server passes packets on between its bridges. So each instance has routes that lead nowhere to the networks of others;
+one side of two is enough, since answers don't come back then. (LXD's access lists depend on its driver: with xtables
+the list of one bridge ends what that of another should decide.)
 """
 
 from __future__ import annotations
@@ -9,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import ipaddress
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from functools import partial
 from typing import Any
 
@@ -20,6 +24,10 @@ from boxwright.errors import BoxwrightError
 from boxwright.model.deployment import LABEL, NetworkSpec
 
 NAME = f"{USER}{LABEL}network"
+CHOSEN = "10.64.0.0/10"
+"""Below it are the subnets that nobody named."""
+
+OVN = "ovn"
 _TUNNEL = "vx"
 _WIDTH, _CLUSTER_WIDTH = 12, 8
 _IDS = 1 << 24
@@ -35,6 +43,17 @@ def bridge_name(stack: str, network: str, *, clustered: bool) -> str:
 def create_bridge(client: LxdClient, name: str, stack: str, spec: NetworkSpec) -> None:
     """One for a single host, without DHCP: addresses are given out by the deployment."""
     client.run("POST", "/networks", {"name": name, "type": "bridge", "config": _config(stack, spec)})
+
+
+def foreign_subnets(networks: Iterable[Mapping[str, Any]], attached: Collection[str]) -> tuple[str, ...]:
+    """Where nothing leads from an instance that is attached to these networks: what is chosen here, other stacks' own.
+
+    Routes to its own networks are narrower.
+    """
+    chosen = ipaddress.IPv4Network(CHOSEN)
+    others = [it for it in networks if STACK in (it.get("config") or {}) and it["name"] not in attached]
+    found = {subnet for it in others if (subnet := subnet_of(it))}
+    return (CHOSEN, *sorted(it for it in found if not ipaddress.IPv4Network(it).subnet_of(chosen)))
 
 
 def _config(stack: str, spec: NetworkSpec) -> dict[str, str]:
@@ -72,6 +91,30 @@ def create_cluster_bridge(client: LxdClient, name: str, stack: str, spec: Networ
         body = {"name": name, "type": "bridge", "config": {}}
         _unless_there(partial(client.run, "POST", "/networks", body, query={"target": member.name}))
     client.run("POST", "/networks", {"name": name, "type": "bridge", "config": config})
+
+
+def ovn_uplink(client: LxdClient) -> str:
+    """The network by which OVN's lead out of the cluster; empty where LXD has no OVN, or none with addresses for it."""
+    if not (client.get("").get("config") or {}).get("network.ovn.northbound_connection"):
+        return ""
+    networks = client.get("/networks", recursion="1")
+    return next((str(it["name"]) for it in networks if it.get("managed") and _has_ranges(it)), "")
+
+
+def _has_ranges(network: Mapping[str, Any]) -> bool:
+    return bool((network.get("config") or {}).get("ipv4.ovn.ranges"))
+
+
+def create_ovn_network(client: LxdClient, name: str, stack: str, spec: NetworkSpec, uplink: str) -> None:
+    """One over all members, whichever of them answer (LXD, reference/network_ovn.md).
+
+    It has DHCP, since LXD gives a port a fixed address only then; instances don't ask for it. Each member's answers for
+    itself, so no two of them can differ.
+    """
+    config = _config(stack, spec)
+    for key in ("ipv4.dhcp", "dns.mode", "ipv4.routing"):
+        config.pop(key, None)
+    client.run("POST", "/networks", {"name": name, "type": OVN, "config": {**config, "network": uplink}})
 
 
 def _unless_there(work: Callable[[], object]) -> None:

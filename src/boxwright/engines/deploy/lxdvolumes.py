@@ -90,8 +90,8 @@ class LxdVolumes(LxdMemory):
     def _lying(self, stack: str) -> list[Lying]:
         """Everything that the pools have of a stack, without snapshots."""
         found: list[Lying] = []
-        for pool in self._client.get("/storage-pools", recursion="1"):
-            path = f"/storage-pools/{pool['name']}/volumes/custom"
+        for pool in self._pool_names():
+            path = f"/storage-pools/{pool}/volumes/custom"
             for it in self._within(stack).get(path, recursion="1"):
                 parsed = _NAME.fullmatch(it["name"])
                 if parsed is None or "/" in it["name"]:
@@ -100,7 +100,7 @@ class LxdVolumes(LxdMemory):
                 location = it.get("location") or "none"
                 member = "" if location == "none" else location
                 config = tuple(sorted((it.get("config") or {}).items()))
-                found.append(Lying(pool["name"], it["name"], member, parsed["volume"], generation, config))
+                found.append(Lying(pool, it["name"], member, parsed["volume"], generation, config))
         return found
 
     def _volume(self, stack: str, volume: str) -> Lying:
@@ -141,10 +141,14 @@ class LxdVolumes(LxdMemory):
         self._within(stack).run("POST", path, body, query={"target": spec.member} if spec.member else None)
 
     def _pool(self, name: str) -> str:
-        pools = [it["name"] for it in self._client.get("/storage-pools", recursion="1")]
-        if name in pools:
-            return name
-        if name and name != "default":
+        meant = name or "default"
+        if meant == "default" and self._default_pool:
+            return self._default_pool
+        pools = self._pool_names()
+        if meant in pools:
+            self._default_pool = meant if meant == "default" else self._default_pool
+            return meant
+        if meant != "default":
             hint = f"there is {', '.join(pools) or 'none'}; lxc storage create makes one"
             raise BoxwrightError("deploy.pool", f"there is no storage pool {name}", hint=hint)
         if not self._default_pool:
@@ -172,6 +176,10 @@ class LxdVolumes(LxdMemory):
 
     def _remove(self, stack: str, lying: Lying) -> None:
         unless_gone(lambda: self._within(stack).run("DELETE", lying.path, query=at(lying.member)))
+
+    def _pool_names(self) -> list[str]:
+        """Without their content: to count who uses each pool takes LXD long."""
+        return [str(it).rpartition("/")[2] for it in self._client.get("/storage-pools")]
 
 
 def at(member: str) -> dict[str, str] | None:

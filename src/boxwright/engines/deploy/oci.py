@@ -21,6 +21,8 @@ from boxwright.engines.deploy.directories import DirectoryVolumes, unknown_volum
 from boxwright.engines.deploy.program import Program
 from boxwright.engines.documents import StackDirectory
 from boxwright.engines.exchange import exchange
+from boxwright.engines.lacking import refuse_moving_address
+from boxwright.engines.nftrules import RULES, load_rules, read_rules, require_nft, write_rules
 from boxwright.errors import BoxwrightError
 from boxwright.model.deployment import (
     CREATED,
@@ -74,6 +76,9 @@ class Hooks:
 class OciStacks(DirectoryVolumes):
     """The stacks of podman or docker on this machine."""
 
+    _isolating: tuple[str, ...] = ("--opt", "isolate=true")
+    """Podman passes packets on between its networks unless it is told not to."""
+
     def __init__(self, name: str, program: Program, hooks: Hooks) -> None:
         self.name = name
         self._run = program
@@ -87,7 +92,15 @@ class OciStacks(DirectoryVolumes):
         found = [f"{it.logical}: {self.name} knows one host" for it in desired.instances if it.placement.on]
         found += [f"volume {it.name}: {self.name} keeps to no size" for it in desired.volumes if it.size]
         found += [f"volume {it.name}: copies need other members" for it in desired.volumes if it.replicate > 1]
-        found += [f"network {it.name}: {self.name} takes no rules" for it in desired.networks if it.allow or it.deny]
+        refuse_moving_address(self.name, desired)
+        for it in desired.networks:
+            if it.allow or it.deny:
+                require_nft(it.name)
+        found += [
+            f"{it.logical}: `restart: {it.restart}` is done by 'boxwright watch', which sets its networks' rules"
+            for it in desired.instances
+            if it.guards and it.restart not in ("", "no")
+        ]
         if os.geteuid() != 0:
             message = f"stacks on {self.name} need root: the network of an instance could not be reached"
             raise BoxwrightError("deploy.engine-lacks", message, hint="use the engine native as an ordinary user")
@@ -108,6 +121,10 @@ class OciStacks(DirectoryVolumes):
         """One."""
         return 1
 
+    def machine(self) -> str:
+        """That of this machine."""
+        return os.uname().machine
+
     def stacks(self) -> Sequence[str]:
         """Those that have a memory."""
         names = self._run("volume", "ls", "-q", "--filter", f"label={LABEL}stack").split()
@@ -127,6 +144,11 @@ class OciStacks(DirectoryVolumes):
     def write_document(self, stack: str, name: str, data: bytes | None) -> None:
         """Keep something under a name."""
         self._directory.write(stack, name, data)
+
+    def write_documents(self, stack: str, documents: Mapping[str, bytes | None]) -> None:
+        """Keep several things, or remove those that are None."""
+        for name, data in documents.items():
+            self.write_document(stack, name, data)
 
     def forget(self, stack: str, *, keep_secrets: bool) -> None:
         """Remove the memory, or all of it but the secrets."""
@@ -212,7 +234,7 @@ class OciStacks(DirectoryVolumes):
         words = ["--label", f"{LABEL}stack={stack}", "--label", f"{LABEL}network={spec.name}"]
         if spec.internal:
             words.append("--internal")
-        self._run("network", "create", "--subnet", spec.subnet, *words, name)
+        self._run("network", "create", "--subnet", spec.subnet, *self._isolating, *words, name)
 
     def delete_network(self, stack: str, name: str) -> None:
         """Remove it."""
@@ -271,13 +293,11 @@ class OciStacks(DirectoryVolumes):
 
     def _create(self, new: NewInstance) -> None:
         spec = new.spec
-        secret = {name for name, _ in spec.secret_env}
         words = ["create", "--name", new.name, "--hostname", spec.logical]
         for key, value in new.labels:
             words += ["--label", f"{key}={value}"]
         for key, value in new.env:
-            # A secret comes by the program's environment: its arguments can be read by everybody.
-            words += ["--env", key if key in secret else f"{key}={value}"]
+            words += ["--env", f"{key}={value}"]
         words += self._mounts(new)
         for it in spec.ports:
             host = f"{it.port.host or ''}:" if it.port.host or it.address else ""
@@ -288,11 +308,11 @@ class OciStacks(DirectoryVolumes):
             words += ["--user", spec.user]
         if spec.stop_signal:
             words += ["--stop-signal", spec.stop_signal]
-        if spec.restart and spec.restart != "no":
+        if spec.restart and spec.restart != "no" and not new.rules:
             words += ["--restart", spec.restart]
         words += ["--workdir", spec.directory or "/", "--entrypoint", spec.argv[0]]
-        environment = {key: value for key, value in new.env if key in secret}
-        self._run(*words, _reference(spec.image), *spec.argv[1:], environment=environment)
+        self._keep_rules(new)
+        self._run(*words, _reference(spec.image), *spec.argv[1:])
         self._connect_more(new)
 
     def _mounts(self, new: NewInstance) -> list[str]:
@@ -315,6 +335,27 @@ class OciStacks(DirectoryVolumes):
             words += ["--volume", f"{path}:{target}:ro"]
         return words
 
+    def _keep_rules(self, new: NewInstance) -> None:
+        """Where `start` finds them."""
+        if new.rules:
+            place = self._files_place(new.stack, new.name)
+            os.makedirs(place, mode=0o711, exist_ok=True)
+            write_rules(f"{place}/{RULES}", new.rules)
+
+    def _set_rules(self, instance: str, rules: str) -> None:
+        """In its network namespace, once it has one."""
+        raw = self._inspected(instance) or {}
+        pid = raw.get("State", {}).get("Pid")
+        if not pid:
+            raise BoxwrightError("deploy.ended", f"{instance} ended before its networks' rules were set")
+        load_rules(f"/proc/{pid}/ns/net", rules)
+
+    def _rules_of(self, instance: str) -> str:
+        """Without asking the engine: whoever starts an instance has locked its stack, and knows its memory."""
+        near = [place for stack, place in self._places.items() if instance.startswith(f"{stack}-")]
+        found = (read_rules(f"{place}/files/{instance}/{RULES}") for place in near)
+        return next((text for text in found if text), "")
+
     def _files_place(self, stack: str, instance: str) -> str:
         return f"{self._memory(stack)}/files/{instance}"
 
@@ -332,7 +373,10 @@ class OciStacks(DirectoryVolumes):
         """For a program that takes one network when an instance is made."""
 
     def start(self, instance: str) -> None:
-        """Start it."""
+        """Start it. With rules it is made first, with its network but without its program."""
+        if rules := self._rules_of(instance):
+            self._run("init", instance)
+            self._set_rules(instance, rules)
         self._run("start", instance)
 
     def stop(self, instance: str, seconds: float) -> None:
@@ -410,6 +454,8 @@ class OciStacks(DirectoryVolumes):
 class DockerStacks(OciStacks):
     """Docker takes one network when a container is made, before 25.0."""
 
+    _isolating = ()
+
     def _network_words(self, new: NewInstance) -> list[str]:
         if not new.addresses:
             return ["--network", "none"]
@@ -424,6 +470,12 @@ class DockerStacks(OciStacks):
             numbers = tuple(int(part) for part in text.split(".") if part.isdecimal())
             self._version = numbers
         return self._version >= (1, 44)
+
+    def start(self, instance: str) -> None:
+        """Start it. Docker gives it its network and its program at once; what it can reach inside has rules already."""
+        self._run("start", instance)
+        if rules := self._rules_of(instance):
+            self._set_rules(instance, rules)
 
     def _connect_more(self, new: NewInstance) -> None:
         for network, address in new.addresses[1:]:

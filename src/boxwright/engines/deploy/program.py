@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from boxwright.errors import BoxwrightError, MachineError
@@ -26,11 +25,9 @@ class Program:
         self.name = name
         self.path = found
 
-    def __call__(
-        self, *words: str, check: bool = True, environment: Mapping[str, str] | None = None, timeout: float = SECONDS
-    ) -> str:
+    def __call__(self, *words: str, check: bool = True, timeout: float = SECONDS) -> str:
         """What it writes. Raises BoxwrightError `deploy.engine-failed` where `check` and it fails."""
-        done = self.run(words, environment=environment, timeout=timeout)
+        done = self.run(words, timeout=timeout)
         if check and done.returncode:
             said = done.stderr.decode(errors="replace").strip() or f"status {done.returncode}"
             shown = " ".join((self.name, *words[:2]))
@@ -41,19 +38,16 @@ class Program:
         self,
         words: Sequence[str],
         *,
-        environment: Mapping[str, str] | None = None,
         timeout: float = SECONDS,
         stdin: bytes = b"",
     ) -> subprocess.CompletedProcess[bytes]:
-        """The finished process. `environment` is added to this process's own."""
-        whole = {**os.environ, **environment} if environment else None
+        """The finished process."""
         try:
             return subprocess.run(
                 [self.path, *words],
                 input=stdin,
                 capture_output=True,
                 check=False,
-                env=whole,
                 timeout=timeout,
             )
         except subprocess.TimeoutExpired as error:

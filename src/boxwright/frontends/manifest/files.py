@@ -39,6 +39,9 @@ def copy_steps(
         return
     if kind == "directory":
         raise wrong("template-directory", f"{task.src} is a directory: a template is a file", where)
+    followed = world.tree(world.followed(path))
+    if followed is None or followed.context != tree.context:
+        raise wrong("outside", f"{task.src} is a link that leads out of the definition's directory", where)
     text = world.read(path, where)
     rendered = names(text, path).text(text, path)
     name = posixpath.basename(path).removesuffix(SUFFIX)

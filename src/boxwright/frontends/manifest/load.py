@@ -54,10 +54,14 @@ class Loader:
 
     def load(self, text: str, file: str) -> tuple[Entry, ...]:
         """The entries. Raises DefinitionError ``manifest.*`` with the place of what is wrong."""
-        with of_manifests():
-            first = self._guess(text, file, {})
-            choices = _choices(first, self._chosen)
-            return tuple(self._entry(text, file, choice) for choice in choices)
+        try:
+            with of_manifests():
+                first = self._guess(text, file, {})
+                choices = _choices(first, self._chosen)
+                return tuple(self._entry(text, file, choice) for choice in choices)
+        except DefinitionError as error:
+            error.where = error.where or Span(file, 1)
+            raise
 
     def _entry(self, text: str, file: str, choice: Mapping[str, str]) -> Entry:
         names: dict[str, object] = {"matrix": dict(choice)}

@@ -7,7 +7,16 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from boxwright.frontends.manifest.problem import wrong
-from boxwright.frontends.templates import FILE, explained, has_marks, limited, make_environment
+from boxwright.frontends.templates import (
+    FILE,
+    TOO_LONG,
+    TooLongError,
+    bounded,
+    explained,
+    has_marks,
+    limited,
+    make_environment,
+)
 from boxwright.model.span import Span
 
 if TYPE_CHECKING:
@@ -85,8 +94,11 @@ def used_names(text: str) -> frozenset[str]:
     from jinja2 import TemplateError, meta
 
     try:
-        return frozenset(meta.find_undeclared_variables(make_environment().parse(text)))
-    except TemplateError:
+        with bounded():
+            return frozenset(meta.find_undeclared_variables(make_environment().parse(text)))
+    except TooLongError as error:
+        raise wrong("template", TOO_LONG, None) from error
+    except (TemplateError, RecursionError):
         return frozenset()
 
 
@@ -100,9 +112,14 @@ def probed(text: str, names: Mapping[str, object], variable: Callable[[str], str
     environment.globals["env"] = lambda name, default="": variable(name) or default
     environment.filters["from_yaml"] = from_yaml
     try:
-        return limited(environment.from_string(text).generate(dict(names)))
+        with bounded():
+            return limited(environment.from_string(text).generate(dict(names)))
+    except TooLongError as error:
+        raise wrong("template", TOO_LONG, None) from error
     except (TemplateError, SecurityError, ArithmeticError, TypeError, ValueError, LookupError):
         return text
+    except (RecursionError, MemoryError):
+        return text  # the strict reading says so
 
 
 def _unknown() -> type[Undefined]:

@@ -61,6 +61,10 @@ class ManifestWorld(Protocol):
         """``directory``, ``file``, or empty where there is nothing."""
         ...
 
+    def followed(self, path: str) -> str:
+        """The path with all symbolic links followed."""
+        ...
+
     def mode(self, path: str) -> int:
         """The permissions of a file."""
         ...

@@ -7,7 +7,7 @@ section 10.1: the failsafe schema).
 from __future__ import annotations
 
 from collections.abc import Sequence as List
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from boxwright.frontends.package.problem import wrong
 from boxwright.model.span import Span
@@ -15,6 +15,7 @@ from boxwright.model.span import Span
 if TYPE_CHECKING:
     import yaml
 
+MOST_DEPTH = 100
 MOST_VALUES = 100_000
 """Aliases of aliases could stand for more values than memory holds."""
 
@@ -75,12 +76,56 @@ def parse_value(text: str, file: str, lines: List[int] = ()) -> Value | None:
     """
     import yaml
 
-    loader = getattr(yaml, "CBaseLoader", yaml.BaseLoader)
     try:
-        node = yaml.compose(text, Loader=loader)
+        node = compose(text, getattr(yaml, "CBaseLoader", yaml.BaseLoader))
     except yaml.YAMLError as error:
         raise _syntax(error, file, lines) from error
-    return None if node is None else _Reading(file, lines).value(node)
+    try:
+        return None if node is None else _Reading(file, lines).value(node)
+    except RecursionError as error:  # aliases of aliases
+        raise wrong("yaml", "this is no YAML: too many values inside of each other", Span(file, 1)) from error
+
+
+def compose(text: str, loader: Any) -> yaml.Node | None:  # noqa: ANN401 - yaml's loaders have no common class
+    """The nodes of a document. Raises yaml.YAMLError, also where they are nested too deeply, or a node holds itself."""
+    import yaml
+
+    class Shallow(loader):  # type: ignore[misc] # a class that is only known here
+        """Both of yaml's composers tell their resolver of each node's begin and end."""
+
+        depth = 0
+
+        def descend_resolver(self, parent: Any, index: Any) -> None:  # noqa: ANN401 - as yaml's
+            self.depth += 1
+            if self.depth > MOST_DEPTH:
+                problem = f"more than {MOST_DEPTH} values inside of each other"
+                raise yaml.MarkedYAMLError(problem=problem, problem_mark=parent.start_mark)
+            super().descend_resolver(parent, index)
+
+        def ascend_resolver(self) -> None:
+            self.depth -= 1
+            super().ascend_resolver()
+
+    node: yaml.Node | None = yaml.compose(text, Loader=Shallow)
+    if node is not None and "&" in text and "*" in text:
+        _refuse_cycles(node, set(), set())
+    return node
+
+
+def _refuse_cycles(node: yaml.Node, inside: set[int], known: set[int]) -> None:
+    """An alias may stand for what it is a part of: who reads that would never end."""
+    import yaml
+
+    if id(node) in inside:
+        raise yaml.MarkedYAMLError(problem="a value is a part of itself", problem_mark=node.start_mark)
+    if isinstance(node, yaml.ScalarNode) or id(node) in known:
+        return
+    inside.add(id(node))
+    for item in node.value:
+        for one in item if isinstance(item, tuple) else (item,):
+            _refuse_cycles(one, inside, known)
+    inside.remove(id(node))
+    known.add(id(node))
 
 
 def _line(number: int, lines: List[int]) -> int:

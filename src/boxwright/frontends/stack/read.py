@@ -68,6 +68,7 @@ def read_stack(text: str, file: str, locate: Locate) -> Stack:
             volumes=tuple(reader.volumes(part)),
             secrets=tuple(reader.secrets(part)),
             cluster=Cluster(part.cluster.engine, part.cluster.remote),
+            resolver=part.resolver,
         )
         return check_stack(stack, document)
 
@@ -217,7 +218,8 @@ class _Reader:
             certificate = self._path(it.tls, "loadbalancer", name, "tls") if it.tls else ""
             weights = tuple(it.weights.items())
             drain = values.seconds(it.drain)
-            yield Balancer(name, it.listen, it.port or 0, it.algorithm, it.mode, drain, weights, certificate)
+            found = Balancer(name, it.listen, it.port or 0, it.algorithm, it.mode, drain, weights, certificate)
+            yield found._replace(address=it.address, interface=it.interface)
 
     def volumes(self, part: StackPart) -> Iterator[StackVolume]:
         """The entries of `volumes`, with the sizes that containers name."""

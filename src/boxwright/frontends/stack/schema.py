@@ -146,7 +146,7 @@ class NetworkPart(Part, frozen=True, kw_only=True):
 
 
 class BalancerPart(Part, frozen=True, kw_only=True):
-    """HAProxy before the replicas of the container of this name."""
+    """HAProxy before the replicas of the container of this name; `address` moves between several of them."""
 
     listen: PortNumber
     port: PortNumber | None = None
@@ -155,6 +155,8 @@ class BalancerPart(Part, frozen=True, kw_only=True):
     drain: Duration = "30s"
     weights: dict[str, Annotated[int, Meta(ge=0, le=256)]] = msgspec.field(default_factory=dict)
     tls: str = ""
+    address: str = ""
+    interface: str = ""
 
 
 class SnapshotsPart(Part, frozen=True, kw_only=True):
@@ -197,6 +199,7 @@ class StackPart(Part, frozen=True, kw_only=True):
     loadbalancer: dict[str, BalancerPart] = msgspec.field(default_factory=dict)
     volumes: dict[Name, StackVolumePart] = msgspec.field(default_factory=dict)
     secrets: dict[Name, SecretPart] = msgspec.field(default_factory=dict)
+    resolver: bool = False
     cluster: ClusterPart = ClusterPart()
 
 

@@ -11,12 +11,14 @@ from boxwright.frontends.package.document import Value
 from boxwright.frontends.package.problem import nearest
 from boxwright.frontends.stack.problem import wrong
 from boxwright.frontends.stack.values import is_path
+from boxwright.model.rules import parse_rule
 from boxwright.model.span import Span
-from boxwright.model.stack import DEFAULT_NETWORK, Stack, StackContainer
+from boxwright.model.stack import DEFAULT_NETWORK, Stack, StackContainer, StackNetwork
 
 LARGEST_PREFIX = 29
 BALANCER = "lb"
-"""The name of the container that balances the load."""
+RESOLVER = "dns"
+"""The names of the containers that balance the load, and that answer questions for names."""
 
 
 def check_stack(stack: Stack, document: Value, containers: str = "containers") -> Stack:
@@ -32,6 +34,7 @@ def check_stack(stack: Stack, document: Value, containers: str = "containers") -
     _check_subnets(stack, document)
     _check_balancers(stack, names, document)
     _check_failover(stack)
+    _check_moving(stack, document)
     return stack
 
 
@@ -72,9 +75,11 @@ def _check_replica_names(stack: Stack) -> None:
         if found and found[1] in names:
             message = f"{container.name} is what a replica of {found[1]} is called"
             raise wrong("name", message, container.where, hint="choose another name")
-    taken = next((it for it in stack.containers if it.name == BALANCER), None)
-    if taken and stack.balancers:
-        raise wrong("name", f"{BALANCER} is the load balancer's name", taken.where, hint="choose another name")
+    own = {BALANCER: bool(stack.balancers), RESOLVER: stack.resolver}
+    for taken in stack.containers:
+        if own.get(taken.name):
+            what = "load balancer" if taken.name == BALANCER else "resolver"
+            raise wrong("name", f"{taken.name} is the {what}'s name", taken.where, hint="choose another name")
 
 
 def _check_cycles(stack: Stack) -> None:
@@ -111,14 +116,10 @@ def _check_subnets(stack: Stack, document: Value) -> None:
     seen: list[tuple[str, ipaddress.IPv4Network]] = []
     for network in stack.networks:
         where = place_of(document, "networks", network.name, "subnet").span
-        for number, text in enumerate((*network.allow, *network.deny)):
-            if _network(text, strict=False) is None:
-                key = "allow" if number < len(network.allow) else "deny"
-                where = place_of(document, "networks", network.name, key).span
-                raise wrong("subnet", f"{text!r} is no address or subnet", where)
+        _check_rules(stack, network, document)
         if not network.subnet:
             continue
-        subnet = _network(network.subnet, strict=True)
+        subnet = _network(network.subnet)
         if subnet is None or subnet.prefixlen > LARGEST_PREFIX:
             hint = "the first address of a subnet, such as 10.60.0.0/24"
             raise wrong("subnet", f"{network.subnet} is no subnet", where, hint=hint)
@@ -128,11 +129,28 @@ def _check_subnets(stack: Stack, document: Value) -> None:
         seen.append((network.name, subnet))
 
 
-def _network(text: str, *, strict: bool) -> ipaddress.IPv4Network | None:
+def _network(text: str) -> ipaddress.IPv4Network | None:
     try:
-        return ipaddress.IPv4Network(text, strict=strict)
+        return ipaddress.IPv4Network(text)
     except ValueError:
         return None
+
+
+def _check_rules(stack: Stack, network: StackNetwork, document: Value) -> None:
+    """Each can be read, and names containers that are in the network."""
+    there = {it.name for it in stack.containers if network.name in it.networks} | {BALANCER, RESOLVER}
+    for key, texts in (("allow", network.allow), ("deny", network.deny)):
+        for number, text in enumerate(texts):
+            where = place_of(document, "networks", network.name, key, number).span
+            try:
+                rule = parse_rule(text)
+            except ValueError:
+                hint = "[FROM ->] TO[:PORT[-PORT][/udp]]; each a container, an IPv4 address or subnet, or *"
+                raise wrong("rule", f"{text!r} is no rule", where, hint=hint) from None
+            for name in rule.names:
+                if name not in there:
+                    message = f"there is no container {name!r} in the network {network.name}"
+                    raise wrong("rule", message, where, hint=nearest(name, there))
 
 
 def _check_balancers(stack: Stack, names: Iterable[str], document: Value) -> None:
@@ -168,6 +186,29 @@ def _check_failover(stack: Stack) -> None:
             hint = f"volumes: {{{without or 'NAME'}: {{replicate: 2}}}}"
             message = f"{container.name} can't be started from a copy: {lacking}"
             raise wrong("failover", message, container.where, hint=hint)
+
+
+def _check_moving(stack: Stack, document: Value) -> None:
+    """All balancers have an address that moves, on one network, or none has."""
+    if not any(it.address or it.interface for it in stack.balancers):
+        return
+    first = stack.balancers[0]
+    for balancer in stack.balancers:
+        where = place_of(document, "loadbalancer", balancer.container).span
+        if not balancer.address or not balancer.interface:
+            hint = "with `address: 10.1.1.200/24` and `interface: eth0`; each balancer of the stack, or none"
+            raise wrong(
+                "loadbalancer", "an address that moves needs both an address and an interface", where, hint=hint
+            )
+        if balancer.interface != first.interface:
+            raise wrong("loadbalancer", "all addresses that move are on one interface", where)
+        try:
+            valid = "/" in balancer.address and bool(ipaddress.IPv4Interface(balancer.address))
+        except ValueError:
+            valid = False
+        if not valid or not re.fullmatch(r"[A-Za-z0-9._-]{1,15}", balancer.interface):
+            hint = "an IPv4 address with its prefix, such as 10.1.1.200/24, and the name of an interface"
+            raise wrong("loadbalancer", f"{balancer.address} on {balancer.interface} can't be", where, hint=hint)
 
 
 def named_volumes(stack: Stack) -> tuple[str, ...]:

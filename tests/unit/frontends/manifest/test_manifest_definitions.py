@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import resource
+import signal
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
@@ -15,6 +17,7 @@ from boxwright.app.configuration import Configuration
 from boxwright.app.manifest.kept import decode, encode
 from boxwright.app.manifest.world import DirectoryWorld, NotingResolver
 from boxwright.errors import BoxwrightError
+from boxwright.frontends import templates
 from boxwright.frontends.container.packaging import Packaging
 from boxwright.frontends.manifest.graph import ManifestOptions, PlainNodes, build_manifest
 from boxwright.frontends.manifest.made import ManifestGraph
@@ -52,6 +55,10 @@ def facts(_image: str, _where: Span) -> Mapping[str, object]:
     return {"distribution": "debian", "version": "12", "memory": 1000}
 
 
+def no_image(name: str, _where: Span) -> str:
+    raise AssertionError(name)
+
+
 def built(place: Path, case: Mapping[str, Any]) -> ManifestGraph:
     name = ".travis.yml" if "travis" in case else "manifest.yaml"
     texts = {**case.get("files", {}), name: case.get("travis", case.get("text"))}
@@ -61,7 +68,9 @@ def built(place: Path, case: Mapping[str, Any]) -> ManifestGraph:
     file = str(place / name)
     environment = {"BOXWRIGHT_MODULES": "", **case.get("environment", {})}
     configuration = Configuration(languages=case.get("languages", {}))
-    world = DirectoryWorld(str(place), cast("Store", None), environment, configuration, facts, NotingResolver(Bases()))
+    world = DirectoryWorld(
+        *(str(place), cast("Store", None), environment, configuration, facts, NotingResolver(Bases()), no_image)
+    )
     options = ManifestOptions("linux/amd64", case.get("set", {}), case.get("matrix", {}))
     few = cast("Packaging", FewPackages())
     return build_manifest(texts[name], file, world, Bases(), options, lambda _: few)
@@ -82,6 +91,21 @@ def test_what_is_wrong_is_said_at_its_place(case: Mapping[str, Any], tmp_path: P
     assert error.where.file.endswith(case.get("file", ""))
     if "message" in case:
         assert case["message"].replace("{}", str(tmp_path)) in error.message
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["{% for a in r %}{% for b in r %}{% for c in r %}{% endfor %}{% endfor %}{% endfor %}", "{{ lipsum(99999999) }}"],
+)
+def test_a_template_that_never_ends(text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(templates, "MOST_SECONDS", 0.1)
+    before = signal.getsignal(signal.SIGVTALRM), resource.getrlimit(resource.RLIMIT_AS)
+    with pytest.raises(BoxwrightError) as caught:
+        built(tmp_path, {"text": f"image: x\n{{% set r = range(90000) %}}{text}\n"})
+    assert caught.value.code == "manifest.template"
+    assert caught.value.where is not None
+    assert (signal.getsignal(signal.SIGVTALRM), resource.getrlimit(resource.RLIMIT_AS)) == before
+    assert signal.getitimer(signal.ITIMER_VIRTUAL) == (0, 0)
 
 
 @pytest.mark.parametrize("case", [it for it in CASES if not wanted(it)], ids=lambda case: case["name"])

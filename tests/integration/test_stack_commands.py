@@ -1,0 +1,82 @@
+"""What a person does with a stack that runs: looks at it, follows it, is asked before it goes."""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import Program
+from tests.integration.terminal import terminal_of
+from tests.integration.test_stacks import Project, a_project
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.fixture
+def project(boxwright: Program, tmp_path: Path, busybox_base: Path) -> Iterator[Project]:
+    yield from a_project(boxwright, tmp_path / "stack", busybox_base, "native")
+
+
+def test_a_stack_is_looked_at_followed_and_removed(project: Project) -> None:
+    project.write(replicas=1)
+    file = project.directory / "autopilot.yaml"  # without a port of the host two replicas need no load balancer
+    file.write_text("\n".join(line for line in file.read_text().splitlines() if "ports:" not in line))
+    planned = json.loads(project("deploy", "--plan", "--json").out)
+    assert {(it["action"], it["kind"], it["name"]) for it in planned} == {
+        ("create", "network", "default"),
+        ("create", "volume", "data"),
+        ("create", "instance", "web-1"),
+        ("create", "instance", "api-1"),
+    }
+    assert project.status() == {}
+    assert not (project.program.home / "stacks" / project.name).exists(), "a plan changes nothing"
+    made = json.loads(project("deploy", "--json").out)
+    assert (made["stack"], made["release"]) == (project.name, 1)
+
+    with project.program.start("logs", "-f", cwd=project.directory) as following:
+        assert following.stdout is not None
+        seen = iter(following.stdout)
+        assert {next(seen), next(seen)} == {"web-1 | web one\n", "api-1 | api one\n"}
+        project.page("web two")
+        project("deploy")
+        assert next(seen) == "web-1 | web two\n"
+        project("restart", "/web")
+        assert next(seen) == "web-1 | web two\n"
+        following.send_signal(signal.SIGINT)
+        assert following.wait(20) == 130
+
+    with terminal_of(project.program, "status", "--watch", cwd=project.directory) as table:
+        table.await_text(r"NAME +STATE +HEALTH +IMAGE +ADDRESS +PORTS +SINCE")
+        table.await_text(r"web-1 +running +well")
+        project("scale", "web=2")
+        table.await_text(r"web-2 +running +well")
+        table.type("\x03")
+        assert table.end() == 130
+
+    with terminal_of(project.program, "exec", "-it", "/web-1", "sh", cwd=project.directory) as shell:
+        shell.line("test -t 0 && echo a terminal of $COLOUR")
+        shell.await_text("a terminal of red")
+        shell.line("exit 5")
+        assert shell.end() == 5
+
+    project("rollback")
+    assert project("diff").out == f"{project.name}: as release 4\n"
+    assert "nothing to do" in project("rollback", "4", "--plan").out
+    assert "[deploy.no-release]" in project("rollback", "77", status=1).err
+    what = [json.loads(line)["what"] for line in project("events", "--json").out.splitlines()]
+    assert [it for it in what if it == "release"] == ["release"] * 4
+
+    with terminal_of(project.program, "destroy", "--volumes", cwd=project.directory) as asked:
+        asked.await_text(r"remove 2 instances and the volume data with all that is in them of \S+\? \[y/N\]")
+        asked.line("n")
+        assert asked.end() == 2
+    assert set(project.status()) == {"web-1", "api-1"}
+    with terminal_of(project.program, "destroy", cwd=project.directory) as asked:
+        asked.await_text("y/N")
+        asked.line("y")
+        assert asked.end() == 0
+    assert project.status() == {}
