@@ -26,6 +26,7 @@ pytestmark = [pytest.mark.integration, pytest.mark.engine("lxd"), pytest.mark.lo
 
 NAME = "held"
 TAKEN_OVER = 30
+QUICKLY = ("--stop-after", "10", "--take-over-after", "18")
 STACK = f"""\
 name: {NAME}
 containers:
@@ -89,7 +90,7 @@ class Place(Meshed):
     def watched_by(self, *members: int, more: tuple[str, ...] = ()) -> Iterator[list[subprocess.Popen[str]]]:
         """`watch` with a store of its own on each."""
         homes = [self.program.at(self.directory / f"watcher{it}") for it in members]
-        words = ("watch", NAME, "--engine", "lxd", "--interval", "1", *more)
+        words = ("watch", NAME, "--engine", "lxd", "--interval", "1", *QUICKLY, *more)
         started = [self.cluster.program(at, it).start(*words) for at, it in zip(homes, members, strict=True)]
         try:
             yield started

@@ -33,7 +33,7 @@ RestartSec=2
 [Install]
 WantedBy=multi-user.target
 """
-TIMES: dict[str, float | str] = {"member_patience": 10.0, "stop_after": 10.0, "take_over_after": 18.0, "fence": ""}
+TIMES: dict[str, float | str] = {"member_patience": 10.0, "stop_after": 20.0, "take_over_after": 30.0, "fence": ""}
 """Options that a unit is given too, and what they are where nobody says anything."""
 
 
@@ -44,9 +44,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--interval", type=float, default=2.0, metavar="SECONDS", help="how often it looks (2)")
     text = "after how many seconds of a member's silence its instances are started elsewhere (10)"
     add("--member-patience", type=float, default=TIMES["member_patience"], metavar="SECONDS", help=text)
-    text = "after how many seconds without a quorum this member stops instances that others may start from copies (10)"
+    text = "after how many seconds without a quorum this member stops instances that others may start from copies (20)"
     add("--stop-after", type=float, default=TIMES["stop_after"], metavar="SECONDS", help=text)
-    text = "after how many seconds of a member's silence copies of its volumes take their place; more than that (18)"
+    text = "after how many seconds of a member's silence copies of its volumes take their place; more than that (30)"
     add("--take-over-after", type=float, default=TIMES["take_over_after"], metavar="SECONDS", help=text)
     text = "turns a silent member off, which BOXWRIGHT_MEMBER names; where it ends with 0, nobody waits any longer"
     add("--fence", default="", metavar="COMMAND", help=text)
