@@ -244,12 +244,6 @@ def bootstrap_tar(archive: Path, *packages: str) -> Path:
 
 
 @pytest.fixture(scope="session")
-def base_tar(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A root file system tarball of the distribution, for tests that must not bootstrap one themselves."""
-    return bootstrap_tar(tmp_path_factory.mktemp("base") / "base.tar")
-
-
-@pytest.fixture(scope="session")
 def busybox_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A root file system of one static program, so that most tests need no distribution."""
     root = tmp_path_factory.mktemp("busybox")

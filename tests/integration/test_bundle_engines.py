@@ -188,7 +188,7 @@ def case(make: type[Engine], kind: str, *more: pytest.MarkDecorator) -> Any:
 
 
 CASES = [
-    case(Native, "python"),
+    case(Native, "python", LONG),
     case(Native, "php", LONG),
     case(Podman, "python", LONG),
     case(Podman, "php", LONG),

@@ -92,6 +92,7 @@ def test_bash_expands_as_the_cases_say() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.engine("docker")
 def test_docker_builds_what_the_cases_say(docker: Docker) -> None:
     asked = [case for case in cases("whole.yaml") if "alone" not in case]

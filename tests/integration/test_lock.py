@@ -208,7 +208,7 @@ phases: {{install: 'mkdir -p $DESTDIR/usr; cp f $DESTDIR/usr/f; {more}'}}
 
 
 @pytest.fixture
-def package(tmp_path: Path, base_tar: Path) -> Callable[..., Path]:
+def package(tmp_path: Path, host_toolchain: Path) -> Callable[..., Path]:
     """A package of one file from a web server."""
 
     def make(url: str, data: bytes, mirrors: tuple[str, ...] = (), more: str = "true") -> Path:
@@ -216,7 +216,9 @@ def package(tmp_path: Path, base_tar: Path) -> Callable[..., Path]:
         directory.mkdir(exist_ok=True)
         name = f"p{hashlib.sha256(data).hexdigest()[:8]}"
         sha256 = hashlib.sha256(data).hexdigest()
-        text = PACKAGE.format(name=name, url=url, sha256=sha256, mirrors=json.dumps(mirrors), base=base_tar, more=more)
+        text = PACKAGE.format(
+            name=name, url=url, sha256=sha256, mirrors=json.dumps(mirrors), base=host_toolchain, more=more
+        )
         (directory / "pkg.yaml").write_text(text)
         return directory
 

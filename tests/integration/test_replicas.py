@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from boxwright.engines.deploy.lxdguard import PROMISED_SECONDS
 from tests.conftest import Program
 from tests.integration.cluster import Cluster
 from tests.integration.conftest import until
@@ -251,11 +252,16 @@ def test_a_member_that_is_cut_off_stops_its_own_before_others_take_over(place: P
     assert place.on(home)("deploy").out == f"{NAME}: nothing to do\n"
 
 
-def test_without_a_watch_on_the_member_nobody_takes_over_until_it_is_fenced(place: Place) -> None:
+def test_where_the_watch_of_the_member_was_killed_nobody_takes_over_until_it_is_fenced(place: Place) -> None:
     home = place.home()
     left = others(home)
     cut = place.cluster.members[home - 1]
     place.on(left[0])("watch", "--once")
+    with place.watched_by(home) as (killed,):
+        until(lambda: f"node{home}" in guards(place, left[0]), 20)
+        killed.kill()
+        killed.wait()
+    time.sleep(PROMISED_SECONDS + 1)
     before = running()
     fenced = place.directory / "fenced"
     fence = f'echo "$BOXWRIGHT_MEMBER" >> {fenced}; test -e {fenced}.done'

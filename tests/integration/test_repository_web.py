@@ -170,6 +170,7 @@ FORGOTTEN = 2.1
 """Seconds after which nginx asks again for what it was to remember for one: it counts whole ones."""
 
 
+@pytest.mark.long
 def test_behind_a_cache(world: World, nginx: Nginx) -> None:
     """A CDN that keeps all objects for a year, and "not found" for a second."""
     first = world.machine("first")

@@ -101,8 +101,8 @@ OTHERS = [pytest.param(it, marks=[pytest.mark.engine(it), pytest.mark.long]) for
 
 @pytest.fixture(
     params=[
-        pytest.param("lxd", marks=pytest.mark.engine("lxd")),
-        pytest.param("native", marks=pytest.mark.long),
+        "native",
+        pytest.param("lxd", marks=[pytest.mark.engine("lxd"), pytest.mark.long]),
         *OTHERS,
     ]
 )

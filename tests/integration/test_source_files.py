@@ -17,12 +17,12 @@ from tests.conftest import Program
 pytestmark = pytest.mark.integration
 
 
-def test_sources_are_listed_and_stay(fresh_boxwright: Program, tmp_path: Path, base_tar: Path) -> None:
+def test_sources_are_listed_and_stay(fresh_boxwright: Program, tmp_path: Path, host_toolchain: Path) -> None:
     directory = tmp_path / "c"
     (directory / "p").mkdir(parents=True)
     (directory / "p/f").write_text("the source\n")
     (directory / "p/pkg.yaml").write_text(
-        f"name: p\nversion: 1\ntoolchain: tar:{base_tar}\nsources: [{{local: f, unpack: false}}]\n"
+        f"name: p\nversion: 1\ntoolchain: tar:{host_toolchain}\nsources: [{{local: f, unpack: false}}]\n"
         "phases: {install: 'mkdir -p $DESTDIR/usr; cp f $DESTDIR/usr/'}\n"
     )
     (directory / "container.yaml").write_text("- package: {type: embedded, path: ./p}\n")

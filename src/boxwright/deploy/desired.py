@@ -167,6 +167,7 @@ class _Builder:
             stop_seconds=60.0 if server else container.stop_seconds,
             restart=container.restart,
             placement=container.placement,
+            pool=container.pool,
         )
 
     def _argv(self, container: StackContainer, image: ImageFacts) -> tuple[str, ...]:

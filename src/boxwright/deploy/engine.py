@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 from typing import BinaryIO, NamedTuple, Protocol
 
 from boxwright.model.deployment import Desired, NetworkSpec, NewInstance, Observed, VolumeSpec
-from boxwright.model.volumes import VolumeSnapshot
+from boxwright.model.volumes import GuardNote, VolumeSnapshot
 
 
 class Executed(NamedTuple):
@@ -127,8 +127,8 @@ class DeployEngine(Protocol):
         """Members of a cluster that don't answer who asks from here, whatever the cluster says of them."""
         ...
 
-    def guards(self, stack: str) -> Mapping[str, float]:
-        """Members on which a `watch` stops instances when there is no quorum, and after how many seconds."""
+    def guards(self, stack: str) -> Mapping[str, GuardNote]:
+        """Members on which a `watch` stops instances when there is no quorum, as it has written down there."""
         ...
 
     def snapshots(self, stack: str, volume: str) -> Sequence[VolumeSnapshot]:

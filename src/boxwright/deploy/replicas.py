@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from boxwright.errors import UsageError
 from boxwright.model.deployment import ONLINE, Desired, Member, VolumeSpec
-from boxwright.model.volumes import VolumeSnapshot, VolumeState
+from boxwright.model.volumes import GuardNote, VolumeSnapshot, VolumeState
 
 REPLICA = "replica"
 SCHEDULED = "auto-"
@@ -106,8 +106,8 @@ class Patience(NamedTuple):
     """
 
     member: float = 10.0
-    stop: float = 10.0
-    take_over: float = 18.0
+    stop: float = 20.0
+    take_over: float = 30.0
 
     @property
     def grace(self) -> float:
@@ -127,16 +127,23 @@ def check_patience(patience: Patience) -> Patience:
 
 
 def given_up(
-    silent: Mapping[str, float], guards: Mapping[str, float], fenced: Collection[str], patience: Patience
+    silent: Mapping[str, float],
+    guards: Mapping[str, GuardNote],
+    fenced: Collection[str],
+    patience: Patience,
+    now: float,
 ) -> set[str]:
-    """Members whose volumes may be taken over. `silent`: for how many seconds they have been.
+    """Members whose volumes may be taken over. `silent`: for how many seconds they have been, `now` by the clock.
 
-    `guards` are members on which a `watch` stops instances without a quorum, and after how many seconds: a member
-    without one, or with one that waits as long as this one, may still run them. What is `fenced` runs nothing.
+    `guards` are members on which a `watch` stops instances without a quorum: a member without one when its silence
+    began, or with one that waits as long as this one, may still run them. What is `fenced` runs nothing.
     """
     late = {
         name
         for name, seconds in silent.items()
-        if seconds >= patience.take_over and name in guards and guards[name] < patience.take_over
+        if seconds >= patience.take_over
+        and name in guards
+        and guards[name].stop_after < patience.take_over
+        and guards[name].until >= now - seconds
     }
     return late | (set(fenced) & set(silent))

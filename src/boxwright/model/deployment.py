@@ -75,7 +75,8 @@ class InstanceSpec(NamedTuple):
 
     `secret_env` are variables and the secrets that they hold: no engine is told them, they are read from files when the
     program starts. `image` is an identity, `image_name` its name in the store. `aliases` are its names in the stack's
-    networks. By `uplink` it is on the network of an interface of its host too.
+    networks. By `uplink` it is on the network of an interface of its host too. `pool` is the storage pool of its file
+    system; empty for the usual one.
     """
 
     container: str
@@ -99,6 +100,7 @@ class InstanceSpec(NamedTuple):
     placement: Placement = Placement()
     guards: tuple[Guard, ...] = ()
     uplink: str = ""
+    pool: str = ""
 
     @property
     def logical(self) -> str:

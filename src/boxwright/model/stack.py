@@ -108,7 +108,7 @@ class StackContainer(NamedTuple):
     `failover` replica: what has a volume is started from a copy of it where its member is gone; else it waits.
 
     `links` are waited for and told of in the environment; `after` are names with what they are waited for:
-    started, healthy, or completed. `aliases` are more names that lead to it.
+    started, healthy, or completed. `aliases` are more names that lead to it. `pool` is where its file system lies.
     """
 
     name: str
@@ -137,6 +137,7 @@ class StackContainer(NamedTuple):
     restart: str = ""
     failover: str = ""
     aliases: tuple[str, ...] = ()
+    pool: str = ""
 
 
 class StackNetwork(NamedTuple):

@@ -24,6 +24,16 @@ class VolumeSnapshot(NamedTuple):
     time: float = 0.0
 
 
+class GuardNote(NamedTuple):
+    """What a `watch` has written down: after so many seconds without a quorum it stops its member's instances.
+
+    It does so if it loses the quorum before `until` (seconds since 1970), and writes a later one while it runs.
+    """
+
+    stop_after: float
+    until: float
+
+
 class VolumeState(NamedTuple):
     """A volume on its `member` (empty where there is one host, or all hosts have it).
 

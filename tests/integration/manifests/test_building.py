@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sqlite3
 import time
 from pathlib import Path
 
@@ -272,6 +273,12 @@ def test_a_matrix_keeps_the_entries_that_pass(boxwright: Program, project: Proje
     assert "chosen:latest" in one.out
 
 
+def layers_made(program: Program) -> int:
+    """How many layers the store has ever had."""
+    with sqlite3.connect(program.home / "index.db") as index:
+        return int(index.execute("SELECT seq FROM sqlite_sequence WHERE name = 'layers'").fetchone()[0])
+
+
 def test_facts_and_conditions(boxwright: Program, project: Project) -> None:
     place = project(
         "image: {base}\ninstall:\n  - {run: echo arch {{ facts.architecture }}}\n"
@@ -288,5 +295,8 @@ def test_facts_and_conditions(boxwright: Program, project: Project) -> None:
     assert facts["architecture"] == machine
     assert facts["memory"] > 100
     assert "distribution" not in facts
+    made = layers_made(boxwright)
+    assert json.loads(boxwright("facts", image, "--json").out) == facts
+    assert layers_made(boxwright) == made, "they are kept: nothing is run again"
     host = json.loads(boxwright("facts", "--host", "--json").out)
     assert host["cpus"] == os.cpu_count()

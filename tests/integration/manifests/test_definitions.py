@@ -16,6 +16,7 @@ from tests.integration.manifests.conftest import ECHO, Project, files_of, suites
 pytestmark = pytest.mark.integration
 
 
+@pytest.mark.long
 def test_a_travis_file_is_built_as_it_is(boxwright: Program, project: Project, tmp_path: Path) -> None:
     place = project("", {".travis.yml": TRAVIS, "check": "test -n $A && echo made\n"})
     (place / "manifest.yaml").unlink()

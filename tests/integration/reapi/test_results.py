@@ -284,6 +284,7 @@ def test_local_and_remote_slots_side_by_side(tree: Tree, farm: Farm, casd: Casd,
 IN_FLIGHT = 300
 
 
+@pytest.mark.long
 def test_hundreds_of_actions_in_flight(
     tree: Tree, farm: Farm, casd: Casd, proxy: FaultProxy, store: Any, nothing_here: Any
 ) -> None:

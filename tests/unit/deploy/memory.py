@@ -25,7 +25,7 @@ from boxwright.model.deployment import (
     VolumeSpec,
     labelled_instance,
 )
-from boxwright.model.volumes import VolumeCopy, VolumeSnapshot, VolumeState
+from boxwright.model.volumes import GuardNote, VolumeCopy, VolumeSnapshot, VolumeState
 
 
 class KilledError(BaseException):
@@ -161,8 +161,8 @@ class MemoryEngine:
     def unreachable(self) -> Collection[str]:
         return self.unreached
 
-    def guards(self, stack: str) -> dict[str, float]:
-        return self.guarding
+    def guards(self, stack: str) -> dict[str, GuardNote]:
+        return {name: GuardNote(seconds, time.time()) for name, seconds in self.guarding.items()}
 
     def snapshots(self, stack: str, volume: str) -> Sequence[VolumeSnapshot]:
         return self.taken.get(volume, ())

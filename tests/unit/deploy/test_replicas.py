@@ -40,7 +40,7 @@ from boxwright.model.deployment import (
     desired_text,
     spec_hash,
 )
-from boxwright.model.volumes import VolumeCopy, VolumeSnapshot, VolumeState, snapshot_name, snapshot_time
+from boxwright.model.volumes import GuardNote, VolumeCopy, VolumeSnapshot, VolumeState, snapshot_name, snapshot_time
 
 MEMBERS = (Member("n1", "a"), Member("n2", "a"), Member("n3", "b"))
 NAMES = [it.name for it in MEMBERS]
@@ -51,6 +51,8 @@ states = st.builds(
     members,
     st.dictionaries(members, st.floats(1, 1000)),
 )
+NOW = 1_800_000_000.0
+notes = st.builds(GuardNote, st.floats(0, 60), st.floats(NOW - 90, NOW + 20))
 online = st.sets(members).map(lambda up: tuple(it if it.name in up else it._replace(state=OFFLINE) for it in MEMBERS))
 
 
@@ -205,23 +207,27 @@ def test_others_take_over_only_after_a_member_has_stopped_and_killed(stop: float
         assert patience.stop + check_patience(patience).grace <= after
 
 
-@given(
-    st.dictionaries(members, st.floats(0, 60)), st.dictionaries(members, st.floats(0, 60)), st.sets(members), st.data()
-)
+@given(st.dictionaries(members, st.floats(0, 60)), st.dictionaries(members, notes), st.sets(members), st.data())
 def test_who_is_given_up_is_fenced_or_has_stopped_by_itself(
-    quiet: dict[str, float], guards: dict[str, float], fenced: set[str], data: st.DataObject
+    quiet: dict[str, float], guards: dict[str, GuardNote], fenced: set[str], data: st.DataObject
 ) -> None:
     patience = Patience(stop=5.0, take_over=data.draw(st.floats(5.1, 60)))
-    for name in given_up(quiet, guards, fenced, patience):
+    for name in given_up(quiet, guards, fenced, patience, NOW):
         assert name in quiet
-        assert name in fenced or (guards[name] < patience.take_over <= quiet[name])
+        assert name in fenced or (guards[name].stop_after < patience.take_over <= quiet[name])
+        assert name in fenced or guards[name].until + quiet[name] >= NOW
 
 
 def test_a_member_without_a_guard_is_never_given_up_by_time_alone() -> None:
-    assert given_up({"n1": 10_000.0}, {}, (), Patience()) == set()
-    assert given_up({"n1": 10_000.0}, {"n1": 18.0}, (), Patience(take_over=18.0)) == set()
-    assert given_up({"n1": 10_000.0}, {"n1": 10.0}, (), Patience()) == {"n1"}
-    assert given_up({"n1": 0.0}, {}, ("n1", "n2"), Patience()) == {"n1"}
+    assert given_up({"n1": 10_000.0}, {}, (), Patience(), NOW) == set()
+    assert given_up({"n1": 10_000.0}, {"n1": GuardNote(18.0, NOW)}, (), Patience(take_over=18.0), NOW) == set()
+    assert given_up({"n1": 10_000.0}, {"n1": GuardNote(10.0, NOW)}, (), Patience(), NOW) == {"n1"}
+    assert given_up({"n1": 0.0}, {}, ("n1", "n2"), Patience(), NOW) == {"n1"}
+
+
+def test_a_guard_that_was_killed_before_its_member_fell_silent_is_none() -> None:
+    for until, gone in ((NOW - 41, set()), (NOW - 39, {"n1"})):
+        assert given_up({"n1": 40.0}, {"n1": GuardNote(20.0, until)}, (), Patience(), NOW) == gone
 
 
 # Copies --------------------------------------------------------------------------------------------------------------

@@ -23,6 +23,7 @@ def one_host_lacks(engine: str, desired: Desired) -> tuple[str, ...]:
             require_nft(network.name)
     found = [f"{it.logical}: {engine} knows one host" for it in desired.instances if it.placement.on]
     found += [f"volume {it.name}: {engine} keeps to no size" for it in desired.volumes if it.size]
+    found += [f"{it.logical}: {engine} has no storage pools" for it in desired.instances if it.pool]
     found += [f"volume {it.name}: copies need other members" for it in desired.volumes if it.replicate > 1]
     found += [
         f"{it.logical}: `restart: {it.restart}` is done by 'boxwright watch'"

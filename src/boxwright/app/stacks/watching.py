@@ -118,7 +118,7 @@ class Watcher:
         unheard = {it.name for it in observed.members if it.unheard}
         silent = {name: now - since for name, since in self._silent.items() if name in unheard}
         fenced = {name for name in silent if self._is_fenced(name, silent[name])}
-        return removed | given_up(silent, self._engine.guards(self._stack), fenced, self._patience)
+        return removed | given_up(silent, self._engine.guards(self._stack), fenced, self._patience, time.time())
 
     def _is_fenced(self, member: str, seconds: float) -> bool:
         """Asked once for each silence, beside this thread: it may take its time."""

@@ -15,7 +15,7 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import BinaryIO
 
 from boxwright.errors import BoxwrightError
-from boxwright.model.volumes import VolumeSnapshot, snapshot_time
+from boxwright.model.volumes import GuardNote, VolumeSnapshot, snapshot_time
 
 _NEW, _OLD = ".new-", ".old-"
 _HERE = -100
@@ -152,7 +152,7 @@ class DirectoryVolumes:
         """None."""
         return ()
 
-    def guards(self, stack: str) -> Mapping[str, float]:
+    def guards(self, stack: str) -> Mapping[str, GuardNote]:
         """None: nobody could take over."""
         del stack
         return {}

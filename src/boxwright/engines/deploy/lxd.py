@@ -91,7 +91,10 @@ class LxdStacks(LxdCopies):
         self._told: dict[str, str] = {}
 
     def lacks(self, desired: Desired) -> Sequence[str]:
-        """Copies need several members."""
+        """Copies need several members. Raises BoxwrightError `deploy.pool` where a pool is not there."""
+        for pool in {it.pool for it in desired.instances} | {it.pool for it in desired.volumes}:
+            if pool:
+                self._pool(pool)
         found: list[str] = []
         if not self._client.endpoint.socket:
             paths = ((it, mount) for it in desired.instances for mount in it.mounts if mount.kind == "path")
@@ -276,7 +279,7 @@ class LxdStacks(LxdCopies):
             return found
 
     def _devices(self, new: NewInstance, networks: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, str]]:
-        devices: dict[str, dict[str, str]] = {"root": {"type": "disk", "path": "/", "pool": self._pool("default")}}
+        devices: dict[str, dict[str, str]] = {"root": {"type": "disk", "path": "/", "pool": self._pool(new.spec.pool)}}
         for number, (network, address) in enumerate(new.addresses):
             devices[f"eth{number}"] = {
                 "type": "nic",

@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any, BinaryIO
 
-from boxwright.engines.deploy.lxdguard import Guard
+from boxwright.engines.deploy.lxdguard import PROMISED_SECONDS, Guard
 from boxwright.engines.deploy.lxdlease import Lease
 from boxwright.engines.deploy.lxdmemory import unless_gone
 from boxwright.engines.deploy.lxdvolumes import Kept, LxdVolumes, Lying, at
@@ -23,13 +23,14 @@ from boxwright.engines.lxdclient.failures import LxdError
 from boxwright.engines.lxdclient.files import TRANSFER
 from boxwright.engines.lxdclient.transport import Patience
 from boxwright.errors import BoxwrightError
-from boxwright.model.volumes import VolumeSnapshot, snapshot_time
+from boxwright.model.volumes import GuardNote, VolumeSnapshot, snapshot_time
 
 FOR_COPY = "copy-"
 """Before the names of snapshots that are taken for copies."""
 _BACKUP = "boxwright"
 _MILLI = 1000
-_GUARD, _STOP_AFTER = "boxwright-guard-", "user.boxwright.stop-after"
+_GUARD = "boxwright-guard-"
+_STOP_AFTER, _UNTIL = "user.boxwright.stop-after", "user.boxwright.until"
 _BUSY_SECONDS = 60.0
 _READING = Patience(6.0)
 
@@ -74,9 +75,14 @@ class LxdCopies(LxdVolumes):
 
         def register(guarded: bool) -> None:  # noqa: FBT001  the guard's call
             profiles = self._client.within("default")
-            unless_gone(lambda: profiles.run("DELETE", f"/profiles/{name}"))
-            if guarded:
-                profiles.run("POST", "/profiles", {"name": name, "config": {_STOP_AFTER: str(seconds)}})
+            if not guarded:
+                unless_gone(lambda: profiles.run("DELETE", f"/profiles/{name}"))
+                return
+            config = {_STOP_AFTER: str(seconds), _UNTIL: str(time.time() + PROMISED_SECONDS)}
+            if profiles.find(f"/profiles/{name}") is None:
+                profiles.run("POST", "/profiles", {"name": name, "config": config})
+            else:
+                profiles.run("PUT", f"/profiles/{name}", {"config": config, "devices": {}, "description": ""})
 
         found = Guard(self._client, stack, seconds, grace, register, tell)
         found.start()
@@ -85,14 +91,14 @@ class LxdCopies(LxdVolumes):
         finally:
             found.end()
 
-    def guards(self, stack: str) -> Mapping[str, float]:
+    def guards(self, stack: str) -> Mapping[str, GuardNote]:
         """As the guards have written down: a profile for each, so that none is lost where two write at once."""
         found = {it["name"]: it for it in self._client.within("default").get("/profiles", recursion="1")}
         prefix = f"{_GUARD}{stack}."
+        notes = {name: it.get("config") or {} for name, it in found.items() if name.startswith(prefix)}
         return {
-            name.removeprefix(prefix): float((it.get("config") or {}).get(_STOP_AFTER, "inf"))
-            for name, it in found.items()
-            if name.startswith(prefix)
+            name.removeprefix(prefix): GuardNote(float(it.get(_STOP_AFTER, "inf")), float(it.get(_UNTIL, 0)))
+            for name, it in notes.items()
         }
 
     # Copies -----------------------------------------------------------------------------------------------------------

@@ -20,6 +20,9 @@ from boxwright.engines.lxdclient.failures import LxdError
 from boxwright.engines.lxdclient.transport import Patience
 
 _LOOK_SECONDS = 1.0
+_NOTE_SECONDS = 5.0
+PROMISED_SECONDS = 20.0
+"""For how long a guard's note holds: who was killed can't take his back."""
 _ANSWER = Patience(2.0)
 _MONITOR = b"[lxc monitor] "
 
@@ -35,7 +38,8 @@ class Guard:
     """One stack on the member whose LXD is asked.
 
     It counts the seconds since the beginning of the last question that the cluster's database answered; after `seconds`
-    it asks the instances to end, and kills them `grace` later. `register` writes down whether this member is guarded.
+    it asks the instances to end, and kills them `grace` later. `register` writes down whether this member is guarded
+    for the next `PROMISED_SECONDS`.
     """
 
     def __init__(
@@ -55,6 +59,7 @@ class Guard:
         self._tell = tell
         self._stake: Collection[str] | None = None
         self._registered: bool | None = None
+        self._noted = 0.0
         self._sent: set[tuple[int, int]] = set()
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._go_on, daemon=True, name="guard")
@@ -76,10 +81,11 @@ class Guard:
 
     def _note_quietly(self) -> None:
         wanted = bool(self._stake)
-        if self._stake is not None and self._registered is not wanted:
+        is_old = wanted and time.monotonic() - self._noted >= _NOTE_SECONDS
+        if self._stake is not None and (self._registered is not wanted or is_old):
             with suppress(LxdError):
                 self._register(wanted)
-                self._registered = wanted
+                self._registered, self._noted = wanted, time.monotonic()
 
     def _go_on(self) -> None:
         answered = time.monotonic()

@@ -91,6 +91,7 @@ class OciStacks(DirectoryVolumes):
         """One host, volumes without sizes."""
         found = [f"{it.logical}: {self.name} knows one host" for it in desired.instances if it.placement.on]
         found += [f"volume {it.name}: {self.name} keeps to no size" for it in desired.volumes if it.size]
+        found += [f"{it.logical}: {self.name} has no storage pools" for it in desired.instances if it.pool]
         found += [f"volume {it.name}: copies need other members" for it in desired.volumes if it.replicate > 1]
         refuse_moving_address(self.name, desired)
         for it in desired.networks:

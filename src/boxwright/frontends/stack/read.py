@@ -122,6 +122,7 @@ class _Reader:
             stop_seconds=values.seconds(part.stop_grace),
             restart=part.restart,
             failover=part.failover,
+            pool=part.pool,
         )
 
     def _one_of(self, name: str, part: ContainerPart, where: Span) -> None:

@@ -133,6 +133,7 @@ class ContainerPart(Part, frozen=True, kw_only=True):
     stop_grace: Duration = "10s"
     restart: Literal["", "no", "always", "on-failure", "unless-stopped"] = ""
     failover: Literal["", "replica", "wait"] = ""
+    pool: str = ""
 
 
 class NetworkPart(Part, frozen=True, kw_only=True):
