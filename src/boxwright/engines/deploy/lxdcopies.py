@@ -32,6 +32,8 @@ _MILLI = 1000
 _GUARD = "boxwright-guard-"
 _STOP_AFTER, _UNTIL = "user.boxwright.stop-after", "user.boxwright.until"
 _BUSY_SECONDS = 60.0
+_ATTEMPTS, _VANISHED = 5, "file has vanished"
+"""What rsync says, with its status 24 (rsync(1))."""
 _READING = Patience(6.0)
 
 
@@ -135,6 +137,16 @@ class LxdCopies(LxdVolumes):
         self._within(stack).run("POST", f"{home.path}/snapshots", {"name": snapshot}, query=at(home.member))
 
     def _transfer(self, stack: str, home: Lying, member: str, *, refresh: bool) -> None:
+        """Again where a file went while rsync looked: LXD sends the volume itself after its snapshots."""
+        for _ in range(_ATTEMPTS):
+            try:
+                return self._transfer_once(stack, home, member, refresh=refresh)
+            except LxdError as error:
+                if _VANISHED not in error.message:
+                    raise
+        return self._transfer_once(stack, home, member, refresh=refresh)
+
+    def _transfer_once(self, stack: str, home: Lying, member: str, *, refresh: bool) -> None:
         """Let `member` fetch it from the volume's own member."""
         client = self._within(stack)
         body: dict[str, Any] = {"name": home.name, "pool": home.pool, "migration": True, "volume_only": False}
