@@ -28,7 +28,7 @@ lint: setup-test
 	@$(python) -m mypy
 
 unit: setup-test
-	@$(python) -m pytest -q -n auto -m "not integration" tests
+	@$(python) -m pytest -q -n auto -m "not integration" --ignore=tests/integration tests
 
 test: check integration ## everything; under 25 minutes
 
