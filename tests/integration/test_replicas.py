@@ -20,6 +20,7 @@ from tests.integration.cluster import Cluster
 from tests.integration.conftest import until
 from tests.integration.test_clusters import Place as Meshed
 from tests.integration.test_clusters import all_instances, cluster, program
+from tests.integration.test_stack_volumes import RECIPE
 
 __all__ = ["cluster", "program"]
 
@@ -40,11 +41,6 @@ containers:
 volumes:
   data: {{replicate: REPLICATE, copy-every: EVERY, snapshots: {{every: 1h}}}}
 cluster: {{engine: lxd}}
-"""
-RECIPE = """\
-FROM tar:{base}
-COPY start /bin/start
-CMD ["/bin/start"]
 """
 # It writes all the time, in steps of one file: what runs on two members at once would show in the count.
 START = """\

@@ -10,6 +10,7 @@ import ctypes
 import os
 import shutil
 import subprocess
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import BinaryIO
@@ -24,20 +25,20 @@ _COPY = ("cp", "--archive", "--reflink=auto", "--sparse=always", "--no-target-di
 _TAR = ("tar", "--xattrs", "--xattrs-include=*", "--acls", "--numeric-owner", "--sparse")
 
 
-class DirectoryVolumes:
+class DirectoryVolumes(ABC):
     """The volumes of an engine with one host."""
 
+    @abstractmethod
     def volume_directory(self, stack: str, volume: str) -> str:
         """Where a volume's files are. Raises BoxwrightError `volume.unknown`."""
-        raise NotImplementedError
 
+    @abstractmethod
     def snapshots_directory(self, stack: str, volume: str) -> str:
         """Where its snapshots are to be, on the same file system."""
-        raise NotImplementedError
 
+    @abstractmethod
     def lock(self, stack: str, patience: float) -> AbstractContextManager[None]:
         """Held while a stack is changed."""
-        raise NotImplementedError
 
     # Snapshots --------------------------------------------------------------------------------------------------------
 
