@@ -13,7 +13,7 @@ from contextlib import suppress
 from typing import NamedTuple, Protocol
 
 from boxwright.deploy.addresses import CUT, PLAIN, choose_subnet
-from boxwright.deploy.balancing import CONFIGURATION, MOVING
+from boxwright.deploy.balancing import CERTIFICATE, MOVING
 from boxwright.deploy.engine import DeployEngine
 from boxwright.deploy.guarding import rules_text
 from boxwright.deploy.health import await_end, await_well, last_words
@@ -122,7 +122,7 @@ class _Application:
         self._failed = threading.Event()
         self._slots = threading.BoundedSemaphore(limits.jobs)
         self._subnets = _subnets(desired, observed, plan)
-        self._live = Live(engine, desired, observed, self._subnets)
+        self._live = Live(engine, desired, observed, self._subnets, contents.content)
         self._gone: set[str] = set()
         self._lock = threading.Lock()
         self._started: dict[str, Future[None]] = {it.name: Future() for it in desired.containers}
@@ -431,7 +431,8 @@ class _Application:
             if file.content == NAMES:
                 yield file.path, resolv_conf(self._subnets[spec.networks[0]]).encode(), file.mode
                 continue
-            yield file.path, self._contents.content(file.content), file.mode
+            if not file.content.startswith(CERTIFICATE):
+                yield file.path, self._contents.content(file.content), file.mode
         given = {file.path for file in spec.files}
         for variable, secret in spec.secret_env:
             if f"{SECRETS}/{variable}" not in given:  # of a release that an older boxwright made
@@ -439,11 +440,13 @@ class _Application:
         if spec.secret_env:
             yield ENVIRONMENT_PROGRAM, self._contents.secret_program(), 0o555
         if spec.container == BALANCER and self._desired.backends:
-            yield CONFIGURATION, self._live.first_configuration(name).encode(), 0o444
+            modes = {file.path: file.mode for file in spec.files}
+            for path, data in self._live.first_balancing(name).items():
+                yield path, data, modes.get(path, 0o444)
             if spec.uplink:
-                yield MOVING, self._live.first_share(name, spec.number, addresses[0][1]).encode(), 0o444
+                yield MOVING, self._live.first_share(name, spec.number, addresses[0][1]), 0o444
         if spec.container == RESOLVER and self._desired.services is not None:
-            yield RECORDS, self._live.first_records(name).encode(), 0o444
+            yield RECORDS, self._live.first_records(name), 0o444
 
     def _retire(self, instances: Iterable[Instance], *, drain: bool) -> None:
         """Lead nothing to them any more, let requests end, stop and remove them."""

@@ -9,6 +9,8 @@ from boxwright.model.deployment import UPLINK, Backend
 CONFIGURATION = "/etc/haproxy/boxwright.cfg"
 MOVING = "/etc/keepalived/boxwright.conf"
 TOOL = "/usr/local/lib/boxwright/balance"
+CERTIFICATE = "certificate:"
+"""The beginning of the reference to a backend's certificate, which may change while its balancer runs."""
 _HEAD = """\
 # Written by boxwright from the instances that are there; it is written again when one comes or goes.
 global

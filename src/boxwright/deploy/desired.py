@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-from boxwright.deploy.balancing import certificate_path
+from boxwright.deploy.balancing import CERTIFICATE, certificate_path
 from boxwright.deploy.guarding import granted_to, guards_of
 from boxwright.deploy.naming import NAMES, PORT, RESOLV_CONF, RESOLVER, service_names
 from boxwright.deploy.planning import start_order
@@ -369,7 +369,7 @@ class _Builder:
             health=health,
             weights=balancer.weights,
             drain=balancer.drain,
-            certificate=balancer.certificate,
+            certificate=self._facts.files[balancer.certificate] if balancer.certificate else "",
             address=balancer.address,
         )
 
@@ -390,9 +390,7 @@ class _Builder:
             ports += moved or [_published(backend.listen)]
         check = Check("tcp", port=backends[0].listen, interval=1.0, start_period=30.0)
         certificates = (
-            FileSpec(certificate_path(it), self._facts.files[it.certificate], 0o400)
-            for it in backends
-            if it.certificate
+            FileSpec(certificate_path(it), f"{CERTIFICATE}{it.container}", 0o600) for it in backends if it.certificate
         )
         spec = self._own(BALANCER, tuple(networks), check)
         uplink = next((it.interface for it in self._stack.balancers), "")

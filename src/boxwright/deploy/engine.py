@@ -193,8 +193,8 @@ class DeployEngine(Protocol):
         """
         ...
 
-    def put(self, instance: str, path: str, data: bytes) -> None:
-        """Replace a file that a running instance was given."""
+    def put(self, instance: str, path: str, data: bytes, mode: int) -> None:
+        """Replace a file that a running instance was given, with this mode."""
         ...
 
     def publish_names(self, stack: str, hosts: str) -> None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from typing import NamedTuple
 
 from boxwright.deploy.addresses import hosts_text, next_address, part_of
-from boxwright.deploy.balancing import CONFIGURATION, MOVING, TOOL, haproxy_text, keepalived_text
+from boxwright.deploy.balancing import CONFIGURATION, MOVING, TOOL, certificate_path, haproxy_text, keepalived_text
 from boxwright.deploy.engine import DeployEngine
 from boxwright.deploy.naming import RECORDS, RESOLVE, RESOLVER, records_text, resolver_addresses
 from boxwright.errors import BoxwrightError
@@ -18,11 +19,27 @@ BALANCER = "lb"
 Addresses = tuple[tuple[str, str], ...]
 
 
+class Told(NamedTuple):
+    """A file that is written anew while its instance runs. With `kept` the text is the digest of what is in it."""
+
+    text: str
+    mode: int = 0o444
+    kept: bool = False
+
+
 class Live:
     """One for each application of a plan; any thread may use it."""
 
-    def __init__(self, engine: DeployEngine, desired: Desired, observed: Observed, subnets: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        engine: DeployEngine,
+        desired: Desired,
+        observed: Observed,
+        subnets: Mapping[str, str],
+        content: Callable[[str], bytes],
+    ) -> None:
         self._engine = engine
+        self._content = content
         self._desired = desired
         self._subnets = subnets
         self._lock = threading.RLock()
@@ -35,7 +52,7 @@ class Live:
         self._published = ""
         self._publications = 0
         self._given: dict[str, str] = {}
-        self._told: dict[tuple[str, str], str] = {}
+        self._told: dict[tuple[str, str], Told] = {}
         self._sharing: dict[str, tuple[int, str]] = {}
         newest = sorted(observed.instances, key=lambda it: (it.state == RUNNING, it.generation))
         for instance in newest:
@@ -126,27 +143,38 @@ class Live:
                     members.setdefault(spec.container, []).append((logical, addresses[0][1]))
             return haproxy_text(self._desired.backends, members)
 
-    def first_configuration(self, name: str) -> str:
-        """What a balancer that is being made is told."""
-        with self._lock:
-            self._told[name, CONFIGURATION] = self.haproxy()
-            return self._told[name, CONFIGURATION]
+    def balancing(self) -> dict[str, Told]:
+        """A balancer's files as they are now: certificates, then the configuration that names them."""
+        certificates = {certificate_path(it): it.certificate for it in self._desired.backends if it.certificate}
+        files = {path: Told(digest, 0o600, kept=True) for path, digest in certificates.items()}
+        return {**files, CONFIGURATION: Told(self.haproxy())}
 
-    def first_share(self, name: str, number: int, address: str) -> str:
+    def first_balancing(self, name: str) -> dict[str, bytes]:
+        """The files of a balancer that is being made."""
+        with self._lock:
+            return self._first(name, self.balancing())
+
+    def first_share(self, name: str, number: int, address: str) -> bytes:
         """What a new balancer is told of an address that moves; the others hear of it before it begins."""
         with self._lock:
             self._sharing[name] = (number, address)
             self._tell_shares()
-            self._told[name, MOVING] = self._share(name)
-            return self._told[name, MOVING]
+            return self._first(name, {MOVING: self._share(name)})[MOVING]
 
-    def _share(self, name: str) -> str:
+    def _first(self, name: str, files: Mapping[str, Told]) -> dict[str, bytes]:
+        self._told |= {(name, path): file for path, file in files.items()}
+        return {path: self._bytes(file) for path, file in files.items()}
+
+    def _bytes(self, file: Told) -> bytes:
+        return self._content(file.text) if file.kept else file.text.encode()
+
+    def _share(self, name: str) -> Told:
         others = sorted(address for other, (_, address) in self._sharing.items() if other != name)
-        return keepalived_text(self._desired.backends, self._sharing[name][0], others)
+        return Told(keepalived_text(self._desired.backends, self._sharing[name][0], others))
 
     def _tell_shares(self) -> None:
         for name in sorted(self._balancers & self._sharing.keys()):
-            self._tell(self._balancers, name, MOVING, self._share(name), (TOOL, "share"))
+            self._tell(self._balancers, name, {MOVING: self._share(name)}, (TOOL, "share"))
 
     def records(self) -> str:
         """What a resolver serves now."""
@@ -154,11 +182,10 @@ class Live:
             weights = {name: weight for it in self._desired.backends for name, weight in it.weights}
             return records_text(self._desired.services or (), self._present, weights)
 
-    def first_records(self, name: str) -> str:
+    def first_records(self, name: str) -> bytes:
         """What a resolver that is being made is told."""
         with self._lock:
-            self._told[name, RECORDS] = self.records()
-            return self._told[name, RECORDS]
+            return self._first(name, {RECORDS: Told(self.records())})[RECORDS]
 
     def publish(self, given: str | None = None) -> None:
         """Tell every instance the names, where they changed, or one that has just started was `given` others.
@@ -175,7 +202,7 @@ class Live:
                 self._published = text
         with self._lock:
             for name in sorted(self._resolvers):
-                self._tell(self._resolvers, name, RECORDS, self.records(), (RESOLVE, "reload"))
+                self._tell(self._resolvers, name, {RECORDS: Told(self.records())}, (RESOLVE, "reload"))
 
     def appear(self, spec: InstanceSpec, addresses: Addresses, name: str) -> None:
         """An instance is well: from now on its name leads to it, and requests may."""
@@ -226,17 +253,18 @@ class Live:
     def _rebalance(self, container: str) -> None:
         if not self.balances(container) and container != BALANCER:
             return
-        text = self.haproxy()
+        files = self.balancing()
         for name in sorted(self._balancers):
-            self._tell(self._balancers, name, CONFIGURATION, text, (TOOL, "reload"))
+            self._tell(self._balancers, name, files, (TOOL, "reload"))
 
-    def _tell(self, names: set[str], name: str, path: str, text: str, reload: tuple[str, ...]) -> None:
-        """Write a configuration where it is another one; who has died meanwhile is left out of `names` from now on."""
-        if self._told.get((name, path)) == text:
+    def _tell(self, names: set[str], name: str, files: Mapping[str, Told], reload: tuple[str, ...]) -> None:
+        """Write files that are other ones now; who has died meanwhile is left out of `names` from now on."""
+        other = {path: file for path, file in files.items() if self._told.get((name, path)) != file}
+        if not other:
             return
-        self._told[name, path] = text
         try:
-            self._engine.put(name, path, text.encode())
+            for path, data in self._first(name, other).items():
+                self._engine.put(name, path, data, other[path].mode)
             done = self._engine.execute(name, reload, _RELOAD_SECONDS)
         except BoxwrightError:
             if self._engine.state(name).state == RUNNING:

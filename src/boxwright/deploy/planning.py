@@ -7,6 +7,8 @@ import time
 from collections.abc import Collection, Iterable
 from typing import NamedTuple
 
+from boxwright.deploy.live import BALANCER
+from boxwright.deploy.naming import RESOLVER
 from boxwright.deploy.placing import Placing
 from boxwright.deploy.replicas import REPLICA
 from boxwright.model.deployment import (
@@ -14,6 +16,7 @@ from boxwright.model.deployment import (
     OFFLINE,
     RUNNING,
     UNSURE,
+    Backend,
     ContainerSpec,
     Desired,
     Instance,
@@ -64,16 +67,19 @@ class DeployPlan(NamedTuple):
         return tuple(it for it in self.changes if it.kind == kind and it.action in actions)
 
 
-def make_plan(desired: Desired, observed: Observed, given_up: Collection[str] = ()) -> DeployPlan:
+def make_plan(
+    desired: Desired, observed: Observed, given_up: Collection[str] = (), told: Desired | None = None
+) -> DeployPlan:
     """Compare. Volumes that nobody uses any more stay; `destroy --volumes` removes them.
 
-    Copies take the place of volumes on members that are `given_up`: those that surely run nothing any more.
+    Copies take the place of volumes on members that are `given_up`: those that surely run nothing any more. `told` is
+    the stack of which balancers and resolvers that run were told: that of the last release.
     """
     return DeployPlan(
         (
             *_networks(desired, observed),
             *_volumes(desired, observed),
-            *_instances(desired, observed, given_up),
+            *_told(_instances(desired, observed, given_up), desired, told or desired),
             *_unwanted(desired, observed),
         )
     )
@@ -127,6 +133,31 @@ def _instances(desired: Desired, observed: Observed, given_up: Collection[str]) 
             placing.stays(change.kept, change.spec)
     replicas = {it.name for it in desired.containers if it.failover == REPLICA}
     return [_placed(change, placing, replicas, given_up) for change in changes]
+
+
+def _told(changes: Iterable[Change], desired: Desired, before: Desired) -> Iterable[Change]:
+    """Balancers and resolvers that stay, but are to know something else, are told so."""
+    news = {}
+    if desired.backends != before.backends:
+        news[BALANCER] = f"balancing: {', '.join(_balancing(before.backends, desired.backends))}"
+    if desired.services != before.services:
+        news[RESOLVER] = "other services"
+    for change in changes:
+        reason = news.get(change.spec.container) if change.action == KEEP and change.spec is not None else None
+        yield change if reason is None else change._replace(action=UPDATE, reason=reason)
+
+
+def _balancing(before: Iterable[Backend], after: Iterable[Backend]) -> Iterable[str]:
+    old = {it.container: it for it in before}
+    new = {it.container: it for it in after}
+    for name in sorted(old.keys() | new.keys()):
+        if name not in old:
+            yield f"{name} too"
+        elif name not in new:
+            yield f"{name} no longer"
+        elif old[name] != new[name]:
+            fields = (it for it in Backend._fields if getattr(old[name], it) != getattr(new[name], it))
+            yield f"{', '.join(fields)} of {name}"
 
 
 def _instance(spec: InstanceSpec, all_of_it: list[Instance], broken: set[str], placing: Placing) -> Change:

@@ -200,7 +200,8 @@ class VolumeSpec(NamedTuple):
 class Backend(NamedTuple):
     """What a load balancer sends requests to: the replicas of `container`, each at `port`.
 
-    `address` is where it is asked, on the hosts' network; empty where their own addresses are.
+    `certificate` is the digest of a PEM file with its key. `address` is where it is asked, on the hosts' network; empty
+    where their own addresses are.
     """
 
     container: str

@@ -235,7 +235,8 @@ class MemoryEngine:
     def exchange(self, instance: str, port: int, request: bytes, timeout: float) -> bytes:
         return b""
 
-    def put(self, instance: str, path: str, data: bytes) -> None:
+    def put(self, instance: str, path: str, data: bytes, mode: int) -> None:
+        del mode
         self._call(f"put {instance}")
 
     def publish_names(self, stack: str, hosts: str) -> None:

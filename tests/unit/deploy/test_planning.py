@@ -15,6 +15,7 @@ from boxwright.deploy.planning import make_plan, start_order
 from boxwright.errors import BoxwrightError
 from boxwright.model.deployment import (
     RUNNING,
+    Backend,
     ContainerSpec,
     Desired,
     InstanceSpec,
@@ -34,6 +35,7 @@ from tests.unit.deploy.memory import KilledError, MemoryEngine
 
 ROLLING = Update()
 NAMES = ("db", "web", "cache", "jobs")
+WEB, API = Backend("web", 8080, 80), Backend("api", 8081, 80)
 
 
 @pytest.fixture(autouse=True)
@@ -318,3 +320,32 @@ def test_specifications_are_told_apart_and_read_back(one: InstanceSpec, other: I
     assert spec_from_text(spec_text(one)) == one
     same = one._replace(image_name="") == other._replace(image_name="")
     assert (spec_hash(one) == spec_hash(other)) == same
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "reason"),
+    [
+        ((WEB,), (WEB,), ""),
+        ((WEB,), (WEB._replace(weights=(("web-1", 5),), drain=1.0),), "balancing: weights, drain of web"),
+        ((WEB,), (WEB._replace(certificate="sha256:2"),), "balancing: certificate of web"),
+        ((WEB,), (WEB, API), "balancing: api too"),
+        ((WEB, API), (API._replace(port=81),), "balancing: port of api, web no longer"),
+    ],
+)
+def test_a_balancer_that_stays_is_told_what_changed(
+    before: tuple[Backend, ...], after: tuple[Backend, ...], reason: str
+) -> None:
+    engine = MemoryEngine()
+    wanted = desired([("web", 2, "one", False), ("lb", 1, "haproxy", False)])
+    first = wanted._replace(backends=before)
+    apply_plan(engine, first, engine.observe("shop"), make_plan(first, engine.observe("shop")), Nothing(), _ignore)
+    second = wanted._replace(backends=after)
+    plan = make_plan(second, engine.observe("shop"), told=first)
+    assert [(it.action, it.name, it.reason) for it in plan.work] == [("update", "lb-1", reason)] * bool(reason)
+    log = len(engine.log)
+    apply_plan(engine, second, engine.observe("shop"), plan, Nothing(), _ignore)
+    assert ("put shop-lb-1-g1" in engine.log[log:]) == bool(reason)
+
+
+def _ignore(_: Progress) -> None:
+    pass

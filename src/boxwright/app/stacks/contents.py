@@ -13,12 +13,13 @@ import hmac
 import json
 import os
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from boxwright.deploy.applying import SECRET
 from boxwright.deploy.engine import DeployEngine
 from boxwright.engines.envsecrets import secrets_program
 from boxwright.errors import BoxwrightError, DefinitionError
+from boxwright.model.deployment import Backend, InstanceSpec
 from boxwright.model.digest import digest_of
 from boxwright.model.stack import Stack, StackSecret
 
@@ -50,7 +51,7 @@ class StackContents:
         if reference in self._files:
             with open(self._files[reference], "rb") as file:
                 return file.read()
-        kept = self._engine.read_document(self._stack, f"content-{reference.removeprefix('sha256:')}")
+        kept = self._engine.read_document(self._stack, content_document(reference))
         if kept is None:
             raise _gone(f"a file with the digest {reference}")
         return kept
@@ -107,13 +108,19 @@ class StackContents:
 
     def keep_file(self, reference: str) -> None:
         """Keep a file's content in the engine, for later releases."""
-        if self._engine.read_document(self._stack, f"content-{hex_of_text(reference)}") is None:
-            self._engine.write_document(self._stack, f"content-{hex_of_text(reference)}", self.content(reference))
+        if self._engine.read_document(self._stack, content_document(reference)) is None:
+            self._engine.write_document(self._stack, content_document(reference), self.content(reference))
 
 
-def hex_of_text(reference: str) -> str:
-    """The hexadecimal part of a digest."""
-    return reference.removeprefix("sha256:")
+def content_document(reference: str) -> str:
+    """Where a file's content is kept in the engine."""
+    return f"content-{reference.removeprefix('sha256:')}"
+
+
+def kept_files(instances: Iterable[InstanceSpec], backends: Iterable[Backend]) -> set[str]:
+    """The digests of files that are to be kept for them."""
+    found = {file.content for it in instances for file in it.files} | {it.certificate for it in backends}
+    return {it for it in found if it.startswith("sha256:")}
 
 
 def file_digests(stack: Stack) -> dict[str, str]:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
-from boxwright.app.stacks.contents import StackContents, digest_of_file, file_digests
+from boxwright.app.stacks.contents import StackContents, content_document, digest_of_file, file_digests, kept_files
 from boxwright.app.stacks.images import (
     KEPT,
     bundle_environment,
@@ -32,7 +32,6 @@ from boxwright.deploy.history import (
     with_release,
 )
 from boxwright.deploy.live import BALANCER
-from boxwright.deploy.naming import NAMES
 from boxwright.deploy.planning import INSTANCE, WAIT, DeployPlan, make_plan
 from boxwright.errors import BoxwrightError, DefinitionError
 from boxwright.model.deployment import UNSURE, ContainerSpec, Desired, NetworkSpec, Observed
@@ -47,7 +46,10 @@ _SETTLE_SECONDS = 0.5
 
 
 class Prepared(NamedTuple):
-    """A deployment that is planned. `notes` are what the engine does without; `unfinished`: one was interrupted."""
+    """A deployment that is planned. `notes` are what the engine does without; `unfinished`: one was interrupted.
+
+    `released` is what the last release was.
+    """
 
     desired: Desired
     observed: Observed
@@ -56,6 +58,7 @@ class Prepared(NamedTuple):
     images: tuple[ImageFacts, ...]
     notes: tuple[str, ...]
     unfinished: bool
+    released: Desired | None
 
 
 def completed_stack(stack: Stack, store: Store) -> tuple[Stack, dict[str, str]]:
@@ -114,8 +117,9 @@ def prepare_deployment(
     *,
     patience: float = 0.0,
     given_up: Callable[[Observed], Collection[str]] = lambda _: (),
+    released: Desired | None = None,
 ) -> Prepared:
-    """Compare with what runs. Nothing is changed.
+    """Compare with what runs, and with the last release, which is read where it isn't given. Nothing is changed.
 
     For `patience` seconds it is waited until all members that answer are online, as after a change of their leader.
     `given_up` says which members surely run nothing any more.
@@ -126,9 +130,12 @@ def prepare_deployment(
     while any(it.state == UNSURE for it in observed.members) and time.monotonic() < until:
         time.sleep(_SETTLE_SECONDS)
         observed = engine.observe(desired.stack)
-    plan = make_plan(desired, observed, given_up(observed))
+    if released is None:
+        releases = read_releases(engine, desired.stack)
+        released = releases[-1].desired if releases else None
+    plan = make_plan(desired, observed, given_up(observed), released)
     unfinished = engine.read_document(desired.stack, DEPLOYING) is not None
-    return Prepared(desired, observed, plan, contents, images, notes, unfinished)
+    return Prepared(desired, observed, plan, contents, images, notes, unfinished, released)
 
 
 def carry_out(
@@ -147,7 +154,7 @@ def carry_out(
     _require_places(prepared)
     stack = prepared.desired.stack
     if not prepared.plan.work and not prepared.unfinished:
-        return _remember(engine, prepared, store, reason, []) if _is_otherwise(engine, prepared.desired) else None
+        return _remember(engine, prepared, store, reason, []) if _is_otherwise(prepared) else None
     events: list[StackEvent] = []
 
     def note(progress: Progress) -> None:
@@ -162,7 +169,7 @@ def carry_out(
     except BoxwrightError as error:
         events.append(StackEvent(round(time.time(), 3), "failed", stack, error.message))
         note(Progress("rollback", "stack", stack, error.message))
-        _roll_back(engine, before, prepared.contents, note, jobs)
+        _roll_back(engine, before, prepared.desired, prepared.contents, note, jobs)
         engine.write_documents(stack, {EVENTS: with_events(engine, stack, events), DEPLOYING: None})
         hint = "what ran before runs again" if before.containers else "nothing of it is left but its volumes"
         raise BoxwrightError(error.code, error.message, hint=f"{hint}; {error.hint}" if error.hint else hint) from error
@@ -173,20 +180,25 @@ def carry_out(
 
 
 def _remember(engine: DeployEngine, prepared: Prepared, store: Store, reason: str, events: list[StackEvent]) -> Release:
-    """The release, its images and what happened."""
+    """The release, its images and what happened. Files that no release needs any more are forgotten."""
     stack = prepared.desired.stack
-    releases = with_release(read_releases(engine, stack), prepared.desired, reason, int(time.time()))
+    before = read_releases(engine, stack)
+    releases = with_release(before, prepared.desired, reason, int(time.time()))
     _keep_images(prepared, store, releases)
     events.append(StackEvent(round(time.time(), 3), "release", str(releases[-1].number), reason))
-    documents = {RELEASES: releases_text(releases), EVENTS: with_events(engine, stack, events), DEPLOYING: None}
+    documents: dict[str, bytes | None] = {content_document(it): None for it in _files(before) - _files(releases)}
+    documents |= {RELEASES: releases_text(releases), EVENTS: with_events(engine, stack, events), DEPLOYING: None}
     engine.write_documents(stack, documents)
     return releases[-1]
 
 
-def _is_otherwise(engine: DeployEngine, desired: Desired) -> bool:
+def _files(releases: Iterable[Release]) -> set[str]:
+    return {file for it in releases for file in kept_files(it.desired.instances, it.desired.backends)}
+
+
+def _is_otherwise(prepared: Prepared) -> bool:
     """Whether something else is to be done in future, though everything is as it should be: copies, snapshots."""
-    known = read_releases(engine, desired.stack)
-    return bool(known) and _policy(known[-1].desired) != _policy(desired)
+    return prepared.released is not None and _policy(prepared.released) != _policy(prepared.desired)
 
 
 def _policy(desired: Desired) -> tuple[object, ...]:
@@ -211,11 +223,9 @@ def apply_prepared(engine: DeployEngine, prepared: Prepared, tell: Callable[[Pro
     with ThreadPoolExecutor(limits.jobs) as pool:
         for done in [pool.submit(engine.provide_image, *item) for item in needed.items()]:
             done.result()
-    for reference in dict.fromkeys(
-        file.content for it in prepared.plan.work if it.spec is not None for file in it.spec.files
-    ):
-        if not reference.startswith(("secret:", NAMES)):
-            prepared.contents.keep_file(reference)
+    made = (it.spec for it in prepared.plan.work if it.spec is not None)
+    for reference in sorted(kept_files(made, prepared.desired.backends)):
+        prepared.contents.keep_file(reference)
     apply_plan(engine, prepared.desired, prepared.observed, prepared.plan, prepared.contents, tell, limits)
 
 
@@ -253,14 +263,22 @@ def _before(prepared: Prepared) -> Desired:
         it._replace(after=tuple(x for x in after[it.name].after if x[0] in containers) if it.name in after else ())
         for it in containers.values()
     ]
-    return prepared.desired._replace(containers=tuple(ordered), networks=networks, volumes=())
+    told = prepared.released or prepared.desired
+    running = prepared.desired._replace(containers=tuple(ordered), networks=networks, volumes=())
+    return running._replace(backends=told.backends, services=told.services)
 
 
 def _roll_back(
-    engine: DeployEngine, before: Desired, contents: StackContents, tell: Callable[[Progress], None], jobs: int
+    engine: DeployEngine,
+    before: Desired,
+    told: Desired,
+    contents: StackContents,
+    tell: Callable[[Progress], None],
+    jobs: int,
 ) -> None:
+    """Balancers may have been `told` of what was to be."""
     observed = engine.observe(before.stack)
-    apply_plan(engine, before, observed, make_plan(before, observed), contents, tell, Limits(jobs))
+    apply_plan(engine, before, observed, make_plan(before, observed, told=told), contents, tell, Limits(jobs))
 
 
 def _keep_images(prepared: Prepared, store: Store, releases: tuple[Release, ...]) -> None:

@@ -242,8 +242,9 @@ class LxcStacks(LocalStacks):
         address = next((address for _, address in record.attachments), _LOOPBACK)
         return connect_inside(f"/proc/{status.holder.pid}/ns/net", (address, port), timeout)
 
-    def put(self, instance: str, path: str, data: bytes) -> None:
-        """Replace a file that it was given."""
+    def put(self, instance: str, path: str, data: bytes, mode: int) -> None:
+        """Replace a file that it was given, which keeps its mode."""
+        del mode
         rewrite_file(self._instances.get(instance).mounts, instance, path, data)
 
     # Documents --------------------------------------------------------------------------------------------------------

@@ -210,8 +210,9 @@ class NativeStacks(LocalStacks):
         address = next((address for _, address in container.config.attachments), _LOOPBACK)
         return connect_inside(f"/proc/{container.status.process.pid}/ns/net", (address, port), timeout)
 
-    def put(self, instance: str, path: str, data: bytes) -> None:
-        """Write the file in place: the instance has this very file mounted."""
+    def put(self, instance: str, path: str, data: bytes, mode: int) -> None:
+        """Write the file in place: the instance has this very file mounted, and with its mode."""
+        del mode
         rewrite_file(self._engine.records.get(instance).config.mounts, instance, path, data)
 
     # Documents --------------------------------------------------------------------------------------------------------

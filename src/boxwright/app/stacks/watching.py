@@ -89,7 +89,7 @@ class Watcher:
         if self._note is not None:
             self._note(self._stake)
         contents = StackContents(self._engine, self._stack, {})
-        return prepare_deployment(self._engine, desired, contents, (), given_up=self._given_up)
+        return prepare_deployment(self._engine, desired, contents, (), given_up=self._given_up, released=desired)
 
     def _due(self, prepared: Prepared) -> list[Change]:
         """What is to be done now so that what runs becomes what the release says."""

@@ -404,9 +404,9 @@ class LxdStacks(LxdCopies):
             raise OSError("nobody listens" if status == 1 else f"it can't be asked ({status})")
         return b"".join(said)
 
-    def put(self, instance: str, path: str, data: bytes) -> None:
+    def put(self, instance: str, path: str, data: bytes, mode: int) -> None:
         """Replace a file in it."""
-        push_file(self._of(instance), instance, path, data, mode=0o444)
+        push_file(self._of(instance), instance, path, data, mode=mode)
 
     def publish_names(self, stack: str, hosts: str) -> None:
         """Write /etc/hosts into every instance that runs."""

@@ -435,8 +435,9 @@ class OciStacks(DirectoryVolumes):
         address = next((address for _, address in found.addresses), "127.0.0.1") if found else "127.0.0.1"
         return self._hooks.connect(f"/proc/{pid}/ns/net", (address, port), timeout)
 
-    def put(self, instance: str, path: str, data: bytes) -> None:
-        """Write the file in place: the instance has this very file mounted."""
+    def put(self, instance: str, path: str, data: bytes, mode: int) -> None:
+        """Write the file in place: the instance has this very file mounted, and with its mode."""
+        del mode
         raw = self._inspected(instance)
         mounts = raw.get("Mounts") or [] if raw else []
         for mount in mounts:
