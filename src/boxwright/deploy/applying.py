@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 from typing import NamedTuple, Protocol
 
 from boxwright.deploy.addresses import CUT, PLAIN, choose_subnet
@@ -53,6 +54,7 @@ from boxwright.model.deployment import (
 
 SECRET = "secret:"  # noqa: S105  the beginning of a reference
 ONE_BY_ONE = (REPLACE, MOVE, RESTART)
+_NETWORKS = 4
 DEPLOYING = "deploying"
 """The document that is there while a plan is being applied."""
 
@@ -126,10 +128,15 @@ class _Application:
         self._gone: set[str] = set()
         self._lock = threading.Lock()
         self._started: dict[str, Future[None]] = {it.name: Future() for it in desired.containers}
+        self._linked: list[Future[None]] = []
 
     def run(self) -> None:
         """Networks and volumes, containers after those that they need, then what is not wanted any more."""
-        self._networks()
+        with ThreadPoolExecutor(max_workers=_NETWORKS, thread_name_prefix="network") as pool:
+            self._networks(pool)
+            self._rest()
+
+    def _rest(self) -> None:
         for change in self._plan.of(VOLUME, CREATE):
             spec = next(it for it in self._desired.volumes if it.name == change.name)
             spec = spec._replace(member=self._member_of(spec.name))
@@ -142,6 +149,7 @@ class _Application:
         except BoxwrightError:
             self._live.expect_nothing()
             raise
+        self._await_networks()
         for change in self._plan.of(INSTANCE, REMOVE):
             self._report(change, lambda change=change: self._retire(change.old, drain=True))  # type: ignore[misc]
         for change in self._plan.of(VOLUME, REMOVE):
@@ -166,9 +174,18 @@ class _Application:
         work()
         self._tell(Progress(change.action, change.kind, change.name, change.reason, time.monotonic() - began))
 
-    def _networks(self) -> None:
+    def _networks(self, pool: ThreadPoolExecutor) -> None:
+        """New ones may be made beside what follows; `_await_networks` waits for them."""
         for change in self._plan.of(NETWORK, CREATE, REPLACE):
-            self._report(change, lambda change=change: self._make_network(change))  # type: ignore[misc]
+            work = partial(self._report, change, partial(self._make_network, change))
+            if change.action == CREATE and self._engine.networks_beside:
+                self._linked.append(pool.submit(work))
+            else:
+                work()
+
+    def _await_networks(self) -> None:
+        for made in self._linked:
+            made.result()
 
     def _make_network(self, change: Change) -> None:
         """One that is made anew takes its instances' interfaces along: the plan replaces them."""
@@ -391,9 +408,11 @@ class _Application:
             hosts=self._live.first_hosts(name),
             member=change.member,
             rules=rules_text(spec, self._subnets),
+            subnets=tuple((network, self._subnets[network]) for network, _ in addresses),
         )
         try:
             self._engine.create(new)
+            self._await_networks()
             self._start(name)
             self._note_started(spec.container)
             self._well(name, spec, addresses)

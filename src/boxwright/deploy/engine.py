@@ -33,6 +33,11 @@ class DeployEngine(Protocol):
 
     name: str
 
+    @property
+    def networks_beside(self) -> bool:
+        """Whether instances can be made while their networks are: they must be there before one is started."""
+        ...
+
     def machine(self) -> str:
         """The kind of machine that instances run on, as uname(2) names it."""
         ...

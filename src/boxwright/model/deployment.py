@@ -361,7 +361,8 @@ UPLINK = "lan0"
 class NewInstance(NamedTuple):
     """What an engine is asked to make, without secrets but for `files`, which have bytes; `hosts` is /etc/hosts.
 
-    `rules` are for nft(8), in the instance's own network, before its program begins.
+    `rules` are for nft(8), in the instance's own network, before its program begins. `subnets` are those of its
+    networks.
     """
 
     name: str
@@ -374,6 +375,7 @@ class NewInstance(NamedTuple):
     hosts: str = ""
     member: str = ""
     rules: str = ""
+    subnets: tuple[tuple[str, str], ...] = ()
 
 
 def instance_labels(

@@ -37,7 +37,8 @@ class MemoryEngine:
 
     name = "memory"
 
-    def __init__(self) -> None:
+    def __init__(self, *, networks_beside: bool = False) -> None:
+        self.networks_beside = networks_beside
         self.instances: dict[str, tuple[NewInstance, str]] = {}
         self.networks: dict[str, str] = {}
         self.volumes: set[str] = set()
@@ -194,13 +195,17 @@ class MemoryEngine:
                 address for other, (it, _) in self.instances.items() if other != new.name for _, address in it.addresses
             }
             assert not taken.intersection(address for _, address in new.addresses)
-            assert all(network in self.networks for network, _ in new.addresses)
+            assert self.networks_beside or self._is_linked(new)
             self.instances[new.name] = (new, CREATED)
+
+    def _is_linked(self, new: NewInstance) -> bool:
+        return all(network in self.networks for network, _ in new.addresses)
 
     def start(self, instance: str) -> None:
         with self._lock:
             self._call(f"start {instance}")
             new = self.instances[instance][0]
+            assert self._is_linked(new)
             held = {mount.source for mount in new.spec.mounts if mount.kind == "volume"}
             for other, (it, state) in self.instances.items():
                 if other != instance and state == RUNNING:

@@ -103,11 +103,14 @@ updates = st.builds(
 )
 
 
-@given(shapes, shapes, updates)
+@given(shapes, shapes, updates, st.booleans())
 def test_after_a_plan_is_applied_nothing_is_left_to_do(
-    first: list[tuple[str, int, str, bool]], second: list[tuple[str, int, str, bool]], update: Update
+    first: list[tuple[str, int, str, bool]],
+    second: list[tuple[str, int, str, bool]],
+    update: Update,
+    beside: bool,  # noqa: FBT001
 ) -> None:
-    engine = MemoryEngine()
+    engine = MemoryEngine(networks_beside=beside)
     for shape in (first, second):
         deploy(engine, desired(shape, update))
         settled(engine, desired(shape, update))
@@ -116,15 +119,16 @@ def test_after_a_plan_is_applied_nothing_is_left_to_do(
     assert engine.calls == calls
 
 
-@given(shapes, shapes, updates, st.integers(0, 40), st.integers(0, 40))
+@given(shapes, shapes, updates, st.integers(0, 40), st.integers(0, 40), st.booleans())
 def test_whatever_kills_it_the_next_run_goes_on(
     first: list[tuple[str, int, str, bool]],
     second: list[tuple[str, int, str, bool]],
     update: Update,
     killed_at: int,
     again: int,
+    beside: bool,  # noqa: FBT001
 ) -> None:
-    engine = MemoryEngine()
+    engine = MemoryEngine(networks_beside=beside)
     deploy(engine, desired(first, update))
     for calls in (killed_at, again):
         engine.killed_at = engine.calls + calls

@@ -89,6 +89,12 @@ class LxdStacks(LxdCopies):
         self._remote = remote
         self._seen: tuple[ClusterMember, ...] = ()
         self._told: dict[str, str] = {}
+        self._networks: dict[str, Mapping[str, Any]] = {}
+
+    @property
+    def networks_beside(self) -> bool:
+        """A single server looks for an instance's bridge when that is started."""
+        return not self.clustered
 
     def lacks(self, desired: Desired) -> Sequence[str]:
         """Copies need several members. Raises BoxwrightError `deploy.pool` where a pool is not there."""
@@ -145,7 +151,8 @@ class LxdStacks(LxdCopies):
             instances = self._instances(stack, self._notes(project), offline)
             volumes = self._states(stack, project)
         away = {it.member for it in instances if it.state == ABSENT}
-        networks = [it for it in self._client.get("/networks", recursion="1") if it.get("managed")]
+        self._look_at_networks()
+        networks = [it for it in self._networks.values() if it.get("managed")]
         own = [it for it in networks if it.get("config", {}).get(STACK) == stack]
         subnets = [subnet_of(it) for it in networks if it not in own]
         return Observed(
@@ -157,6 +164,10 @@ class LxdStacks(LxdCopies):
             tuple((it.name, it.member) for it in volumes if it.member),
             volumes,
         )
+
+    def _look_at_networks(self) -> None:
+        """Remembered, as LXD takes long to tell: those of other stacks that come later are seen the next time."""
+        self._networks = {it["name"]: it for it in self._client.get("/networks", recursion="1")}
 
     def _instances(
         self, stack: str, notes: Mapping[str, InstanceNote], offline: Collection[str]
@@ -207,6 +218,8 @@ class LxdStacks(LxdCopies):
             create_cluster_bridge(self._client, name, stack, spec)
         else:
             create_bridge(self._client, name, stack, spec)
+        if self.clustered:
+            self._look_at_networks()
 
     def delete_network(self, stack: str, name: str) -> None:
         """Remove it."""
@@ -218,10 +231,8 @@ class LxdStacks(LxdCopies):
         """Make it with its devices and files; nothing is started. Raises BoxwrightError `deploy.taken`."""
         client = self._within(new.stack)
         self._homes[new.name] = new.stack
-        networks = {it["name"]: it for it in self._client.get("/networks", recursion="1")}
-        bridges = {it: self._bridge(new.stack, it) for it, _ in new.addresses}
-        subnets = {name: subnet_of(networks[bridge]) for name, bridge in bridges.items()}
-        closed = foreign_subnets(networks.values(), bridges.values())
+        bridges = [self._bridge(new.stack, it) for it, _ in new.addresses]
+        closed = foreign_subnets(self._networks.values(), bridges)
         ids = self._ids(new)
         self._note(new.stack, new.name, InstanceNote(new.addresses, _account(new), ids))
         body = {
@@ -229,8 +240,8 @@ class LxdStacks(LxdCopies):
             "type": "container",
             "source": {"type": "image", "alias": _alias(new.spec.image)},
             "profiles": [],
-            "config": config_of(new, subnets, closed, ids),
-            "devices": self._devices(new, networks),
+            "config": config_of(new, closed, ids),
+            "devices": self._devices(new),
         }
         self._make(client, body, new.member)
         self._told[new.name] = new.hosts
@@ -278,17 +289,19 @@ class LxdStacks(LxdCopies):
                 raise
             return found
 
-    def _devices(self, new: NewInstance, networks: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, str]]:
+    def _devices(self, new: NewInstance) -> dict[str, dict[str, str]]:
         devices: dict[str, dict[str, str]] = {"root": {"type": "disk", "path": "/", "pool": self._pool(new.spec.pool)}}
         for number, (network, address) in enumerate(new.addresses):
+            bridge = self._bridge(new.stack, network)
+            link = {"network": bridge} if self.clustered else {"nictype": "bridged", "parent": bridge}
+            if self.clustered and self._networks[bridge]["type"] == OVN:
+                link["ipv4.address"] = address
             devices[f"eth{number}"] = {
                 "type": "nic",
-                "network": self._bridge(new.stack, network),
+                **link,
                 "name": f"eth{number}",
                 "hwaddr": hardware_address(address),
             }
-            if networks[self._bridge(new.stack, network)]["type"] == OVN:
-                devices[f"eth{number}"]["ipv4.address"] = address
         if new.spec.uplink:
             devices[UPLINK] = {"type": "nic", "name": UPLINK, **self._on_host(new.spec.uplink, new.member)}
         for number, it in enumerate(new.spec.mounts):

@@ -85,11 +85,10 @@ def start_script(argv: Sequence[str]) -> bytes:
     return f"#!/bin/sh\nexec {shlex.join(argv)}\n".encode("utf-8", "surrogateescape")
 
 
-def config_of(
-    new: NewInstance, subnets: Mapping[str, str], closed: Sequence[str], ids: tuple[int, int] | None
-) -> dict[str, str]:
-    """Labels, environment, and the first process with its addresses. `subnets` by network; `closed` are others'."""
+def config_of(new: NewInstance, closed: Sequence[str], ids: tuple[int, int] | None) -> dict[str, str]:
+    """Labels, environment, and the first process with its addresses. `closed` are subnets of others."""
     spec = new.spec
+    subnets = dict(new.subnets)
     lines = [
         f"lxc.init.cmd = {SCRIPT if start_script(spec.argv) else ' '.join(spec.argv)}",
         f"lxc.init.cwd = {spec.directory or '/'}",

@@ -76,6 +76,7 @@ class Hooks:
 class OciStacks(DirectoryVolumes):
     """The stacks of podman or docker on this machine."""
 
+    networks_beside = False
     _isolating: tuple[str, ...] = ("--opt", "isolate=true")
     """Podman passes packets on between its networks unless it is told not to."""
 
