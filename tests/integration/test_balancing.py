@@ -103,8 +103,12 @@ class Place:
             text: str = answer.read().decode().strip()
             return text
 
-    def shares(self, count: int = 40) -> dict[str, int]:
+    def shares(self, count: int) -> dict[str, int]:
         return dict(Counter(self.get() for _ in range(count)))
+
+    def answered(self, name: str, expected: int) -> bool:
+        """About so many of 50 requests; others ask at the same time."""
+        return abs(self.shares(50).get(name, 0) - expected) < 10
 
 
 @pytest.fixture(params=ENGINES)
@@ -143,25 +147,25 @@ def curl(place: Place, *words: str) -> str:
 
 
 def test_weights_change_while_requests_go_on(place: Place) -> None:
-    place.deploy("weights: {web-1: 3, web-2: 1}")
-    assert place.shares() == {"web-1": 30, "web-2": 10}
+    place.deploy("weights: {web-1: 9, web-2: 1}")
+    assert place.answered("web-1", 45)
     with asked(place.get) as answers:
         place.write("weights: {web-1: 1, web-2: 1}, algorithm: roundrobin")
         assert place.plan() == {"lb-1": ("update", "balancing: weights of web")}
         assert "release 2" in place("deploy").out
-        assert place.shares() == {"web-1": 20, "web-2": 20}
+        assert place.answered("web-1", 25)
         place.deploy("weights: {web-1: 0}, algorithm: leastconn")
-        assert place.shares() == {"web-2": 40}
+        assert place.shares(20) == {"web-2": 20}
         assert "nothing to do" in place("deploy").out
         place("rollback", "1")
-        assert place.shares() == {"web-1": 30, "web-2": 10}
+        assert place.answered("web-1", 45)
     assert set(answers) == {"web-1", "web-2"}, Counter(answers)
     assert place.generations() == {"web-1": 1, "web-2": 1, "lb-1": 1}, "nothing was made anew"
 
     place.write("weights: {web-1: 0}")
     (place.directory / "web/start").write_text("#!/bin/sh\nexit 3\n")
     assert "[deploy.ended]" in place("deploy", status=1).err
-    assert place.shares() == {"web-1": 30, "web-2": 10}, "what is taken back is taken back here too"
+    assert place.answered("web-1", 45), "what is taken back is taken back here too"
 
 
 def test_a_certificate_is_replaced_while_requests_go_on(place: Place) -> None:
@@ -200,6 +204,7 @@ def answers_of(futures: Sequence[Any]) -> list[str]:
     return [it.result() if it.exception() is None else "failed" for it in futures]
 
 
+@pytest.mark.long
 def test_requests_under_way_may_end_and_the_sick_are_not_asked(place: Place) -> None:
     place.deploy("drain: 20s")
     with ThreadPoolExecutor(4) as pool:

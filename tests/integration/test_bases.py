@@ -116,6 +116,7 @@ def test_the_same_in_a_user_namespace(base: tuple[Path, BootstrapResult], tmp_pa
     assert tree == described(base[0])
 
 
+@pytest.mark.long
 @pytest.mark.engine("lxd")
 def test_a_system_boots_in_lxd_and_gets_an_address(tmp_path: Path) -> None:
     root, name = tmp_path / "rootfs", f"boxwright-test-{os.getpid()}"

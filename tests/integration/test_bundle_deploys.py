@@ -98,6 +98,7 @@ def shop(base: Base, tmp_path: Path) -> Iterator[Callable[[], Shop]]:
     found("destroy", "--yes", "--volumes", status=None)
 
 
+@pytest.mark.long
 def test_another_revision_is_a_rolling_restart(shop: Callable[[], Shop]) -> None:
     stack = shop()
     stack.write(stack.publish("one"))

@@ -122,6 +122,7 @@ ATTACKS: dict[str, Callable[[], bytes]] = {
 }
 
 
+@pytest.mark.long
 def test_what_is_refused_while_the_last_revision_keeps_serving(base: Base, web: Web) -> None:
     program = base("static")
     offer(web, GOOD, "good.zip")

@@ -17,6 +17,7 @@ import pytest
 
 from boxwright.engines.building.choose import open_engine
 from tests.conftest import ROOT, Program
+from tests.integration.binhosts import long
 from tests.integration.conftest import free_port, until
 from tests.integration.test_engines import ENGINES, LXD_LONG
 
@@ -24,7 +25,8 @@ pytestmark = pytest.mark.integration
 
 # LXD's pool of a test machine copies each state: what isn't its contract is in `make long`.
 each_name_and_native = pytest.mark.parametrize("name", ["native", *ENGINES[:3], pytest.param("lxd", marks=LXD_LONG)])
-each_name = pytest.mark.parametrize("name", [*ENGINES[:3], pytest.param("lxd", marks=LXD_LONG)])
+DOCKER, *OTHERS = ENGINES[:3]
+each_name = pytest.mark.parametrize("name", [long(DOCKER), *OTHERS, pytest.param("lxd", marks=LXD_LONG)])
 
 # Manifests -----------------------------------------------------------------------------------------------------------
 

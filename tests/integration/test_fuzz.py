@@ -13,7 +13,7 @@ import pytest
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
 ROOT = Path(__file__).parents[2]
-SECONDS = 6
+SECONDS = 3
 
 
 def fuzz(*arguments: str, work: Path) -> subprocess.CompletedProcess[str]:

@@ -56,6 +56,7 @@ def output(*command: str) -> str:
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
 
 
+@pytest.mark.long
 @pytest.mark.engine("docker")
 def test_docker(hello: Program) -> None:
     hello("export", "hello", "--load", "docker")

@@ -57,6 +57,7 @@ def next_year(directory: Path, web: Web, program: Program, section: str, name: s
     return old
 
 
+@pytest.mark.long
 def test_a_recipe_has_the_same_base_next_year(
     boxwright: Program, another_store: Callable[[str], Program], context: Callable[..., Path], web: Web
 ) -> None:

@@ -62,6 +62,7 @@ def test_owners_of_several_users(ordinary_boxwright: Program, shared: Path) -> N
     assert owners["a/mine"] == (1000, 1001)
 
 
+@pytest.mark.long
 def test_base_system(ordinary_boxwright: Program, shared: Path) -> None:
     place = _recipe(shared, "FROM debian:bookworm\nRUN stat -c %U:%G /etc/shadow > /owner\n")
     out = shared / "out.tar"

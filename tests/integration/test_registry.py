@@ -295,6 +295,7 @@ def judge_envelope(
 # Copy and index ------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_copies_between_all_sides(
     boxwright: Program, other: Program, registry: Registry, place: Path, tmp_path: Path
 ) -> None:

@@ -202,7 +202,7 @@ def test_an_upload_that_is_killed_leaves_the_repository_whole(
     assert world.machine("second")("build", world.tree / "pkgs/app").err.count("Found HASH in ") == 2
 
 
-@pytest.mark.parametrize("place", ["directory", SSH, "s3", "oci"])
+@pytest.mark.parametrize("place", ["directory", long(SSH), long("s3"), "oci"])
 def test_two_machines_push_the_same_at_once(world: World, place: str, request: pytest.FixtureRequest) -> None:
     request.getfixturevalue(place)
     first, second = world.machine("first"), world.machine("second")

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import ORDINARY_USER, Program
-from tests.integration.binhosts import World, noisy, same, sent
+from tests.integration.binhosts import World, long, noisy, same, sent
 
 
 @pytest.mark.parametrize("place", ["serve", pytest.param("oci", marks=pytest.mark.long)])
@@ -101,7 +101,7 @@ def test_a_download_that_is_killed_leaves_the_store_whole(world: World, noise: P
     second("fsck")
 
 
-@pytest.mark.parametrize("place", ["directory", "serve", "s3", "oci"])
+@pytest.mark.parametrize("place", ["directory", long("serve"), long("s3"), "oci"])
 def test_no_space_at_this_side_is_a_clear_error(world: World, place: str, request: pytest.FixtureRequest) -> None:
     request.getfixturevalue(place)
     request.getfixturevalue("noise")

@@ -104,7 +104,7 @@ Make = Callable[..., Project]
 FOREIGN = [
     pytest.param("podman", marks=pytest.mark.engine("podman")),
     pytest.param("docker", marks=[pytest.mark.engine("docker"), pytest.mark.long]),
-    pytest.param("lxc", marks=pytest.mark.engine("lxc")),
+    pytest.param("lxc", marks=[pytest.mark.engine("lxc"), pytest.mark.long]),
     pytest.param("lxd", marks=[pytest.mark.engine("lxd"), pytest.mark.long]),
 ]
 
