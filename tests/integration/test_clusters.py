@@ -63,6 +63,8 @@ def cluster(program: Program) -> Iterator[Cluster]:
 class Place:
     """A stack's directory, and the program on each member."""
 
+    watch: tuple[str, ...] = ("watch", "meshed", "--engine", "lxd", "--interval", "1")
+
     def __init__(self, cluster: Cluster, program: Program, directory: Path) -> None:
         self.cluster = cluster
         self.program = program
@@ -86,20 +88,18 @@ class Place:
         return all(found.get(it, {}).get("health") == "well" for it in names)
 
     @contextlib.contextmanager
-    def watched(self, *members: int) -> Iterator[list[subprocess.Popen[str]]]:
+    def watched(self, *members: int, more: tuple[str, ...] = ()) -> Iterator[list[subprocess.Popen[str]]]:
         """`watch` on these members, each with a store of its own, which has no image."""
         homes = [self.program.at(self.directory / f"watcher{it}") for it in members]
-        started = [
-            self.cluster.program(home, it).start("watch", "meshed", "--engine", "lxd", "--interval", "1")
-            for home, it in zip(homes, members, strict=True)
-        ]
+        words = (*self.watch, *more)
+        started = [self.cluster.program(at, it).start(*words) for at, it in zip(homes, members, strict=True)]
         try:
             yield started
         finally:
             for process in started:
-                process.send_signal(signal.SIGINT)
+                process.send_signal(signal.SIGTERM)
             for process in started:
-                assert "Traceback" not in process.communicate(timeout=60)[1]
+                assert "Traceback" not in process.communicate(timeout=90)[1]
 
 
 @pytest.fixture

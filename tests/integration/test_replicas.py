@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import re
-import signal
 import subprocess
 import time
 from collections.abc import Iterator
@@ -59,6 +58,8 @@ done
 class Place(Meshed):
     """The stack with its volume."""
 
+    watch = ("watch", NAME, "--engine", "lxd", "--interval", "1", *QUICKLY)
+
     def write(self, replicate: int = 2, every: str = "2s") -> None:
         text = STACK.replace("REPLICATE", str(replicate)).replace("EVERY", every)
         (self.directory / "autopilot.yaml").write_text(text)
@@ -82,21 +83,6 @@ class Place(Meshed):
         path = f"/1.0/storage-pools/default/volumes/custom?recursion=1&project=boxwright-{NAME}"
         found = self.cluster.members[member - 1].query(path)
         return {it["name"]: it["location"] for it in found if "/" not in it["name"]}
-
-    @contextlib.contextmanager
-    def watched_by(self, *members: int, more: tuple[str, ...] = ()) -> Iterator[list[subprocess.Popen[str]]]:
-        """`watch` with a store of its own on each."""
-        homes = [self.program.at(self.directory / f"watcher{it}") for it in members]
-        words = ("watch", NAME, "--engine", "lxd", "--interval", "1", *QUICKLY, *more)
-        started = [self.cluster.program(at, it).start(*words) for at, it in zip(homes, members, strict=True)]
-        try:
-            yield started
-        finally:
-            for process in started:
-                process.send_signal(signal.SIGTERM)
-            for process in started:
-                said = process.communicate(timeout=90)[1]
-                assert "Traceback" not in said
 
 
 @pytest.fixture
@@ -195,7 +181,7 @@ def test_a_dead_members_volume_is_taken_over_from_its_newest_copy(place: Place, 
     """Within 30 s; what it starts from is named; the stale instance and volume go when the member is back."""
     home = put_on_leader(place, leads)
     left = others(home)
-    with place.watched_by(1, 2, 3):
+    with place.watched(1, 2, 3):
         until(lambda: copied(place, left[0]), 60)
         until(lambda: guards(place, left[0]) == {"node1", "node2", "node3"}, 20)
         count = int(place.shell("cat /srv/data/count"))
@@ -224,7 +210,7 @@ def test_a_member_that_is_cut_off_stops_its_own_before_others_take_over(place: P
     home = put_on_leader(place, leads)
     left = others(home)
     cut = place.cluster.members[home - 1]
-    with place.watched_by(1, 2, 3):
+    with place.watched(1, 2, 3):
         until(lambda: copied(place, left[0]), 60)
         until(lambda: guards(place, left[0]) == {"node1", "node2", "node3"}, 20)
         (before,) = running()
@@ -253,7 +239,7 @@ def test_where_the_watch_of_the_member_was_killed_nobody_takes_over_until_it_is_
     left = others(home)
     cut = place.cluster.members[home - 1]
     place.on(left[0])("watch", "--once")
-    with place.watched_by(home) as (killed,):
+    with place.watched(home) as (killed,):
         until(lambda: f"node{home}" in guards(place, left[0]), 20)
         killed.kill()
         killed.wait()
@@ -263,14 +249,14 @@ def test_where_the_watch_of_the_member_was_killed_nobody_takes_over_until_it_is_
     fence = f'echo "$BOXWRIGHT_MEMBER" >> {fenced}; test -e {fenced}.done'
     place.cluster.part(cut)
     try:
-        with place.watched_by(left[0], more=("--take-over-after", "11", "--stop-after", "10", "--fence", fence)):
+        with place.watched(left[0], more=("--take-over-after", "11", "--stop-after", "10", "--fence", fence)):
             until(fenced.exists, 90)
             time.sleep(8)
             assert running() == before, "its member may run it still"
         assert fenced.read_text() == f"node{home}\n", "it is asked once"
         (fenced.parent / "fenced.done").touch()
         place.cluster.kill(cut)
-        with place.watched_by(left[0], more=("--fence", fence)):
+        with place.watched(left[0], more=("--fence", fence)):
             until(lambda: running_elsewhere(place, left[:1], home), 90)
     finally:
         place.cluster.mend(cut)
