@@ -16,7 +16,7 @@ ssh_port=2222
 bridge_address="10.177.0.1/24" # LXD finds no free subnet by itself where everything has a route
 test_user="boxwright-test"
 wait_seconds=60
-all=(docker podman buildah lxd lxc ovn registry ssh web buildgrid etcd graphviz user)
+all=(docker podman buildah lxd lxc ovn registry ssh web buildgrid etcd glusterfs graphviz user)
 
 say() { printf 'engines: %s\n' "$*"; }
 fail() {
@@ -204,10 +204,15 @@ web_engine() {
     /usr/sbin/nginx -v 2>/dev/null && say "nginx and tinyproxy are there"
 }
 
-# No engines either: a server of key/value data that tests start themselves, and what draws graphs.
+# No engines either: servers of key/value data and of files that tests start themselves, and what draws graphs.
 etcd_engine() {
     need etcd-server curl
     etcd --version >/dev/null && say "etcd is there"
+}
+
+glusterfs_engine() {
+    need glusterfs-client glusterfs-common
+    glusterfsd --version >/dev/null && say "glusterfs is there"
 }
 
 graphviz_engine() {

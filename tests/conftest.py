@@ -36,6 +36,7 @@ QUESTIONS: Mapping[str, tuple[str, ...]] = {
     "lxc": ("lxc-create", "--version"),
     "registry": ("curl", "-fsS", "http://127.0.0.1:5000/v2/"),
     "etcd": ("etcd", "--version"),
+    "glusterfs": ("glusterfsd", "--version"),
     "ovn": ("ovn-nbctl", "--version"),
     "graphviz": ("dot", "-V"),
     "ssh": ("ssh-keyscan", "-p", "2222", "127.0.0.1"),

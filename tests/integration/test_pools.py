@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import Program, Result
+from tests.integration.conftest import free_port, until
+from tests.integration.servers import listens
 from tests.integration.test_stack_volumes import RECIPE, START
 
 pytestmark = [pytest.mark.integration, pytest.mark.long, pytest.mark.engine("lxd")]
@@ -26,6 +28,33 @@ volumes:
   data: {{pool: {pool}}}
 networks: {{inner: {{internal: true}}}}
 cluster: {{engine: lxd}}
+"""
+SERVER = """\
+volume files
+  type storage/posix
+  option directory {directory}
+end-volume
+volume locks
+  type features/locks
+  subvolumes files
+end-volume
+volume server
+  type protocol/server
+  option transport-type tcp
+  option transport.socket.bind-address 127.0.0.1
+  option transport.socket.listen-port {port}
+  option auth.addr.locks.allow 127.0.0.1
+  subvolumes locks
+end-volume
+"""
+CLIENT = """\
+volume server
+  type protocol/client
+  option transport-type tcp
+  option remote-host 127.0.0.1
+  option remote-port {port}
+  option remote-subvolume locks
+end-volume
 """
 Pool = Callable[..., str]
 
@@ -96,18 +125,37 @@ def test_instances_are_clones_of_their_image(deployed: Callable[..., Result], po
     deployed("destroy", "--yes", "--volumes", pool=name)
 
 
-def test_a_pool_on_a_path_such_as_a_mounted_file_system(
-    deployed: Callable[..., Result], pool: Pool, tmp_path: Path
-) -> None:
-    """As where NFS or GlusterFS is mounted."""
-    shared = tmp_path / "mounted"
-    shared.mkdir()
+@pytest.fixture
+def shared(tmp_path: Path) -> Iterator[Path]:
+    """A directory that is a mounted GlusterFS, whose one server keeps its files in another one."""
+    place, kept, port = tmp_path / "mounted", tmp_path / "kept", free_port()
+    place.mkdir()
+    kept.mkdir()
+    (tmp_path / "server.vol").write_text(SERVER.format(directory=kept, port=port))
+    (tmp_path / "client.vol").write_text(CLIENT.format(port=port))
+    server = ["glusterfsd", "-N", "-f", str(tmp_path / "server.vol"), "-l", str(tmp_path / "server.log")]
+    client = ["glusterfs", "-N", "-f", str(tmp_path / "client.vol"), "-l", str(tmp_path / "client.log"), str(place)]
+    with subprocess.Popen(server) as serving:
+        until(lambda: listens(port))
+        with subprocess.Popen(client) as mounting:
+            try:
+                until(place.is_mount)
+                yield place
+            finally:
+                subprocess.run(["umount", place], check=True)
+                mounting.wait(20)
+                serving.terminate()
+                serving.wait(20)
+
+
+@pytest.mark.engine("glusterfs")
+def test_a_pool_on_a_mounted_glusterfs(shared: Path, pool: Pool, deployed: Callable[..., Result]) -> None:
     name = pool("dir", source=str(shared))
     deployed("deploy", pool=name)
     deployed("exec", "/web-2", "sh", "-c", "echo kept >/srv/data/file", pool=name)
     assert [it.read_text() for it in shared.glob("custom/*/file")] == ["kept\n"]
     deployed("destroy", "--yes", pool=name)
-    assert [it.read_text() for it in shared.glob("custom/*/file")] == ["kept\n"]
+    assert [it.read_text() for it in (shared.parent / "kept").glob("custom/*/file")] == ["kept\n"]
     deployed("deploy", pool=name)
     assert deployed("exec", "/web-2", "cat", "/srv/data/file", pool=name).out == "kept\n"
     deployed("destroy", "--yes", "--volumes", pool=name)

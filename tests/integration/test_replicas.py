@@ -65,7 +65,15 @@ class Place(Meshed):
         (self.directory / "autopilot.yaml").write_text(text)
 
     def shell(self, script: str, member: int = 1) -> str:
-        return str(self.on(member)("exec", "/db", "busybox", "sh", "-c", script).out)
+        """LXD's members hear each other's events again some seconds after their leader was replaced."""
+        done = self.on(member)("exec", "/db", "busybox", "sh", "-c", script, status=None)
+        for _ in range(20):
+            if "Missing event connection" not in done.err:
+                break
+            time.sleep(0.5)
+            done = self.on(member)("exec", "/db", "busybox", "sh", "-c", script, status=None)
+        assert done.status == 0, done.err
+        return str(done.out)
 
     def whole(self, member: int = 1) -> dict[str, Any]:
         found: dict[str, Any] = json.loads(self.on(member)("status", "--json", status=None).out)

@@ -22,7 +22,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Ask, then remove."""
     from boxwright.app.opening import open_store
-    from boxwright.deploy.history import read_releases
+    from boxwright.deploy.history import read_images, read_releases
 
     found = meant(options.stack, options)
     with open_store(os.environ) as store, opened(found, store) as engine, engine.lock(found.name, PATIENCE):
@@ -42,7 +42,7 @@ def run(options: argparse.Namespace) -> int:
         kept = () if options.volumes else observed.volumes
         specs = [it.spec for it in observed.instances if it.spec is not None]
         specs += [spec for release in read_releases(engine, found.name) for spec in release.desired.instances]
-        engine.drop_images(found.name, sorted({spec.image for spec in specs}))
+        engine.drop_images(found.name, sorted({spec.image for spec in specs} | read_images(engine, found.name)))
         engine.forget(found.name, keep_secrets=bool(kept))
     if kept:
         note(f"kept: volume {', '.join(kept)}")

@@ -10,7 +10,7 @@ from boxwright.deploy.engine import DeployEngine
 from boxwright.errors import BoxwrightError
 from boxwright.model.deployment import Desired, desired_from_text, desired_text
 
-RELEASES, EVENTS = "releases", "events"
+RELEASES, EVENTS, IMAGES = "releases", "events", "images"
 MOST_RELEASES = 10
 MOST_EVENTS = 1000
 
@@ -62,6 +62,17 @@ def releases_text(releases: Iterable[Release]) -> bytes:
         for it in releases
     ]
     return json.dumps(items, separators=(",", ":")).encode()
+
+
+def read_images(engine: DeployEngine, stack: str) -> set[str]:
+    """All images that the engine was given for a stack, also for what failed, and not told to drop since."""
+    raw = engine.read_document(stack, IMAGES)
+    return set(json.loads(raw)) if raw else set()
+
+
+def images_text(identities: Iterable[str]) -> bytes:
+    """As they are kept."""
+    return json.dumps(sorted(identities)).encode()
 
 
 def read_events(engine: DeployEngine, stack: str) -> tuple[StackEvent, ...]:

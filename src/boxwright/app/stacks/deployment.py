@@ -22,10 +22,13 @@ from boxwright.deploy.desired import Facts, ImageFacts, desired_of
 from boxwright.deploy.engine import DeployEngine
 from boxwright.deploy.history import (
     EVENTS,
+    IMAGES,
     RELEASES,
     Release,
     StackEvent,
     add_events,
+    images_text,
+    read_images,
     read_releases,
     releases_text,
     with_events,
@@ -163,7 +166,8 @@ def carry_out(
 
     prepared.contents.keep()
     before = _before(prepared)
-    engine.write_document(stack, DEPLOYING, reason.encode())
+    given = read_images(engine, stack) | set(_new_images(prepared.plan))
+    engine.write_documents(stack, {IMAGES: images_text(given), DEPLOYING: reason.encode()})
     try:
         apply_prepared(engine, prepared, note, Limits(jobs, prepared.unfinished))
     except BoxwrightError as error:
@@ -180,16 +184,23 @@ def carry_out(
 
 
 def _remember(engine: DeployEngine, prepared: Prepared, store: Store, reason: str, events: list[StackEvent]) -> Release:
-    """The release, its images and what happened. Files that no release needs any more are forgotten."""
+    """The release, its images and what happened. What no release needs any more is forgotten."""
     stack = prepared.desired.stack
     before = read_releases(engine, stack)
     releases = with_release(before, prepared.desired, reason, int(time.time()))
     _keep_images(prepared, store, releases)
     events.append(StackEvent(round(time.time(), 3), "release", str(releases[-1].number), reason))
+    given, needed = read_images(engine, stack) | _images(before), _images(releases)
+    engine.drop_images(stack, sorted(given - needed))
     documents: dict[str, bytes | None] = {content_document(it): None for it in _files(before) - _files(releases)}
+    documents |= {IMAGES: images_text(given & needed)}
     documents |= {RELEASES: releases_text(releases), EVENTS: with_events(engine, stack, events), DEPLOYING: None}
     engine.write_documents(stack, documents)
     return releases[-1]
+
+
+def _images(releases: Iterable[Release]) -> set[str]:
+    return {spec.image for it in releases for spec in it.desired.instances}
 
 
 def _files(releases: Iterable[Release]) -> set[str]:
@@ -219,14 +230,18 @@ def _require_places(prepared: Prepared) -> None:
 
 def apply_prepared(engine: DeployEngine, prepared: Prepared, tell: Callable[[Progress], None], limits: Limits) -> None:
     """Provide the images and files that the plan needs, and apply it. Raises BoxwrightError."""
-    needed = {it.spec.image: it.spec.image_name for it in prepared.plan.work if it.spec is not None}
     with ThreadPoolExecutor(limits.jobs) as pool:
-        for done in [pool.submit(engine.provide_image, *item) for item in needed.items()]:
+        for done in [pool.submit(engine.provide_image, *item) for item in _new_images(prepared.plan).items()]:
             done.result()
     made = (it.spec for it in prepared.plan.work if it.spec is not None)
     for reference in sorted(kept_files(made, prepared.desired.backends)):
         prepared.contents.keep_file(reference)
     apply_plan(engine, prepared.desired, prepared.observed, prepared.plan, prepared.contents, tell, limits)
+
+
+def _new_images(plan: DeployPlan) -> dict[str, str]:
+    """Those that the engine must have, with their names."""
+    return {it.spec.image: it.spec.image_name for it in plan.work if it.spec is not None}
 
 
 def apply_noted(
@@ -287,7 +302,7 @@ def _keep_images(prepared: Prepared, store: Store, releases: tuple[Release, ...]
     for name, identity in kept_tags(prepared.desired.stack, prepared.images):
         if images.find(name) is None and (image := images.find(identity)) is not None:
             images.tag(image, name)
-    needed = {spec.image for it in releases for spec in it.desired.instances}
+    needed = _images(releases)
     for name, image in images.listing():
         if name.startswith(f"{KEPT}{prepared.desired.stack}:") and image.identity not in needed:
             images.remove(name)

@@ -199,9 +199,16 @@ class LxdStacks(LxdCopies):
             self._hooks.load(self._client, identity, alias)
 
     def drop_images(self, stack: str, identities: Sequence[str]) -> None:
-        """Remove images that no instance of another stack was made of: its next one would be made of it too."""
+        """Remove images that no instance was made of: its next one would be made of it too.
+
+        While a member does not answer all of them stay: LXD does not tell what its instances were made of.
+        """
         del stack
+        if not identities:
+            return
         every = self._client.get("/instances", recursion="1", **{"all-projects": "true"})
+        if any(state_of(it) == ABSENT for it in every):
+            return
         needed = {(it.get("config") or {}).get("volatile.base_image") for it in every}
         for identity in identities:
             found = self._client.find(f"/images/aliases/{_alias(identity)}")
