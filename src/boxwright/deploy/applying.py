@@ -344,9 +344,11 @@ class _Application:
             self._exchange(change, spec, (*change.old, *self._holders(change, spec)))
 
     def _holders(self, change: Change, spec: InstanceSpec) -> Iterable[Instance]:
-        """Others that have a port which it wants, and are to go anyway: a load balancer that is needed no more."""
-        for removal in self._plan.of(INSTANCE, REMOVE):
-            for it in removal.old:
+        """Others that have a port which it wants, and are to go anyway, as what takes their place does not want it."""
+        for other in self._plan.of(INSTANCE, REMOVE, REPLACE, MOVE):
+            if other is change or (other.spec is not None and share_port(other.spec, spec)):
+                continue
+            for it in other.old:
                 if it.spec is not None and it.member == change.member and share_port(it.spec, spec):
                     yield it
 
@@ -375,6 +377,8 @@ class _Application:
             self._bring_up(change)
         except BaseException:
             for instance in (it for it in running if not tied or it.member == change.member):
+                if instance.name in self._gone:
+                    continue
                 self._engine.start(instance.name)
                 if instance.spec is not None:
                     self._live.appear(instance.spec, instance.addresses, instance.name)

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import BinaryIO
 
 from boxwright.deploy.engine import Executed, State
+from boxwright.deploy.placing import share_port
 from boxwright.errors import BoxwrightError
 from boxwright.model.deployment import (
     CREATED,
@@ -211,6 +212,7 @@ class MemoryEngine:
                 if other != instance and state == RUNNING:
                     used = {mount.source for mount in it.spec.mounts if mount.kind == "volume"}
                     assert not held & used, f"{other} and {instance} would use one volume"
+                    assert not share_port(it.spec, new.spec), f"{other} and {instance} would have one port"
             if new.spec.image in self.unwell:
                 self.instances[instance] = (new, STOPPED)
                 raise BoxwrightError("run.failed", f"{instance} can't be started")

@@ -246,6 +246,20 @@ def test_a_port_is_taken_over_from_what_is_to_go() -> None:
     assert [step for step in engine.log if "names" not in step][-1] == "start shop-web-1-g1"
 
 
+def test_ports_go_from_one_to_another() -> None:
+    def stack(ports: dict[str, int]) -> Desired:
+        specs = [
+            InstanceSpec(name, 1, "one", name, networks=("default",), ports=(StackPublished(Port(80, "tcp", port)),))
+            for name, port in ports.items()
+        ]
+        return Desired("shop", tuple(ContainerSpec(it.container, (it,)) for it in specs), (NetworkSpec("default"),))
+
+    engine = MemoryEngine()
+    for ports in ({"a": 81, "b": 82, "c": 83}, {"a": 82, "b": 81, "c": 83}, {"a": 83, "b": 82, "c": 81}, {"a": 81}):
+        deploy(engine, stack(ports))
+        settled(engine, stack(ports))
+
+
 def test_a_canary_that_fails_leaves_the_others_alone() -> None:
     engine = MemoryEngine()
     deploy(engine, desired([("web", 3, "one", False)]))
