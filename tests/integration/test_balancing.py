@@ -128,7 +128,7 @@ def asked(ask: Callable[[], str]) -> Iterator[list[str]]:
         while not stop.is_set():
             try:
                 answers.append(ask())
-            except OSError as error:
+            except (OSError, subprocess.SubprocessError) as error:
                 answers.append(f"failed: {error}")
             time.sleep(0.005)
 
