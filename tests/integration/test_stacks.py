@@ -479,12 +479,11 @@ def test_an_engine_keeps_no_image_that_no_release_has(
         project.write(replicas=1)
         (project.directory / "web/start").write_text("#!/bin/sh\nexit 3\n")
         project("deploy", status=1)
-        tried = images() - before
+        assert images() <= before, "that of the failed one is gone"
         (project.directory / "web/start").write_text(START)
         project("deploy")
         kept = images() - before
         assert len(kept) == 2
-        assert kept & tried < tried, "that of the failed one is gone"
         project.page("two")
         project("deploy")
         assert images() - before > kept, "it can be gone back to"

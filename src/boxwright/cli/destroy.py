@@ -22,7 +22,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Ask, then remove."""
     from boxwright.app.opening import open_store
-    from boxwright.deploy.history import read_images, read_releases
+    from boxwright.deploy.history import images_of, images_of_others, read_images, read_releases
 
     found = meant(options.stack, options)
     with open_store(os.environ) as store, opened(found, store) as engine, engine.lock(found.name, PATIENCE):
@@ -40,9 +40,9 @@ def run(options: argparse.Namespace) -> int:
             for volume in observed.volumes:
                 engine.delete_volume(found.name, volume)
         kept = () if options.volumes else observed.volumes
-        specs = [it.spec for it in observed.instances if it.spec is not None]
-        specs += [spec for release in read_releases(engine, found.name) for spec in release.desired.instances]
-        engine.drop_images(found.name, sorted({spec.image for spec in specs} | read_images(engine, found.name)))
+        images = {it.spec.image for it in observed.instances if it.spec is not None} | read_images(engine, found.name)
+        images |= images_of(read_releases(engine, found.name))
+        engine.drop_images(found.name, sorted(images - images_of_others(engine, found.name)))
         engine.forget(found.name, keep_secrets=bool(kept))
     if kept:
         note(f"kept: volume {', '.join(kept)}")

@@ -14,7 +14,7 @@ from functools import partial
 from typing import NamedTuple, Protocol
 
 from boxwright.deploy.addresses import CUT, PLAIN, choose_subnet
-from boxwright.deploy.balancing import CERTIFICATE, MOVING
+from boxwright.deploy.balancing import MOVING
 from boxwright.deploy.engine import DeployEngine
 from boxwright.deploy.guarding import rules_text
 from boxwright.deploy.health import await_end, await_well, last_words
@@ -178,7 +178,9 @@ class _Application:
         """New ones may be made beside what follows; `_await_networks` waits for them."""
         for change in self._plan.of(NETWORK, CREATE, REPLACE):
             work = partial(self._report, change, partial(self._make_network, change))
-            if change.action == CREATE and self._engine.networks_beside:
+            spec = next(it for it in self._desired.networks if it.name == change.name)
+            subnet = self._subnets[change.name]
+            if change.action == CREATE and self._engine.makes_beside(spec._replace(subnet=subnet)):
                 self._linked.append(pool.submit(work))
             else:
                 work()
@@ -341,35 +343,40 @@ class _Application:
             self._engine.start(change.kept.name)
             self._well(change.kept.name, spec, change.kept.addresses)
         elif change.action in (CREATE, REPLACE, MOVE):
-            self._exchange(change, spec, (*change.old, *self._holders(change, spec)))
+            self._exchange(change, spec, (*change.old, *self._holders(change, spec, REMOVE)))
 
-    def _holders(self, change: Change, spec: InstanceSpec) -> Iterable[Instance]:
+    def _holders(self, change: Change, spec: InstanceSpec, *actions: str) -> Iterable[Instance]:
         """Others that have a port which it wants, and are to go anyway, as what takes their place does not want it."""
-        for other in self._plan.of(INSTANCE, REMOVE, REPLACE, MOVE):
-            if other is change or (other.spec is not None and share_port(other.spec, spec)):
+        for other in self._plan.of(INSTANCE, *actions):
+            stays = other.action != REMOVE and other.spec is not None and share_port(other.spec, spec)
+            if other is change or stays:
                 continue
             for it in other.old:
                 if it.spec is not None and it.member == change.member and share_port(it.spec, spec):
                     yield it
 
     def _exchange(self, change: Change, spec: InstanceSpec, old: Sequence[Instance]) -> None:
-        """A new one in place of old ones: beside them first where that can be, else after them."""
+        """A new one in place of old ones: beside them first where that can be, else after them.
+
+        Others that hold a port of its are stopped too; what becomes of them their own changes say.
+        """
+        lenders = tuple(self._holders(change, spec, REPLACE, MOVE))
         container = next(it for it in self._desired.containers if it.name == spec.container)
         gone = {change.name for change in self._plan.of(NETWORK, REPLACE)}
         if gone.intersection(spec.networks):
             self._bring_up(change)
-        elif old and (container.update.strategy == "recreate" or _shares(change, spec, old)):
-            self._after(change, spec, old)
+        elif lenders or (old and (container.update.strategy == "recreate" or _shares(change, spec, old))):
+            self._after(change, spec, old, lenders)
         else:
             self._bring_up(change)
             self._retire(old, drain=True)
 
-    def _after(self, change: Change, spec: InstanceSpec, old: Sequence[Instance]) -> None:
+    def _after(self, change: Change, spec: InstanceSpec, old: Sequence[Instance], lenders: Sequence[Instance]) -> None:
         """The old ones are stopped, and started again where the new one does not become well.
 
         One on another member than its volume has an older generation of that: it is not started again.
         """
-        running = [it for it in old if it.state == "running"]
+        running = [it for it in (*old, *lenders) if it.state == "running" and it.name not in self._gone]
         tied = set(dict(self._observed.places)).intersection(written(spec))
         for instance in running:
             self._stop_gently(instance, spec)
@@ -377,11 +384,10 @@ class _Application:
             self._bring_up(change)
         except BaseException:
             for instance in (it for it in running if not tied or it.member == change.member):
-                if instance.name in self._gone:
-                    continue
-                self._engine.start(instance.name)
-                if instance.spec is not None:
-                    self._live.appear(instance.spec, instance.addresses, instance.name)
+                with suppress(BoxwrightError):  # gone meanwhile, or its port is: what ran before is made again later
+                    self._engine.start(instance.name)
+                    if instance.spec is not None:
+                        self._live.appear(instance.spec, instance.addresses, instance.name)
             raise
         self._retire(old, drain=False)
 
@@ -450,24 +456,26 @@ class _Application:
     def _files(
         self, name: str, spec: InstanceSpec, addresses: Sequence[tuple[str, str]]
     ) -> Iterable[tuple[str, bytes, int]]:
+        balancing: dict[str, bytes] = {}
+        if spec.container == BALANCER and self._desired.backends:
+            balancing = self._live.first_balancing(name, spec)
+        modes = {file.path: file.mode for file in spec.files}
+        yield from ((path, data, modes.get(path, 0o444)) for path, data in balancing.items())
         for file in spec.files:
+            if file.path in balancing:
+                continue
             if file.content == NAMES:
                 yield file.path, resolv_conf(self._subnets[spec.networks[0]]).encode(), file.mode
                 continue
-            if not file.content.startswith(CERTIFICATE):
-                yield file.path, self._contents.content(file.content), file.mode
+            yield file.path, self._contents.content(file.content), file.mode
         given = {file.path for file in spec.files}
         for variable, secret in spec.secret_env:
             if f"{SECRETS}/{variable}" not in given:  # of a release that an older boxwright made
                 yield f"{SECRETS}/{variable}", self._contents.content(f"{SECRET}{secret}"), 0o444
         if spec.secret_env:
             yield ENVIRONMENT_PROGRAM, self._contents.secret_program(), 0o555
-        if spec.container == BALANCER and self._desired.backends:
-            modes = {file.path: file.mode for file in spec.files}
-            for path, data in self._live.first_balancing(name).items():
-                yield path, data, modes.get(path, 0o444)
-            if spec.uplink:
-                yield MOVING, self._live.first_share(name, spec.number, addresses[0][1]), 0o444
+        if balancing and spec.uplink:
+            yield MOVING, self._live.first_share(name, spec.number, addresses[0][1]), 0o444
         if spec.container == RESOLVER and self._desired.services is not None:
             yield RECORDS, self._live.first_records(name), 0o444
 

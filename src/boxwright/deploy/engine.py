@@ -33,9 +33,8 @@ class DeployEngine(Protocol):
 
     name: str
 
-    @property
-    def networks_beside(self) -> bool:
-        """Whether instances can be made while their networks are: they must be there before one is started."""
+    def makes_beside(self, network: NetworkSpec) -> bool:
+        """Whether instances can be made while this network is: it must be there before one is started."""
         ...
 
     def machine(self) -> str:
@@ -73,8 +72,8 @@ class DeployEngine(Protocol):
         """See that instances can be made of an image of the store."""
         ...
 
-    def drop_images(self, stack: str, identities: Sequence[str]) -> None:
-        """A stack that is no more does not need them; others may."""
+    def drop_images(self, stack: str, identities: Sequence[str]) -> Collection[str]:
+        """A stack does not need them any more. Returns those that are gone: what runs elsewhere may keep some."""
         ...
 
     def create_network(self, stack: str, spec: NetworkSpec) -> None:

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
+from boxwright.deploy.balancing import certificate_path
 from boxwright.deploy.engine import DeployEngine
 from boxwright.errors import BoxwrightError
 from boxwright.model.deployment import Desired, desired_from_text, desired_text
@@ -41,12 +42,21 @@ def read_releases(engine: DeployEngine, stack: str) -> tuple[Release, ...]:
     try:
         items: list[dict[str, Any]] = json.loads(raw)
         return tuple(
-            Release(it["number"], it["time"], it["reason"], desired_from_text(json.dumps(it["desired"])))
+            Release(it["number"], it["time"], it["reason"], _with_digests(desired_from_text(json.dumps(it["desired"]))))
             for it in items
         )
     except (ValueError, KeyError, TypeError) as error:
         message = f"what is remembered of the releases of {stack} can't be read: {error}"
         raise BoxwrightError("deploy.history", message, hint="deploy it again with a newer boxwright") from error
+
+
+def _with_digests(desired: Desired) -> Desired:
+    """What an older boxwright wrote has paths of certificates; their digests are in the balancers' specifications."""
+    if all(it.certificate.startswith("sha256:") for it in desired.backends if it.certificate):
+        return desired
+    files = {file.path: file.content for it in desired.instances for file in it.files}
+    backends = (it._replace(certificate=files.get(certificate_path(it), "")) for it in desired.backends)
+    return desired._replace(backends=tuple(backends))
 
 
 def with_release(before: tuple[Release, ...], desired: Desired, reason: str, now: int) -> tuple[Release, ...]:
@@ -65,9 +75,21 @@ def releases_text(releases: Iterable[Release]) -> bytes:
 
 
 def read_images(engine: DeployEngine, stack: str) -> set[str]:
-    """All images that the engine was given for a stack, also for what failed, and not told to drop since."""
+    """All images that the engine was given for a stack, also for what failed, and has not dropped since."""
     raw = engine.read_document(stack, IMAGES)
     return set(json.loads(raw)) if raw else set()
+
+
+def images_of_others(engine: DeployEngine, stack: str) -> set[str]:
+    """Those that other stacks have, or may go back to: an engine has one of each."""
+    others = [it for it in engine.stacks() if it != stack]
+    found = {it for other in others for it in read_images(engine, other)}
+    return found | {it for other in others for it in images_of(read_releases(engine, other))}
+
+
+def images_of(releases: Iterable[Release]) -> set[str]:
+    """The images of all their instances."""
+    return {spec.image for it in releases for spec in it.desired.instances}
 
 
 def images_text(identities: Iterable[str]) -> bytes:

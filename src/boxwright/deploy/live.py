@@ -47,8 +47,8 @@ class Live:
         self._used = {address for it in observed.instances for _, address in it.addresses}
         self._present: dict[str, tuple[InstanceSpec, Addresses]] = {}
         self._expected: dict[str, tuple[InstanceSpec, Addresses]] = {}
-        self._balancers: set[str] = set()
-        self._resolvers: set[str] = set()
+        self._balancers: dict[str, InstanceSpec] = {}
+        self._resolvers: dict[str, InstanceSpec] = {}
         self._published = ""
         self._publications = 0
         self._given: dict[str, str] = {}
@@ -60,13 +60,13 @@ class Live:
                 self._sharing[instance.name] = (instance.number, instance.addresses[0][1])
             if instance.spec is not None and instance.state == RUNNING:
                 self._present[instance.logical] = (instance.spec, instance.addresses)
-                self._note_own(instance.name, instance.container)
+                self._note_own(instance.name, instance.spec)
 
-    def _note_own(self, name: str, container: str) -> None:
-        if container == BALANCER and self._desired.backends:
-            self._balancers.add(name)
-        if container == RESOLVER and self._desired.services is not None:
-            self._resolvers.add(name)
+    def _note_own(self, name: str, spec: InstanceSpec) -> None:
+        if spec.container == BALANCER and self._desired.backends:
+            self._balancers[name] = spec
+        if spec.container == RESOLVER and self._desired.services is not None:
+            self._resolvers[name] = spec
 
     def allocate(self, spec: InstanceSpec) -> Addresses:
         """A free address in each network of an instance. Raises BoxwrightError `deploy.subnet-full`."""
@@ -134,25 +134,28 @@ class Live:
             self._given[name] = self.hosts()
             return self._given[name]
 
-    def haproxy(self) -> str:
-        """The balancers' configuration as it is now."""
+    def balancing(self, spec: InstanceSpec) -> dict[str, Told]:
+        """A balancer's files as they are now: certificates, then the configuration that names them.
+
+        One that was made without the file of a certificate does without TLS: it is about to be replaced.
+        """
         with self._lock:
             members: dict[str, list[tuple[str, str]]] = {}
-            for logical, (spec, addresses) in sorted(self._present.items(), key=lambda it: it[1][0].number):
+            for logical, (other, addresses) in sorted(self._present.items(), key=lambda it: it[1][0].number):
                 if addresses:
-                    members.setdefault(spec.container, []).append((logical, addresses[0][1]))
-            return haproxy_text(self._desired.backends, members)
+                    members.setdefault(other.container, []).append((logical, addresses[0][1]))
+        given = {it.path for it in spec.files}
+        secure = {certificate_path(it): it.certificate for it in self._desired.backends if it.certificate}
+        backends = (
+            it if certificate_path(it) in given else it._replace(certificate="") for it in self._desired.backends
+        )
+        files = {path: Told(digest, 0o600, kept=True) for path, digest in secure.items() if path in given}
+        return {**files, CONFIGURATION: Told(haproxy_text(backends, members))}
 
-    def balancing(self) -> dict[str, Told]:
-        """A balancer's files as they are now: certificates, then the configuration that names them."""
-        certificates = {certificate_path(it): it.certificate for it in self._desired.backends if it.certificate}
-        files = {path: Told(digest, 0o600, kept=True) for path, digest in certificates.items()}
-        return {**files, CONFIGURATION: Told(self.haproxy())}
-
-    def first_balancing(self, name: str) -> dict[str, bytes]:
+    def first_balancing(self, name: str, spec: InstanceSpec) -> dict[str, bytes]:
         """The files of a balancer that is being made."""
         with self._lock:
-            return self._first(name, self.balancing())
+            return self._first(name, self.balancing(spec))
 
     def first_share(self, name: str, number: int, address: str) -> bytes:
         """What a new balancer is told of an address that moves; the others hear of it before it begins."""
@@ -173,7 +176,7 @@ class Live:
         return Told(keepalived_text(self._desired.backends, self._sharing[name][0], others))
 
     def _tell_shares(self) -> None:
-        for name in sorted(self._balancers & self._sharing.keys()):
+        for name in sorted(self._balancers.keys() & self._sharing.keys()):
             self._tell(self._balancers, name, {MOVING: self._share(name)}, (TOOL, "share"))
 
     def records(self) -> str:
@@ -209,7 +212,7 @@ class Live:
         with self._lock:
             self._present[spec.logical] = (spec, addresses)
             self._expected.pop(spec.logical, None)
-            self._note_own(name, spec.container)
+            self._note_own(name, spec)
             self._tell_shares()
             given = self._given.pop(name, None)
         self.publish(given)
@@ -219,8 +222,8 @@ class Live:
     def disappear(self, logical: str, container: str, name: str, addresses: Addresses) -> None:
         """An instance is about to go: nothing leads to it any more, unless another one has taken its name."""
         with self._lock:
-            self._balancers.discard(name)
-            self._resolvers.discard(name)
+            self._balancers.pop(name, None)
+            self._resolvers.pop(name, None)
             current = self._present.get(logical)
             if current is None or current[1] != addresses:
                 return
@@ -232,8 +235,8 @@ class Live:
     def lose(self, instance: Instance) -> None:
         """An instance was removed; nobody is told yet."""
         with self._lock:
-            self._balancers.discard(instance.name)
-            self._resolvers.discard(instance.name)
+            self._balancers.pop(instance.name, None)
+            self._resolvers.pop(instance.name, None)
             self.release(instance.addresses)
             current = self._present.get(instance.logical)
             if current is not None and current[1] == instance.addresses:
@@ -253,11 +256,12 @@ class Live:
     def _rebalance(self, container: str) -> None:
         if not self.balances(container) and container != BALANCER:
             return
-        files = self.balancing()
-        for name in sorted(self._balancers):
-            self._tell(self._balancers, name, files, (TOOL, "reload"))
+        for name, spec in sorted(self._balancers.items()):
+            self._tell(self._balancers, name, self.balancing(spec), (TOOL, "reload"))
 
-    def _tell(self, names: set[str], name: str, files: Mapping[str, Told], reload: tuple[str, ...]) -> None:
+    def _tell(
+        self, names: dict[str, InstanceSpec], name: str, files: Mapping[str, Told], reload: tuple[str, ...]
+    ) -> None:
         """Write files that are other ones now; who has died meanwhile is left out of `names` from now on."""
         other = {path: file for path, file in files.items() if self._told.get((name, path)) != file}
         if not other:
@@ -269,7 +273,7 @@ class Live:
         except BoxwrightError:
             if self._engine.state(name).state == RUNNING:
                 raise
-            names.discard(name)
+            names.pop(name, None)
             return
         if done.status:
             said = done.output.decode(errors="replace").strip()

@@ -68,18 +68,23 @@ class DeployPlan(NamedTuple):
 
 
 def make_plan(
-    desired: Desired, observed: Observed, given_up: Collection[str] = (), told: Desired | None = None
+    desired: Desired,
+    observed: Observed,
+    given_up: Collection[str] = (),
+    told: Desired | None = None,
+    untold: Collection[str] = (),
 ) -> DeployPlan:
     """Compare. Volumes that nobody uses any more stay; `destroy --volumes` removes them.
 
     Copies take the place of volumes on members that are `given_up`: those that surely run nothing any more. `told` is
-    the stack of which balancers and resolvers that run were told: that of the last release.
+    the stack of which balancers and resolvers that run were told: that of the last release; `untold` are instances that
+    could not be reached then.
     """
     return DeployPlan(
         (
             *_networks(desired, observed),
             *_volumes(desired, observed),
-            *_told(_instances(desired, observed, given_up), desired, told or desired),
+            *_told(_instances(desired, observed, given_up), desired, told or desired, untold),
             *_unwanted(desired, observed),
         )
     )
@@ -135,7 +140,7 @@ def _instances(desired: Desired, observed: Observed, given_up: Collection[str]) 
     return [_placed(change, placing, replicas, given_up) for change in changes]
 
 
-def _told(changes: Iterable[Change], desired: Desired, before: Desired) -> Iterable[Change]:
+def _told(changes: Iterable[Change], desired: Desired, before: Desired, untold: Collection[str]) -> Iterable[Change]:
     """Balancers and resolvers that stay, but are to know something else, are told so."""
     news = {}
     if desired.backends != before.backends:
@@ -143,8 +148,10 @@ def _told(changes: Iterable[Change], desired: Desired, before: Desired) -> Itera
     if desired.services != before.services:
         news[RESOLVER] = "other services"
     for change in changes:
-        reason = news.get(change.spec.container) if change.action == KEEP and change.spec is not None else None
-        yield change if reason is None else change._replace(action=UPDATE, reason=reason)
+        reason = news.get(change.spec.container) if change.spec is not None else None
+        if change.kept is not None and change.kept.name in untold:
+            reason = reason or "it was out of reach when others were told what changed"
+        yield change._replace(action=UPDATE, reason=reason) if reason and change.action == KEEP else change
 
 
 def _balancing(before: Iterable[Backend], after: Iterable[Backend]) -> Iterable[str]:

@@ -38,8 +38,8 @@ class MemoryEngine:
 
     name = "memory"
 
-    def __init__(self, *, networks_beside: bool = False) -> None:
-        self.networks_beside = networks_beside
+    def __init__(self, *, makes_beside: bool = False) -> None:
+        self._beside = makes_beside
         self.instances: dict[str, tuple[NewInstance, str]] = {}
         self.networks: dict[str, str] = {}
         self.volumes: set[str] = set()
@@ -103,8 +103,13 @@ class MemoryEngine:
     def provide_image(self, identity: str, name: str) -> None:
         self._call("image")
 
-    def drop_images(self, stack: str, identities: Sequence[str]) -> None:
+    def makes_beside(self, network: NetworkSpec) -> bool:
+        del network
+        return self._beside
+
+    def drop_images(self, stack: str, identities: Sequence[str]) -> Collection[str]:
         self._call("images")
+        return identities
 
     def create_network(self, stack: str, spec: NetworkSpec) -> None:
         self._call(f"create network {spec.name}")
@@ -196,7 +201,7 @@ class MemoryEngine:
                 address for other, (it, _) in self.instances.items() if other != new.name for _, address in it.addresses
             }
             assert not taken.intersection(address for _, address in new.addresses)
-            assert self.networks_beside or self._is_linked(new)
+            assert self._beside or self._is_linked(new)
             self.instances[new.name] = (new, CREATED)
 
     def _is_linked(self, new: NewInstance) -> bool:

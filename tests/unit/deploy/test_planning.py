@@ -110,7 +110,7 @@ def test_after_a_plan_is_applied_nothing_is_left_to_do(
     update: Update,
     beside: bool,  # noqa: FBT001
 ) -> None:
-    engine = MemoryEngine(networks_beside=beside)
+    engine = MemoryEngine(makes_beside=beside)
     for shape in (first, second):
         deploy(engine, desired(shape, update))
         settled(engine, desired(shape, update))
@@ -128,7 +128,7 @@ def test_whatever_kills_it_the_next_run_goes_on(
     again: int,
     beside: bool,  # noqa: FBT001
 ) -> None:
-    engine = MemoryEngine(networks_beside=beside)
+    engine = MemoryEngine(makes_beside=beside)
     deploy(engine, desired(first, update))
     for calls in (killed_at, again):
         engine.killed_at = engine.calls + calls

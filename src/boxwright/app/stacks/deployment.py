@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import NamedTuple
 
 from boxwright.app.stacks.contents import StackContents, content_document, digest_of_file, file_digests, kept_files
@@ -27,6 +29,8 @@ from boxwright.deploy.history import (
     Release,
     StackEvent,
     add_events,
+    images_of,
+    images_of_others,
     images_text,
     read_images,
     read_releases,
@@ -35,14 +39,17 @@ from boxwright.deploy.history import (
     with_release,
 )
 from boxwright.deploy.live import BALANCER
-from boxwright.deploy.planning import INSTANCE, WAIT, DeployPlan, make_plan
+from boxwright.deploy.naming import RESOLVER
+from boxwright.deploy.planning import INSTANCE, WAIT, DeployPlan, make_plan, start_order
 from boxwright.errors import BoxwrightError, DefinitionError
-from boxwright.model.deployment import UNSURE, ContainerSpec, Desired, NetworkSpec, Observed
+from boxwright.model.deployment import ABSENT, UNSURE, ContainerSpec, Desired, NetworkSpec, Observed
 from boxwright.model.stack import Stack
 from boxwright.store.images import Images
 from boxwright.store.store import Store
 
 JOBS = 8
+UNTOLD = "untold"
+"""The document with the names of balancers and resolvers that don't know what others were told."""
 SETTLED = 30.0
 """Seconds for which a command waits until the members of a cluster hear each other again."""
 _SETTLE_SECONDS = 0.5
@@ -136,7 +143,8 @@ def prepare_deployment(
     if released is None:
         releases = read_releases(engine, desired.stack)
         released = releases[-1].desired if releases else None
-    plan = make_plan(desired, observed, given_up(observed), released)
+    untold = _untold(engine, desired.stack, observed)
+    plan = make_plan(desired, observed, given_up(observed), released, untold)
     unfinished = engine.read_document(desired.stack, DEPLOYING) is not None
     return Prepared(desired, observed, plan, contents, images, notes, unfinished, released)
 
@@ -175,6 +183,12 @@ def carry_out(
         note(Progress("rollback", "stack", stack, error.message))
         _roll_back(engine, before, prepared.desired, prepared.contents, note, jobs)
         engine.write_documents(stack, {EVENTS: with_events(engine, stack, events), DEPLOYING: None})
+        _forget(
+            engine,
+            stack,
+            read_releases(engine, stack),
+            kept_files(prepared.desired.instances, prepared.desired.backends),
+        )
         hint = "what ran before runs again" if before.containers else "nothing of it is left but its volumes"
         raise BoxwrightError(error.code, error.message, hint=f"{hint}; {error.hint}" if error.hint else hint) from error
     except BaseException:
@@ -184,23 +198,33 @@ def carry_out(
 
 
 def _remember(engine: DeployEngine, prepared: Prepared, store: Store, reason: str, events: list[StackEvent]) -> Release:
-    """The release, its images and what happened. What no release needs any more is forgotten."""
+    """The release, its images and what happened; then what no release needs any more is forgotten."""
     stack = prepared.desired.stack
     before = read_releases(engine, stack)
     releases = with_release(before, prepared.desired, reason, int(time.time()))
     _keep_images(prepared, store, releases)
     events.append(StackEvent(round(time.time(), 3), "release", str(releases[-1].number), reason))
-    given, needed = read_images(engine, stack) | _images(before), _images(releases)
-    engine.drop_images(stack, sorted(given - needed))
-    documents: dict[str, bytes | None] = {content_document(it): None for it in _files(before) - _files(releases)}
-    documents |= {IMAGES: images_text(given & needed)}
-    documents |= {RELEASES: releases_text(releases), EVENTS: with_events(engine, stack, events), DEPLOYING: None}
+    documents = {RELEASES: releases_text(releases), EVENTS: with_events(engine, stack, events), DEPLOYING: None}
     engine.write_documents(stack, documents)
+    _forget(engine, stack, releases, _files(before), images_of(before))
     return releases[-1]
 
 
-def _images(releases: Iterable[Release]) -> set[str]:
-    return {spec.image for it in releases for spec in it.desired.instances}
+def _forget(
+    engine: DeployEngine, stack: str, releases: tuple[Release, ...], files: Iterable[str], images: Iterable[str] = ()
+) -> None:
+    """Of these files, and of all images that the engine has for the stack, those that no release needs.
+
+    What can't be removed now is tried again with the next release.
+    """
+    documents: dict[str, bytes | None] = {content_document(it): None for it in set(files) - _files(releases)}
+    given = read_images(engine, stack).union(images)
+    with suppress(BoxwrightError):
+        if stale := given - images_of(releases):
+            stale -= images_of_others(engine, stack)
+            documents[IMAGES] = images_text(given.difference(engine.drop_images(stack, sorted(stale))))
+        if documents:
+            engine.write_documents(stack, documents)
 
 
 def _files(releases: Iterable[Release]) -> set[str]:
@@ -236,7 +260,31 @@ def apply_prepared(engine: DeployEngine, prepared: Prepared, tell: Callable[[Pro
     made = (it.spec for it in prepared.plan.work if it.spec is not None)
     for reference in sorted(kept_files(made, prepared.desired.backends)):
         prepared.contents.keep_file(reference)
+    away = _note_away(engine, prepared.observed, prepared.desired.stack)
     apply_plan(engine, prepared.desired, prepared.observed, prepared.plan, prepared.contents, tell, limits)
+    if away:
+        told = {it.kept.name for it in prepared.plan.work if it.kept is not None}
+        _write_untold(engine, prepared.desired.stack, away - told)
+
+
+def _untold(engine: DeployEngine, stack: str, observed: Observed) -> set[str]:
+    """Balancers and resolvers that were out of reach when others of the stack were told something."""
+    raw = engine.read_document(stack, UNTOLD) if observed.members else None
+    return set(json.loads(raw)) if raw else set()
+
+
+def _note_away(engine: DeployEngine, observed: Observed, stack: str) -> set[str]:
+    """With those that are out of reach now, without those that are gone."""
+    before = _untold(engine, stack, observed)
+    away = {it.name for it in observed.instances if it.state == ABSENT and it.container in (BALANCER, RESOLVER)}
+    untold = away | before.intersection(it.name for it in observed.instances)
+    if untold != before:
+        _write_untold(engine, stack, untold)
+    return untold
+
+
+def _write_untold(engine: DeployEngine, stack: str, names: set[str]) -> None:
+    engine.write_document(stack, UNTOLD, json.dumps(sorted(names)).encode() if names else None)
 
 
 def _new_images(plan: DeployPlan) -> dict[str, str]:
@@ -279,7 +327,7 @@ def _before(prepared: Prepared) -> Desired:
         for it in containers.values()
     ]
     told = prepared.released or prepared.desired
-    running = prepared.desired._replace(containers=tuple(ordered), networks=networks, volumes=())
+    running = prepared.desired._replace(containers=start_order(ordered), networks=networks, volumes=())
     return running._replace(backends=told.backends, services=told.services)
 
 
@@ -293,7 +341,10 @@ def _roll_back(
 ) -> None:
     """Balancers may have been `told` of what was to be."""
     observed = engine.observe(before.stack)
-    apply_plan(engine, before, observed, make_plan(before, observed, told=told), contents, tell, Limits(jobs))
+    plan = make_plan(before, observed, told=told)
+    for identity, name in _new_images(plan).items():
+        engine.provide_image(identity, name)
+    apply_plan(engine, before, observed, plan, contents, tell, Limits(jobs))
 
 
 def _keep_images(prepared: Prepared, store: Store, releases: tuple[Release, ...]) -> None:
@@ -302,7 +353,7 @@ def _keep_images(prepared: Prepared, store: Store, releases: tuple[Release, ...]
     for name, identity in kept_tags(prepared.desired.stack, prepared.images):
         if images.find(name) is None and (image := images.find(identity)) is not None:
             images.tag(image, name)
-    needed = _images(releases)
+    needed = images_of(releases)
     for name, image in images.listing():
         if name.startswith(f"{KEPT}{prepared.desired.stack}:") and image.identity not in needed:
             images.remove(name)

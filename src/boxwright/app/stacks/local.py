@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 
 from boxwright.app.lookup import find_image
@@ -48,12 +48,18 @@ class LocalStacks(DirectoryVolumes):
                 hint = "run 'boxwright fsck --repair', then deploy again"
                 raise BoxwrightError("deploy.image", f"a layer of the image {name} is gone", hint=hint)
 
-    def drop_images(self, stack: str, identities: Sequence[str]) -> None:
+    def makes_beside(self, network: NetworkSpec) -> bool:
+        """An instance is put into its networks when it is made."""
+        del network
+        return False
+
+    def drop_images(self, stack: str, identities: Sequence[str]) -> Collection[str]:
         """The names that kept them in the store; what nothing needs goes with the next collection."""
         images = Images(self.store)
         for name, image in images.listing():
             if name.startswith(f"{KEPT}{stack}:") and image.identity in identities:
                 images.remove(name)
+        return identities
 
     def create_network(self, stack: str, spec: NetworkSpec) -> None:
         """A bridge with its keeper."""

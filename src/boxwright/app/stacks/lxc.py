@@ -65,7 +65,6 @@ class LxcStacks(LocalStacks):
     """The stacks on LXC of a store. Raises BoxwrightError `deploy.engine-lacks` for an ordinary user."""
 
     name = "lxc"
-    networks_beside = False
 
     def __init__(self, store: Store) -> None:
         if os.geteuid() != 0:

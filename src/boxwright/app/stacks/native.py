@@ -54,7 +54,6 @@ class NativeStacks(LocalStacks):
     """The stacks of a store. The launcher was started while the process had one thread."""
 
     name = "native"
-    networks_beside = False
 
     def __init__(self, store: Store, launcher: Launcher) -> None:
         super().__init__(store, stack_directory(store), f"{store.home.root}/volumes")

@@ -42,6 +42,7 @@ from boxwright.engines.deploy.lxdnetworks import (
     create_cluster_bridge,
     create_ovn_network,
     foreign_subnets,
+    is_chosen,
     ovn_uplink,
     subnet_of,
 )
@@ -91,10 +92,12 @@ class LxdStacks(LxdCopies):
         self._told: dict[str, str] = {}
         self._networks: dict[str, Mapping[str, Any]] = {}
 
-    @property
-    def networks_beside(self) -> bool:
-        """A single server looks for an instance's bridge when that is started."""
-        return not self.clustered
+    def makes_beside(self, network: NetworkSpec) -> bool:
+        """A single server looks for an instance's bridge when that is started.
+
+        Stacks know of each other's subnets that they did not choose by looking after they have made their own.
+        """
+        return not self.clustered and is_chosen(network.subnet)
 
     def lacks(self, desired: Desired) -> Sequence[str]:
         """Copies need several members. Raises BoxwrightError `deploy.pool` where a pool is not there."""
@@ -198,23 +201,25 @@ class LxdStacks(LxdCopies):
         if self._client.find(f"/images/aliases/{alias}") is None:
             self._hooks.load(self._client, identity, alias)
 
-    def drop_images(self, stack: str, identities: Sequence[str]) -> None:
+    def drop_images(self, stack: str, identities: Sequence[str]) -> Collection[str]:
         """Remove images that no instance was made of: its next one would be made of it too.
 
         While a member does not answer all of them stay: LXD does not tell what its instances were made of.
         """
         del stack
-        if not identities:
-            return
         every = self._client.get("/instances", recursion="1", **{"all-projects": "true"})
         if any(state_of(it) == ABSENT for it in every):
-            return
+            return ()
         needed = {(it.get("config") or {}).get("volatile.base_image") for it in every}
+        dropped: list[str] = []
         for identity in identities:
             found = self._client.find(f"/images/aliases/{_alias(identity)}")
-            if found is not None and found["target"] not in needed:
-                path = f"/images/{found['target']}"
-                unless_gone(partial(self._client.run, "DELETE", path))
+            if found is not None and found["target"] in needed:
+                continue
+            if found is not None:
+                unless_gone(partial(self._client.run, "DELETE", f"/images/{found['target']}"))
+            dropped.append(identity)
+        return dropped
 
     def create_network(self, stack: str, spec: NetworkSpec) -> None:
         """A bridge; on a cluster one network of all members: OVN's where it has that, else of bridges."""
@@ -225,7 +230,7 @@ class LxdStacks(LxdCopies):
             create_cluster_bridge(self._client, name, stack, spec)
         else:
             create_bridge(self._client, name, stack, spec)
-        if self.clustered:
+        if not self.makes_beside(spec):
             self._look_at_networks()
 
     def delete_network(self, stack: str, name: str) -> None:

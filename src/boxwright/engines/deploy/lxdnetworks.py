@@ -56,6 +56,11 @@ def foreign_subnets(networks: Iterable[Mapping[str, Any]], attached: Collection[
     return (CHOSEN, *sorted(it for it in found if not ipaddress.IPv4Network(it).subnet_of(chosen)))
 
 
+def is_chosen(subnet: str) -> bool:
+    """Whether a subnet is of those that nobody need know of, as nothing leads to any of them."""
+    return bool(subnet) and ipaddress.IPv4Network(subnet).subnet_of(ipaddress.IPv4Network(CHOSEN))
+
+
 def _config(stack: str, spec: NetworkSpec) -> dict[str, str]:
     subnet = ipaddress.IPv4Network(spec.subnet)
     config = {

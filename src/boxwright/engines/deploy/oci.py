@@ -10,7 +10,7 @@ import os
 import shutil
 import socket
 import subprocess
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from datetime import datetime
@@ -76,7 +76,6 @@ class Hooks:
 class OciStacks(DirectoryVolumes):
     """The stacks of podman or docker on this machine."""
 
-    networks_beside = False
     _isolating: tuple[str, ...] = ("--opt", "isolate=true")
     """Podman passes packets on between its networks unless it is told not to."""
 
@@ -224,11 +223,17 @@ class OciStacks(DirectoryVolumes):
         if not self._run.objects("image", "inspect", _reference(identity)):
             self._hooks.load(identity, _reference(identity))
 
-    def drop_images(self, stack: str, identities: Sequence[str]) -> None:
+    def makes_beside(self, network: NetworkSpec) -> bool:
+        """An instance is put into its networks when it is made."""
+        del network
+        return False
+
+    def drop_images(self, stack: str, identities: Sequence[str]) -> Collection[str]:
         """Remove images that nothing uses."""
         del stack
         for identity in identities:
             self._run("rmi", _reference(identity), check=False)
+        return [it for it in identities if not self._run("images", "-q", _reference(it)).strip()]
 
     def create_network(self, stack: str, spec: NetworkSpec) -> None:
         """A bridge of the engine's."""
