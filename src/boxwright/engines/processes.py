@@ -39,6 +39,8 @@ def is_alive(process: ProcessMark) -> bool:
 
 def send(process: ProcessMark, number: int) -> bool:
     """Send a signal to this very process; False where it has ended. Raises PermissionError."""
+    if not process.started:
+        return False
     try:
         descriptor = os.pidfd_open(process.pid)
     except ProcessLookupError:
@@ -56,6 +58,8 @@ def send(process: ProcessMark, number: int) -> bool:
 
 def await_end(process: ProcessMark, seconds: float | None = None) -> bool:
     """Wait until it has ended, at most `seconds`; returns whether it has."""
+    if not process.started:
+        return True
     try:
         descriptor = os.pidfd_open(process.pid)
     except ProcessLookupError:
