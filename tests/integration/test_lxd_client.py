@@ -15,7 +15,7 @@ import pytest
 from boxwright.engines.lxdclient.address import find_endpoint
 from boxwright.engines.lxdclient.client import LxdClient
 from boxwright.engines.lxdclient.events import watch_events
-from boxwright.engines.lxdclient.execution import Command, Session, execute
+from boxwright.engines.lxdclient.execution import Command, execute
 from boxwright.engines.lxdclient.failures import LxdError
 from boxwright.engines.lxdclient.files import list_directory, pull_file, push_directory, push_file, remove_file
 from boxwright.engines.lxdclient.images import export_image, import_image, publish, remove_image
@@ -109,27 +109,6 @@ def test_a_command_that_is_late_or_unwanted_is_killed(client: LxdClient, instanc
     with pytest.raises(KeyboardInterrupt):
         execute(client, instance, command, print, print, Patience(cancelled=lambda: time.monotonic() > until))
     assert b"sleep 33" not in ran(client, instance, "ps")[1]
-
-
-def test_a_terminal(client: LxdClient, instance: str) -> None:
-    command = Command(("sh", "-c", "read word; stty size; echo got $word"), {"PATH": "/bin"}, width=90, height=20)
-    session = Session(client, instance, command)
-    got = b""
-    try:
-        session.resize(91, 21)
-        time.sleep(0.2)
-        session.write(b"this\n")
-        until = time.monotonic() + 10
-        ended = False
-        while not ended and time.monotonic() < until:
-            for _, data in session.received(["0"], 1):
-                got += data or b""
-                ended = data is None
-        assert session.exit_status() == 0
-    finally:
-        session.close()
-    assert b"21 91" in got
-    assert b"got this" in got
 
 
 def test_files_go_in_and_come_out(client: LxdClient, instance: str) -> None:

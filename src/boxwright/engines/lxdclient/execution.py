@@ -1,4 +1,4 @@
-"""Commands in an instance: standard input, output and error as websockets, the exit status, signals, terminals."""
+"""Commands in an instance: standard input, output and error as websockets, the exit status, signals."""
 
 from __future__ import annotations
 
@@ -27,10 +27,7 @@ _LAST = "0"
 
 
 class Command(NamedTuple):
-    """What is run: `user` and `group` are numbers. `stdin` is all that it can read.
-
-    `width` and `height` (characters) make a pseudo-terminal of its standard input, output and error.
-    """
+    """What is run: `user` and `group` are numbers. `stdin` is all that it can read."""
 
     argv: tuple[str, ...]
     env: Mapping[str, str]
@@ -38,12 +35,10 @@ class Command(NamedTuple):
     user: int = 0
     group: int = 0
     stdin: bytes = b""
-    width: int = 0
-    height: int = 0
 
 
 class Session:
-    """A command that runs: its websockets, and the control websocket for signals and the terminal's size.
+    """A command that runs: its websockets, and the control websocket for signals.
 
     `before` is called when all is ready but the command does not run yet; LXD gives up after some seconds.
     """
@@ -53,16 +48,13 @@ class Session:
     ) -> None:
         self._client = client
         self._what = f"{instance}: {command.argv[0] if command.argv else ''}"
-        self.interactive = bool(command.width)
         body = {
             "command": list(command.argv),
             "environment": dict(command.env),
             "cwd": command.cwd,
             "user": command.user,
             "group": command.group,
-            "interactive": self.interactive,
-            "width": command.width,
-            "height": command.height,
+            "interactive": False,
             "wait-for-websocket": True,
         }
         answer = client.request("POST", f"/instances/{instance}/exec", body)
@@ -81,18 +73,11 @@ class Session:
 
     def signal(self, number: int) -> None:
         """Send the command's first process a signal."""
-        self._control({"command": "signal", "signal": number})
-
-    def resize(self, width: int, height: int) -> None:
-        """Tell the terminal its size in characters."""
-        self._control({"command": "window-resize", "args": {"width": str(width), "height": str(height)}})
-
-    def _control(self, message: Mapping[str, Any]) -> None:
         with contextlib.suppress(*_websocket_errors()):
-            self.sockets["control"].send(json.dumps(message))
+            self.sockets["control"].send(json.dumps({"command": "signal", "signal": number}))
 
     def write(self, data: bytes) -> None:
-        """Give the command input (of a terminal: keys)."""
+        """Give the command input."""
         with contextlib.suppress(*_websocket_errors()):
             self.sockets["0"].send_binary(data)
 
@@ -123,8 +108,6 @@ class Session:
 
     def exit_status(self) -> int:
         """The command's exit status; 128 + signal when one killed it. Raises LxdError."""
-        if self.interactive:
-            self.close()  # LXD ends the operation of a terminal only then
         try:
             state = self._client.wait(self.operation, self._what, Patience(END_SECONDS))
         except LxdError as error:
