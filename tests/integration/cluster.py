@@ -338,10 +338,9 @@ def main(words: list[str]) -> int:
     if words == ["up"]:
         made = at_directory(identity, Path("/var/tmp/bwcown"))
         made.up(Program(made.directory / "store"))
-        for number, member in enumerate(made.members, 1):
+        for member in made.members:
             inside = f"nsenter --net=/run/netns/{member.namespace} env LXD_DIR={member.directory}"
             sys.stdout.write(f"{member.name} {member.address}: {inside} boxwright cluster status\n")
-            del number
     return 0
 
 

@@ -48,6 +48,10 @@ class DeployEngine(Protocol):
         """
         ...
 
+    def home(self) -> str:
+        """The member of a cluster that this process runs on; empty where it runs on none."""
+        ...
+
     def hosts(self) -> int:
         """How many machines it has: 1, or the members of a cluster."""
         ...

@@ -6,6 +6,7 @@ import time
 
 import pytest
 
+from boxwright.app.stacks import watching
 from boxwright.app.stacks.upkeep import Upkeep, copy_now
 from boxwright.app.stacks.watching import Watcher
 from boxwright.deploy.applying import Progress
@@ -68,6 +69,25 @@ def test_a_copy_takes_over_after_its_time_where_the_member_is_guarded() -> None:
     assert stake[-1] == {"db"}
     assert engine.states["data"].copied == 100.0
     assert look(engine, watcher) == []
+
+
+@pytest.mark.parametrize(
+    ("home", "guards", "is_left"),
+    [("n3", ("n1", "n2"), True), ("n3", ("n1",), False), ("n2", ("n1", "n2"), False), ("", ("n1", "n2"), False)],
+)
+def test_what_another_member_can_do_itself_is_left_to_it_for_a_while(
+    monkeypatch: pytest.MonkeyPatch, home: str, guards: tuple[str, ...], *, is_left: bool
+) -> None:
+    monkeypatch.setattr(watching, "NEAR_SECONDS", 0.3)
+    engine = engine_with()
+    engine.member, engine.guarding, engine.promised = home, dict.fromkeys(guards, 0.05), 60.0
+    watcher = Watcher(engine, "shop", lambda _: None, patience=QUICK)
+    look(engine, watcher)
+    time.sleep(0.11)
+    done = ["promote data on n2", "create shop-db-1-g1", "start shop-db-1-g1"]
+    assert look(engine, watcher) == ([] if is_left else done)
+    time.sleep(0.31)
+    assert look(engine, watcher) == (done if is_left else [])
 
 
 @pytest.mark.parametrize(
@@ -148,6 +168,24 @@ def test_times_that_could_make_two_of_one_are_refused() -> None:
     with pytest.raises(UsageError) as refused:
         Watcher(MemoryEngine(), "shop", lambda _: None, patience=Patience(stop=10.0, take_over=10.0))
     assert refused.value.code == "usage.take-over"
+
+
+def test_what_failed_is_tried_again_after_a_pause_that_begins_with_the_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watching, "FIRST_PAUSE", 0.2)
+    engine = engine_with()
+    engine.members, engine.unwell = MEMBERS, {"one"}
+    create = engine.create
+
+    def slowly(new: NewInstance) -> None:
+        time.sleep(0.3)
+        create(new)
+
+    monkeypatch.setattr(engine, "create", slowly)
+    watcher = Watcher(engine, "shop", lambda _: None)
+    assert look(engine, watcher) == ["create shop-db-1-g1", "start shop-db-1-g1"]
+    assert look(engine, watcher) == []
+    time.sleep(0.21)
+    assert look(engine, watcher)[-1] == "start shop-db-1-g1"
 
 
 def test_what_is_stale_goes_when_its_member_is_back() -> None:

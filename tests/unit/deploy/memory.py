@@ -46,6 +46,8 @@ class MemoryEngine:
         self.documents: dict[str, bytes] = {}
         self.names = ""
         self.members: tuple[Member, ...] = ()
+        self.member = ""
+        self.promised = 0.0
         self.calls = 0
         self.killed_at = -1
         self.unwell: set[str] = set()
@@ -165,11 +167,15 @@ class MemoryEngine:
     ) -> Iterator[Callable[[Collection[str]], None] | None]:
         yield None
 
+    def home(self) -> str:
+        return self.member
+
     def unreachable(self) -> Collection[str]:
         return self.unreached
 
     def guards(self, stack: str) -> dict[str, GuardNote]:
-        return {name: GuardNote(seconds, time.time()) for name, seconds in self.guarding.items()}
+        until = time.time() + self.promised
+        return {name: GuardNote(seconds, until) for name, seconds in self.guarding.items()}
 
     def snapshots(self, stack: str, volume: str) -> Sequence[VolumeSnapshot]:
         return self.taken.get(volume, ())

@@ -24,6 +24,8 @@ _JOBS = 4
 _CHECKS = 16
 _LATE_SECONDS = 2.0
 _PROBE_SECONDS = 1.0
+NEAR_SECONDS = 5.0
+"""For how long what is to be done on another member is left to the `watch` that runs there."""
 
 
 class Watcher:
@@ -56,6 +58,7 @@ class Watcher:
         self._stake: set[str] = set()
         self._failures: dict[str, int] = {}
         self._waits: dict[str, tuple[float, float]] = {}
+        self._left: dict[str, float] = {}
         self._silent: dict[str, float] = {}
         self._unreached: dict[str, float] = {}
         self._probing: threading.Thread | None = None
@@ -93,7 +96,21 @@ class Watcher:
 
     def _due(self, prepared: Prepared) -> list[Change]:
         """What is to be done now so that what runs becomes what the release says."""
-        return [it for it in prepared.plan.work if self._is_due(it.name) and self._is_lost(it)]
+        due = [it for it in prepared.plan.work if self._is_due(it.name) and self._is_lost(it)]
+        far = {it.name for it in due if it.lost and it.member != self._engine.home()} if self._engine.home() else set()
+        now = time.monotonic()
+        self._left = {name: self._left.get(name, now) for name in far}
+        left = {name for name, since in self._left.items() if now - since < NEAR_SECONDS}
+        near = self._guarded() if left else set()
+        return [it for it in due if it.name not in left or it.member not in near]
+
+    def _guarded(self) -> set[str]:
+        """Members on which a `watch` runs.
+
+        After a member died, LXD's members may not hear each other for a while: who is near does what the others can't.
+        """
+        now = time.time()
+        return {name for name, note in self._engine.guards(self._stack).items() if note.until >= now}
 
     def _mend(self, unwell: Iterable[str]) -> None:
         if self._engine.read_document(self._stack, DEPLOYING) is not None:
@@ -104,7 +121,11 @@ class Watcher:
             return
         self._put_off(work)
         plan = DeployPlan((*(it for it in prepared.plan.changes if it not in prepared.plan.work), *work))
-        apply_noted(self._engine, prepared._replace(plan=plan), "watch", self._tell, Limits(_JOBS))
+        try:
+            apply_noted(self._engine, prepared._replace(plan=plan), "watch", self._tell, Limits(_JOBS))
+        except BoxwrightError:
+            self._rest(work)
+            raise
 
     def _given_up(self, observed: Observed) -> set[str]:
         """Members that have been silent for so long that others take their volumes over, or that are fenced."""
@@ -170,6 +191,13 @@ class Watcher:
             until, pause = self._waits.get(change.name, (0.0, FIRST_PAUSE / 2))
             again = now - until < LONGEST_PAUSE
             pause = min(LONGEST_PAUSE, pause * 2) if again or not until else FIRST_PAUSE
+            self._waits[change.name] = (now + pause, pause)
+
+    def _rest(self, work: Iterable[Change]) -> None:
+        """The pause begins now: failing may have taken long, and another member's `watch` may have more luck."""
+        now = time.monotonic()
+        for change in work:
+            pause = self._waits[change.name][1]
             self._waits[change.name] = (now + pause, pause)
 
     def _unwell(self, instances: Iterable[Instance]) -> list[str]:

@@ -149,6 +149,10 @@ class DirectoryVolumes(ABC):
         del stack, seconds, grace, tell
         yield None
 
+    def home(self) -> str:
+        """No cluster's."""
+        return ""
+
     def unreachable(self) -> Collection[str]:
         """None."""
         return ()

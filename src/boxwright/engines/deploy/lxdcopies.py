@@ -68,11 +68,9 @@ class LxdCopies(LxdVolumes):
         after that at once.
         """
         self._client.reading = _READING
-        if not self.clustered or not self._client.endpoint.socket:
+        if not (member := self.home()):
             yield None
             return
-        member = str(self._client.get("")["environment"]["server_name"])
-
         name = f"{_GUARD}{stack}.{member}"
 
         def register(guarded: bool) -> None:  # noqa: FBT001  the guard's call

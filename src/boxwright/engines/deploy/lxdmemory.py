@@ -69,6 +69,10 @@ class LxdMemory:
         """Whether the server is a member of a cluster."""
         return bool(self._server.get("server_clustered"))
 
+    def home(self) -> str:
+        """The member whose socket is asked; who asks from elsewhere is on none."""
+        return str(self._server["server_name"]) if self.clustered and self._client.endpoint.socket else ""
+
     def machine(self) -> str:
         """That of the server; members of a cluster that run the same images are of one kind."""
         return str(self._server.get("kernel_architecture") or os.uname().machine)
