@@ -5,6 +5,7 @@ Whatever is interrupted, what is there afterwards says by its labels what it is,
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -41,6 +42,7 @@ from boxwright.errors import BoxwrightError
 from boxwright.model.deployment import (
     ABSENT,
     ENVIRONMENT_PROGRAM,
+    RUNNING,
     SECRETS,
     ContainerSpec,
     Desired,
@@ -82,10 +84,16 @@ class Progress(NamedTuple):
 
 
 class Limits(NamedTuple):
-    """How many instances are worked on at a time. With `verify` those that are kept are asked too."""
+    """How many instances are worked on at a time. With `verify` those that are kept are asked too.
+
+    `each`: a container that fails does not stop those that don't wait for it. `wait`: for how many seconds it is waited
+    until what is started is well, where nothing else does its work meanwhile.
+    """
 
     jobs: int = 8
     verify: bool = False
+    each: bool = False
+    wait: float = math.inf
 
 
 def apply_plan(
@@ -97,7 +105,10 @@ def apply_plan(
     tell: Callable[[Progress], None],
     limits: Limits = Limits(),  # noqa: B008  a constant
 ) -> None:
-    """Do everything that the plan says. Raises BoxwrightError for the first thing that failed; the rest is stopped."""
+    """Do everything that the plan says.
+
+    Raises BoxwrightError for the first thing that failed; the rest is stopped, or done with `Limits.each`.
+    """
     _Application(engine, desired, observed, plan, contents, tell, limits).run()
 
 
@@ -144,11 +155,14 @@ class _Application:
         self._live.expect(self._alone())
         if self._plan.work or self._limits.verify:
             self._live.publish()
+        failed: BoxwrightError | None = None
         try:
             self._containers()
-        except BoxwrightError:
+        except BoxwrightError as error:
             self._live.expect_nothing()
-            raise
+            if not self._limits.each:
+                raise
+            failed = error
         self._await_networks()
         for change in self._plan.of(INSTANCE, REMOVE):
             self._report(change, lambda change=change: self._retire(change.old, drain=True))  # type: ignore[misc]
@@ -156,6 +170,8 @@ class _Application:
             self._report(change, lambda it=change: self._engine.delete_stale(self._desired.stack, it.name, it.member))  # type: ignore[misc]
         for change in self._plan.of(NETWORK, REMOVE):
             self._report(change, lambda name=change.name: self._engine.delete_network(self._desired.stack, name))  # type: ignore[misc]
+        if failed is not None:
+            raise failed
 
     def _alone(self) -> list[InstanceSpec]:
         """New instances of containers that have one, whose names lead to no other container."""
@@ -229,10 +245,11 @@ class _Application:
         try:
             self._await_others(container, done)
             changes = [it for it in self._plan.changes if it.kind == INSTANCE and _is_of(it, container)]
-            self._many([it for it in changes if it.action not in ONE_BY_ONE], self._instance, self._limits.jobs)
-            self._replace(container, [it for it in changes if it.action in ONE_BY_ONE])
+            self._many([it for it in changes if not _is_exchange(it)], self._instance, self._limits.jobs)
+            self._replace(container, [it for it in changes if _is_exchange(it)])
         except BaseException as error:
-            self._failed.set()
+            if not self._limits.each:
+                self._failed.set()
             started = self._started[container.name]
             if not started.done():
                 started.set_exception(error)
@@ -336,29 +353,32 @@ class _Application:
             assert kept is not None  # noqa: S101  likewise
             if change.action == START:
                 self._engine.start(kept.name)
-            self._well(kept.name, spec, kept.addresses)
+            self._well(kept.name, spec, kept.addresses, change)
             self._retire(change.old, drain=True)
         elif change.action == RESTART and change.kept is not None:
             self._stop_gently(change.kept, spec)
             self._engine.start(change.kept.name)
-            self._well(change.kept.name, spec, change.kept.addresses)
+            self._well(change.kept.name, spec, change.kept.addresses, change)
         elif change.action in (CREATE, REPLACE, MOVE):
             self._exchange(change, spec, (*change.old, *self._holders(change, spec, REMOVE)))
 
     def _holders(self, change: Change, spec: InstanceSpec, *actions: str) -> Iterable[Instance]:
-        """Others that have a port which it wants, and are to go anyway, as what takes their place does not want it."""
+        """Others that have a port or a volume which it wants, and which what takes their place does not want."""
         for other in self._plan.of(INSTANCE, *actions):
-            stays = other.action != REMOVE and other.spec is not None and share_port(other.spec, spec)
-            if other is change or stays:
+            if other is change:
                 continue
+            after = None if other.action == REMOVE else other.spec
             for it in other.old:
-                if it.spec is not None and it.member == change.member and share_port(it.spec, spec):
+                near = it.member == change.member
+                if it.spec is not None and (
+                    (near and _lends_port(it.spec, after, spec)) or _lends(it.spec, after, spec)
+                ):
                     yield it
 
     def _exchange(self, change: Change, spec: InstanceSpec, old: Sequence[Instance]) -> None:
         """A new one in place of old ones: beside them first where that can be, else after them.
 
-        Others that hold a port of its are stopped too; what becomes of them their own changes say.
+        Others that hold a port or a volume of its are stopped too; what becomes of them their own changes say.
         """
         lenders = tuple(self._holders(change, spec, REPLACE, MOVE))
         container = next(it for it in self._desired.containers if it.name == spec.container)
@@ -376,7 +396,7 @@ class _Application:
 
         One on another member than its volume has an older generation of that: it is not started again.
         """
-        running = [it for it in (*old, *lenders) if it.state == "running" and it.name not in self._gone]
+        running = [it for it in (*old, *lenders) if it.state == RUNNING and it.name not in self._gone]
         tied = set(dict(self._observed.places)).intersection(written(spec))
         for instance in running:
             self._stop_gently(instance, spec)
@@ -425,7 +445,7 @@ class _Application:
             self._await_networks()
             self._start(name)
             self._note_started(spec.container)
-            self._well(name, spec, addresses)
+            self._well(name, spec, addresses, change)
         except BoxwrightError as error:
             if error.code != "deploy.taken":
                 with suppress(BoxwrightError):  # where its member has died, the next plan sees what is left of it
@@ -441,9 +461,11 @@ class _Application:
             message = f"{error.message}{last_words(self._engine, name)}"
             raise BoxwrightError(error.code, message, hint=error.hint) from error
 
-    def _well(self, name: str, spec: InstanceSpec, addresses: tuple[tuple[str, str], ...]) -> None:
+    def _well(self, name: str, spec: InstanceSpec, addresses: tuple[tuple[str, str], ...], change: Change) -> None:
+        """Until it is; what is in place of one that runs must be, other work need not wait for."""
+        patience = math.inf if any(it.state == RUNNING for it in change.old) else self._limits.wait
         try:
-            await_well(self._engine, name, spec, self._failed.is_set)
+            await_well(self._engine, name, spec, self._failed.is_set, patience)
         except KeyboardInterrupt:
             raise _StoppedError from None
         self._live.appear(spec, addresses, name)
@@ -487,7 +509,7 @@ class _Application:
                     continue
                 self._gone.add(instance.name)
             self._live.disappear(instance.logical, instance.container, instance.name, instance.addresses)
-            if drain and instance.state == "running" and self._live.balances(instance.container):
+            if drain and instance.state == RUNNING and self._live.balances(instance.container):
                 self._live.drain(instance.container)
             self._engine.stop(instance.name, instance.spec.stop_seconds if instance.spec else 10.0)
             self._engine.delete(instance.name)
@@ -504,6 +526,21 @@ class _StoppedError(BoxwrightError):
 
 def _is_of(change: Change, container: ContainerSpec) -> bool:
     return change.spec is not None and change.spec.container == container.name
+
+
+def _is_exchange(change: Change) -> bool:
+    """Whether something that does its work is to be replaced, so that the container's `update` counts."""
+    return change.action in ONE_BY_ONE and not change.lost
+
+
+def _lends_port(before: InstanceSpec, after: InstanceSpec | None, wanted: InstanceSpec) -> bool:
+    return share_port(before, wanted) and not (after is not None and share_port(after, wanted))
+
+
+def _lends(before: InstanceSpec, after: InstanceSpec | None, wanted: InstanceSpec) -> bool:
+    """Whether one had a volume which another wants, and which what comes after it does not."""
+    kept = written(after) if after is not None else ()
+    return not set(written(before)).intersection(written(wanted)).issubset(kept)
 
 
 def _shares(change: Change, spec: InstanceSpec, old: Iterable[Instance]) -> bool:

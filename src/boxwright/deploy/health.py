@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 
@@ -15,10 +16,17 @@ _LAST_WORDS = 2000
 _SETTLE = 0.1
 
 
-def await_well(engine: DeployEngine, instance: str, spec: InstanceSpec, cancelled: Callable[[], bool]) -> None:
-    """Until it is well. Raises BoxwrightError `deploy.unhealthy` or `deploy.ended`, KeyboardInterrupt when cancelled.
+def await_well(
+    engine: DeployEngine,
+    instance: str,
+    spec: InstanceSpec,
+    cancelled: Callable[[], bool],
+    patience: float = math.inf,
+) -> None:
+    """Until it is well, or runs and `patience` seconds are over.
 
-    A program that is run once (``restart: no`` without a check) may also have ended with 0.
+    Raises BoxwrightError `deploy.unhealthy` or `deploy.ended`, KeyboardInterrupt when cancelled. A program that is run
+    once (``restart: no`` without a check) may also have ended with 0.
     """
     check = spec.health
     if check.kind == "none":
@@ -32,7 +40,10 @@ def await_well(engine: DeployEngine, instance: str, spec: InstanceSpec, cancelle
         if not answer:
             return
         _require_running(engine, instance, spec)
-        late = time.monotonic() - began > check.start_period
+        waited = time.monotonic() - began
+        if waited > patience:
+            return
+        late = waited > check.start_period
         failures += late
         if failures >= check.retries:
             message = f"{instance} is not well: {answer}{last_words(engine, instance)}"

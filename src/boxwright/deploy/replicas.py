@@ -7,7 +7,14 @@ from typing import NamedTuple
 
 from boxwright.errors import UsageError
 from boxwright.model.deployment import ONLINE, Desired, Member, VolumeSpec
-from boxwright.model.volumes import GuardNote, VolumeSnapshot, VolumeState
+from boxwright.model.volumes import (
+    LATE_SECONDS,
+    PROMISED_SECONDS,
+    RENEWED_SECONDS,
+    GuardNote,
+    VolumeSnapshot,
+    VolumeState,
+)
 
 REPLICA = "replica"
 SCHEDULED = "auto-"
@@ -108,6 +115,7 @@ class Patience(NamedTuple):
     member: float = 10.0
     stop: float = 20.0
     take_over: float = 30.0
+    margin: float = 8.0
 
     @property
     def grace(self) -> float:
@@ -116,13 +124,17 @@ class Patience(NamedTuple):
 
 
 def check_patience(patience: Patience) -> Patience:
-    """`patience`, where others take over only after a member has stopped. Raises UsageError `usage.take-over`."""
-    if patience.take_over <= patience.stop:
+    """`patience`, where others take over only after a member has surely stopped. Raises UsageError `usage.take-over`.
+
+    `margin` is how much later that is at least: the grace, and what a guard may be late.
+    """
+    if not patience.take_over - patience.stop >= patience.margin:  # also where one is no number
         message = (
-            f"others would take over after {patience.take_over:g} s, while the member may run its instances for "
-            f"{patience.stop:g} s"
+            f"others would take over after {patience.take_over:g} s, while the member stops its instances after "
+            f"{patience.stop:g} s, and may need some seconds for that"
         )
-        raise UsageError("usage.take-over", message, hint="--take-over-after must be more than --stop-after")
+        hint = f"--take-over-after must be at least {patience.margin:g} more than --stop-after"
+        raise UsageError("usage.take-over", message, hint=hint)
     return patience
 
 
@@ -136,14 +148,17 @@ def given_up(
     """Members whose volumes may be taken over. `silent`: for how many seconds they have been, `now` by the clock.
 
     `guards` are members on which a `watch` stops instances without a quorum: a member without one when its silence
-    began, or with one that waits as long as this one, may still run them. What is `fenced` runs nothing.
+    began, or with one that waits as long as this one, may still run them. What is `fenced` runs nothing. A member that
+    can't be reached from here may have had its quorum for longer: until its guard wrote that down no more.
     """
     late = {
-        name
-        for name, seconds in silent.items()
-        if seconds >= patience.take_over
-        and name in guards
-        and guards[name].stop_after < patience.take_over
-        and guards[name].until >= now - seconds
+        name for name, seconds in silent.items() if name in guards and _is_over(seconds, guards[name], patience, now)
     }
     return late | (set(fenced) & set(silent))
+
+
+def _is_over(seconds: float, note: GuardNote, patience: Patience, now: float) -> bool:
+    if note.ended_after >= patience.take_over or note.until < now - seconds:
+        return False
+    alone = now - (note.until - PROMISED_SECONDS) - RENEWED_SECONDS - LATE_SECONDS
+    return min(seconds, alone) >= patience.take_over

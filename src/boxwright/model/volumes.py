@@ -24,13 +24,21 @@ class VolumeSnapshot(NamedTuple):
     time: float = 0.0
 
 
-class GuardNote(NamedTuple):
-    """What a `watch` has written down: after so many seconds without a quorum it stops its member's instances.
+RENEWED_SECONDS = 2.0
+"""How often a guard writes down that there is a quorum."""
+PROMISED_SECONDS = 20.0
+"""For how long a guard's note holds: who was killed can't take his back."""
+LATE_SECONDS = 3.0
+"""How late a guard may notice that there is no quorum, and then that it is time: its question and its pause."""
 
-    It does so if it loses the quorum before `until` (seconds since 1970), and writes a later one while it runs.
+
+class GuardNote(NamedTuple):
+    """What a `watch` has written down: so many seconds after it lost the quorum none of its member's instances runs.
+
+    It sees to that if it loses the quorum before `until` (seconds since 1970), and writes a later one while it runs.
     """
 
-    stop_after: float
+    ended_after: float
     until: float
 
 

@@ -25,12 +25,13 @@ from boxwright.model.deployment import (
     VolumeSpec,
     instance_labels,
 )
+from boxwright.model.stack import Check, Update
 from boxwright.model.volumes import VolumeCopy, VolumeState
 from tests.unit.deploy.memory import MemoryEngine
 
 SPEC = InstanceSpec("db", 1, "one", "db", mounts=(MountSpec("volume", "data", "/srv"),))
 MEMBERS = (Member("n1"), Member("n2"), Member("n3"))
-QUICK = Patience(member=0.0, stop=0.05, take_over=0.1)
+QUICK = Patience(member=0.0, stop=0.05, take_over=0.1, margin=0.0)
 
 
 def engine_with(failover: str = "replica", **volume: object) -> MemoryEngine:
@@ -80,7 +81,7 @@ def test_what_another_member_can_do_itself_is_left_to_it_for_a_while(
 ) -> None:
     monkeypatch.setattr(watching, "NEAR_SECONDS", 0.3)
     engine = engine_with()
-    engine.member, engine.guarding, engine.promised = home, dict.fromkeys(guards, 0.05), 60.0
+    engine.member, engine.guarding, engine.promised = home, dict.fromkeys(guards, 0.05), 14.0
     watcher = Watcher(engine, "shop", lambda _: None, patience=QUICK)
     look(engine, watcher)
     time.sleep(0.11)
@@ -186,6 +187,96 @@ def test_what_failed_is_tried_again_after_a_pause_that_begins_with_the_failure(m
     assert look(engine, watcher) == []
     time.sleep(0.21)
     assert look(engine, watcher)[-1] == "start shop-db-1-g1"
+
+
+def told_release(engine: MemoryEngine, *containers: ContainerSpec) -> None:
+    desired = Desired("shop", containers)
+    engine.documents["releases"] = releases_text(with_release((), desired, "deploy", 1))
+
+
+def test_one_that_never_starts_does_not_keep_others_from_running() -> None:
+    engine = MemoryEngine()
+    job, web, late = (
+        InstanceSpec(name, 1, image, image) for name, image in (("job", "bad"), ("web", "a"), ("late", "a"))
+    )
+    told_release(
+        engine,
+        ContainerSpec("job", (job,)),
+        ContainerSpec("web", (web,)),
+        ContainerSpec("late", (late,), (("job", "healthy"),)),
+    )
+    engine.unwell = {"bad"}
+    told: list[Progress] = []
+    Watcher(engine, "shop", told.append).look()
+    assert [name for name, (_, state) in engine.instances.items() if state == RUNNING] == ["shop-web-1-g1"]
+    assert ("failed", "job-1") in said(told)
+
+
+def refuse(*_: object) -> bytes:
+    raise OSError("refused")
+
+
+def test_a_slow_start_is_waited_for_only_so_long_and_is_no_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watching, "WELL_SECONDS", 0.2)
+    engine = MemoryEngine()
+    monkeypatch.setattr(engine, "exchange", refuse)
+    slow = Check("tcp", port=1, start_period=2.0, interval=0.02, retries=2)
+    told_release(engine, ContainerSpec("slow", (InstanceSpec("slow", 1, "a", "a", health=slow),)))
+    told: list[Progress] = []
+    watcher = Watcher(engine, "shop", told.append)
+    began = time.monotonic()
+    watcher.look()
+    engine.started["shop-slow-1-g1"] = time.time()
+    assert time.monotonic() - began < 1.5
+    while time.monotonic() - began < 1.5:
+        watcher.look()
+        time.sleep(0.03)
+    assert said(told) == [("create", "slow-1")], "it may start still"
+    while ("unwell", "slow-1") not in said(told):
+        watcher.look()
+        time.sleep(0.03)
+        assert time.monotonic() - began < 10
+
+
+def test_checks_are_asked_as_often_as_they_say(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = MemoryEngine()
+    check = Check("tcp", port=1, interval=0.3, retries=3)
+    told_release(engine, ContainerSpec("web", (InstanceSpec("web", 1, "a", "a", health=check),)))
+    watcher = Watcher(engine, "shop", lambda _: None)
+    monkeypatch.setattr(engine, "exchange", lambda *_: b"")
+    watcher.look()
+    asked: list[float] = []
+
+    def note(*_: object) -> bytes:
+        asked.append(time.monotonic())
+        return b""
+
+    monkeypatch.setattr(engine, "exchange", note)
+    until = time.monotonic() + 1.0
+    while time.monotonic() < until:
+        watcher.look()
+        time.sleep(0.02)
+    assert 2 <= len(asked) <= 4
+
+
+def test_lost_replicas_are_started_elsewhere_at_once_whatever_updates_wait_for() -> None:
+    engine = MemoryEngine()
+    specs = tuple(InstanceSpec("web", it, "a", "a") for it in (1, 2, 3))
+    update = Update(canary=1, wait=60.0)
+    told_release(engine, ContainerSpec("web", specs, update=update))
+    engine.members = (MEMBERS[0]._replace(state=OFFLINE, unheard=True), *MEMBERS[1:])
+    for spec in specs:
+        name = f"shop-{spec.logical}-g1"
+        engine.instances[name] = (
+            NewInstance(name, "shop", spec, instance_labels("shop", spec, 1, ()), (), ()),
+            RUNNING,
+        )
+        engine.places[name] = "n1"
+    engine.absent = {"n1"}
+    began = time.monotonic()
+    Watcher(engine, "shop", lambda _: None, patience=QUICK).look()
+    assert {f"shop-web-{it}-g2" for it in (1, 2, 3)} <= set(engine.instances)
+    assert time.monotonic() - began < 10
 
 
 def test_what_is_stale_goes_when_its_member_is_back() -> None:

@@ -12,6 +12,7 @@ from boxwright.deploy.engine import Executed, State
 from boxwright.deploy.placing import share_port
 from boxwright.errors import BoxwrightError
 from boxwright.model.deployment import (
+    ABSENT,
     CREATED,
     LOST,
     RUNNING,
@@ -48,6 +49,8 @@ class MemoryEngine:
         self.members: tuple[Member, ...] = ()
         self.member = ""
         self.promised = 0.0
+        self.absent: set[str] = set()
+        self.started: dict[str, float] = {}
         self.calls = 0
         self.killed_at = -1
         self.unwell: set[str] = set()
@@ -96,7 +99,10 @@ class MemoryEngine:
         new, state = self.instances[name]
         instance = labelled_instance(name, dict(new.labels), state)
         assert instance is not None
-        return instance._replace(member=self.places.get(name, new.member))
+        member = self.places.get(name, new.member)
+        if member in self.absent:
+            instance = instance._replace(state=ABSENT, spec=None, hash="")
+        return instance._replace(member=member, started=self.started.get(name, 0.0))
 
     def state(self, instance: str) -> State:
         with self._lock:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -40,7 +42,16 @@ from boxwright.model.deployment import (
     desired_text,
     spec_hash,
 )
-from boxwright.model.volumes import GuardNote, VolumeCopy, VolumeSnapshot, VolumeState, snapshot_name, snapshot_time
+from boxwright.model.volumes import (
+    LATE_SECONDS,
+    PROMISED_SECONDS,
+    GuardNote,
+    VolumeCopy,
+    VolumeSnapshot,
+    VolumeState,
+    snapshot_name,
+    snapshot_time,
+)
 
 MEMBERS = (Member("n1", "a"), Member("n2", "a"), Member("n3", "b"))
 NAMES = [it.name for it in MEMBERS]
@@ -199,12 +210,23 @@ def test_stale_volumes_of_a_silent_member_wait() -> None:
 @given(st.floats(0, 1000), st.floats(0, 1000))
 def test_others_take_over_only_after_a_member_has_stopped_and_killed(stop: float, after: float) -> None:
     patience = Patience(stop=stop, take_over=after)
-    if after <= stop:
+    if after - stop < patience.margin:
         with pytest.raises(UsageError) as refused:
             check_patience(patience)
         assert refused.value.code == "usage.take-over"
     else:
-        assert patience.stop + check_patience(patience).grace <= after
+        assert patience.stop + check_patience(patience).grace + LATE_SECONDS < after
+
+
+def test_times_that_are_no_numbers_are_refused() -> None:
+    for patience in (
+        Patience(take_over=math.nan),
+        Patience(stop=math.nan),
+        Patience(stop=math.inf, take_over=math.inf),
+    ):
+        with pytest.raises(UsageError) as refused:
+            check_patience(patience)
+        assert refused.value.code == "usage.take-over"
 
 
 @given(st.dictionaries(members, st.floats(0, 60)), st.dictionaries(members, notes), st.sets(members), st.data())
@@ -214,15 +236,23 @@ def test_who_is_given_up_is_fenced_or_has_stopped_by_itself(
     patience = Patience(stop=5.0, take_over=data.draw(st.floats(5.1, 60)))
     for name in given_up(quiet, guards, fenced, patience, NOW):
         assert name in quiet
-        assert name in fenced or (guards[name].stop_after < patience.take_over <= quiet[name])
+        assert name in fenced or (guards[name].ended_after < patience.take_over <= quiet[name])
         assert name in fenced or guards[name].until + quiet[name] >= NOW
+        assert name in fenced or NOW - guards[name].until + PROMISED_SECONDS > patience.take_over
 
 
 def test_a_member_without_a_guard_is_never_given_up_by_time_alone() -> None:
     assert given_up({"n1": 10_000.0}, {}, (), Patience(), NOW) == set()
-    assert given_up({"n1": 10_000.0}, {"n1": GuardNote(18.0, NOW)}, (), Patience(take_over=18.0), NOW) == set()
-    assert given_up({"n1": 10_000.0}, {"n1": GuardNote(10.0, NOW)}, (), Patience(), NOW) == {"n1"}
+    before = NOW - 15
+    assert given_up({"n1": 10_000.0}, {"n1": GuardNote(18.0, before)}, (), Patience(take_over=18.0), NOW) == set()
+    assert given_up({"n1": 10_000.0}, {"n1": GuardNote(10.0, before)}, (), Patience(), NOW) == {"n1"}
     assert given_up({"n1": 0.0}, {}, ("n1", "n2"), Patience(), NOW) == {"n1"}
+
+
+def test_who_had_a_quorum_lately_is_not_given_up_however_long_it_was_not_reached_from_here() -> None:
+    for ago, gone in ((34.0, set()), (36.0, {"n1"})):
+        note = GuardNote(28.0, NOW - ago + PROMISED_SECONDS)
+        assert given_up({"n1": 3600.0}, {"n1": note}, (), Patience(), NOW) == gone
 
 
 def test_a_guard_that_was_killed_before_its_member_fell_silent_is_none() -> None:

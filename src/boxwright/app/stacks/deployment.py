@@ -180,21 +180,39 @@ def carry_out(
         apply_prepared(engine, prepared, note, Limits(jobs, prepared.unfinished))
     except BoxwrightError as error:
         events.append(StackEvent(round(time.time(), 3), "failed", stack, error.message))
-        note(Progress("rollback", "stack", stack, error.message))
-        _roll_back(engine, before, prepared.desired, prepared.contents, note, jobs)
-        engine.write_documents(stack, {EVENTS: with_events(engine, stack, events), DEPLOYING: None})
-        _forget(
-            engine,
-            stack,
-            read_releases(engine, stack),
-            kept_files(prepared.desired.instances, prepared.desired.backends),
-        )
-        hint = "what ran before runs again" if before.containers else "nothing of it is left but its volumes"
+        hint = _go_back(engine, before, prepared, error, note, events, jobs)
         raise BoxwrightError(error.code, error.message, hint=f"{hint}; {error.hint}" if error.hint else hint) from error
     except BaseException:
         add_events(engine, stack, events)
         raise
     return _remember(engine, prepared, store, reason, events)
+
+
+def _go_back(
+    engine: DeployEngine,
+    before: Desired,
+    prepared: Prepared,
+    error: BoxwrightError,
+    tell: Callable[[Progress], None],
+    events: list[StackEvent],
+    jobs: int,
+) -> str:
+    """See that what ran before runs again; returns what became of it, for a person. Where it fails it is to be done."""
+    stack = prepared.desired.stack
+    tell(Progress("rollback", "stack", stack, error.message))
+    try:
+        _roll_back(engine, before, prepared.desired, prepared.contents, tell, jobs)
+    except BaseException as failed:
+        said = failed.message if isinstance(failed, BoxwrightError) else "it was interrupted"
+        events.append(StackEvent(round(time.time(), 3), "failed", stack, f"going back: {said}"))
+        add_events(engine, stack, events)
+        if not isinstance(failed, BoxwrightError):
+            raise
+        return f"going back failed too: {said}; 'boxwright rollback' goes on with that"
+    engine.write_documents(stack, {EVENTS: with_events(engine, stack, events), DEPLOYING: None})
+    files = kept_files(prepared.desired.instances, prepared.desired.backends)
+    _forget(engine, stack, read_releases(engine, stack), files)
+    return "what ran before runs again" if before.containers else "nothing of it is left but its volumes"
 
 
 def _remember(engine: DeployEngine, prepared: Prepared, store: Store, reason: str, events: list[StackEvent]) -> Release:
@@ -309,10 +327,16 @@ def apply_noted(
 
 
 def _before(prepared: Prepared) -> Desired:
-    """What ran, from the labels of the instances: what is gone back to where the deployment fails."""
+    """What ran, from the labels of the instances: what is gone back to where the deployment fails.
+
+    After an interrupted one, those may be of what was interrupted: then it is the last release.
+    """
+    if prepared.unfinished and prepared.released is not None:
+        return prepared.released
     containers: dict[str, ContainerSpec] = {}
     after = {it.name: it for it in prepared.desired.containers}
-    for instance in sorted(prepared.observed.instances, key=lambda it: (it.container, it.number, it.generation)):
+    there = () if prepared.unfinished else prepared.observed.instances
+    for instance in sorted(there, key=lambda it: (it.container, it.number, it.generation)):
         if instance.spec is None:
             continue
         known = containers.get(instance.container, ContainerSpec(instance.container, ()))
@@ -360,9 +384,13 @@ def _keep_images(prepared: Prepared, store: Store, releases: tuple[Release, ...]
 
 
 def rolled_back(engine: DeployEngine, stack: str, number: int | None) -> Release:
-    """The release that is gone back to: of this number, or the one before the last. Raises `deploy.no-release`."""
+    """The release that is gone back to: of this number, or the one before the last. Raises `deploy.no-release`.
+
+    Of a deployment that was interrupted, or that could not be gone back from, there is none yet: it is the last one.
+    """
     releases = read_releases(engine, stack)
-    found = [it for it in releases if it.number == number] if number is not None else list(releases[-2:-1])
+    newest = -1 if engine.read_document(stack, DEPLOYING) is None else len(releases)
+    found = [it for it in releases if it.number == number] if number is not None else list(releases[:newest][-1:])
     if not found:
         known = ", ".join(str(it.number) for it in releases) or "none"
         what = f"release {number}" if number is not None else "earlier release"

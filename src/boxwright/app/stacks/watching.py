@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Sequence
@@ -24,6 +25,8 @@ _JOBS = 4
 _CHECKS = 16
 _LATE_SECONDS = 2.0
 _PROBE_SECONDS = 1.0
+WELL_SECONDS = 20.0
+"""For how long it is waited until what was started is well; after that it is asked as what ran before is."""
 NEAR_SECONDS = 5.0
 """For how long what is to be done on another member is left to the `watch` that runs there."""
 
@@ -57,6 +60,7 @@ class Watcher:
         self._fencers = ThreadPoolExecutor(_JOBS, thread_name_prefix="fence")
         self._stake: set[str] = set()
         self._failures: dict[str, int] = {}
+        self._asked: dict[str, float] = {}
         self._waits: dict[str, tuple[float, float]] = {}
         self._left: dict[str, float] = {}
         self._silent: dict[str, float] = {}
@@ -122,7 +126,8 @@ class Watcher:
         self._put_off(work)
         plan = DeployPlan((*(it for it in prepared.plan.changes if it not in prepared.plan.work), *work))
         try:
-            apply_noted(self._engine, prepared._replace(plan=plan), "watch", self._tell, Limits(_JOBS))
+            limits = Limits(_JOBS, each=True, wait=WELL_SECONDS)
+            apply_noted(self._engine, prepared._replace(plan=plan), "watch", self._tell, limits)
         except BoxwrightError:
             self._rest(work)
             raise
@@ -205,7 +210,8 @@ class Watcher:
         answers = self._ask_all([it for it in instances if self._is_asked(it)])
         found: list[str] = []
         for instance, answer in answers:
-            count = self._failures.get(instance.name, 0) + 1 if answer else 0
+            early = instance.spec is not None and time.time() - instance.started < instance.spec.health.start_period
+            count = self._failures.get(instance.name, 0) + (not early) if answer else 0
             retries = instance.spec.health.retries if instance.spec else 1
             if count >= retries and self._is_due(instance.logical):
                 self._tell(Progress("unwell", "instance", instance.logical, answer))
@@ -215,8 +221,10 @@ class Watcher:
         return found
 
     def _is_asked(self, instance: Instance) -> bool:
-        """Whether it has a check, can be reached, and has answered what it was asked before."""
+        """Whether it has a check whose turn it is, can be reached, and has answered what it was asked before."""
         if instance.state != RUNNING or instance.spec is None or instance.spec.health.kind == "none":
+            return False
+        if time.monotonic() - self._asked.get(instance.name, -math.inf) < instance.spec.health.interval:
             return False
         before = self._asking.get(instance.name)
         return instance.member not in self._unreached and (before is None or not before.is_alive())
@@ -229,6 +237,7 @@ class Watcher:
             answers[instance.name] = ask(self._engine, instance.name, instance.spec) if instance.spec else ""
 
         self._asking = {name: it for name, it in self._asking.items() if it.is_alive()}
+        self._asked |= dict.fromkeys((it.name for it in instances), time.monotonic())
         for start in range(0, len(instances), _CHECKS):
             some = instances[start : start + _CHECKS]
             asked = {it.name: threading.Thread(target=work, args=(it,), daemon=True) for it in some}

@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any, BinaryIO
 
-from boxwright.engines.deploy.lxdguard import PROMISED_SECONDS, Guard
+from boxwright.engines.deploy.lxdguard import Guard
 from boxwright.engines.deploy.lxdlease import Lease
 from boxwright.engines.deploy.lxdmemory import unless_gone
 from boxwright.engines.deploy.lxdvolumes import Kept, LxdVolumes, Lying, at
@@ -23,14 +23,14 @@ from boxwright.engines.lxdclient.failures import LxdError
 from boxwright.engines.lxdclient.files import TRANSFER
 from boxwright.engines.lxdclient.transport import Patience
 from boxwright.errors import BoxwrightError
-from boxwright.model.volumes import GuardNote, VolumeSnapshot, snapshot_time
+from boxwright.model.volumes import LATE_SECONDS, PROMISED_SECONDS, GuardNote, VolumeSnapshot, snapshot_time
 
 FOR_COPY = "copy-"
 """Before the names of snapshots that are taken for copies."""
 _BACKUP = "boxwright"
 _MILLI = 1000
 _GUARD = "boxwright-guard-"
-_STOP_AFTER, _UNTIL = "user.boxwright.stop-after", "user.boxwright.until"
+_ENDED_AFTER, _UNTIL = "user.boxwright.ended-after", "user.boxwright.until"
 _BUSY_SECONDS = 60.0
 _ATTEMPTS, _VANISHED = 5, "file has vanished"
 """What rsync says, with its status 24 (rsync(1))."""
@@ -78,7 +78,8 @@ class LxdCopies(LxdVolumes):
             if not guarded:
                 unless_gone(lambda: profiles.run("DELETE", f"/profiles/{name}"))
                 return
-            config = {_STOP_AFTER: str(seconds), _UNTIL: str(time.time() + PROMISED_SECONDS)}
+            ended = seconds + grace + LATE_SECONDS
+            config = {_ENDED_AFTER: str(ended), _UNTIL: str(time.time() + PROMISED_SECONDS)}
             if profiles.find(f"/profiles/{name}") is None:
                 profiles.run("POST", "/profiles", {"name": name, "config": config})
             else:
@@ -97,7 +98,7 @@ class LxdCopies(LxdVolumes):
         prefix = f"{_GUARD}{stack}."
         notes = {name: it.get("config") or {} for name, it in found.items() if name.startswith(prefix)}
         return {
-            name.removeprefix(prefix): GuardNote(float(it.get(_STOP_AFTER, "inf")), float(it.get(_UNTIL, 0)))
+            name.removeprefix(prefix): GuardNote(float(it.get(_ENDED_AFTER, "inf")), float(it.get(_UNTIL, 0)))
             for name, it in notes.items()
         }
 

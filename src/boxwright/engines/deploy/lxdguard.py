@@ -18,11 +18,9 @@ from typing import NamedTuple
 from boxwright.engines.lxdclient.client import LxdClient
 from boxwright.engines.lxdclient.failures import LxdError
 from boxwright.engines.lxdclient.transport import Patience
+from boxwright.model.volumes import RENEWED_SECONDS
 
 _LOOK_SECONDS = 1.0
-_NOTE_SECONDS = 5.0
-PROMISED_SECONDS = 20.0
-"""For how long a guard's note holds: who was killed can't take his back."""
 _ANSWER = Patience(2.0)
 _MONITOR = b"[lxc monitor] "
 
@@ -38,8 +36,9 @@ class Guard:
     """One stack on the member whose LXD is asked.
 
     It counts the seconds since the beginning of the last question that the cluster's database answered; after `seconds`
-    it asks the instances to end, and kills them `grace` later. `register` writes down whether this member is guarded
-    for the next `PROMISED_SECONDS`.
+    it asks the instances to end, and kills them `grace` later. Who has never had an answer may come after one that was
+    killed, whose time is not known: he waits for the grace alone. `register` writes down whether this member is guarded
+    for the next `PROMISED_SECONDS`, beside what looks: it may hang just when the quorum is lost.
     """
 
     def __init__(
@@ -59,19 +58,21 @@ class Guard:
         self._tell = tell
         self._stake: Collection[str] | None = None
         self._registered: bool | None = None
-        self._noted = 0.0
+        self._has_answer = False
         self._sent: set[tuple[int, int]] = set()
         self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._go_on, daemon=True, name="guard")
+        self._threads = [threading.Thread(target=it, daemon=True) for it in (self._go_on, self._keep_noting)]
 
     def start(self) -> None:
         """From now on, until `end`."""
-        self._thread.start()
+        for thread in self._threads:
+            thread.start()
 
     def end(self) -> None:
         """No more."""
         self._ended.set()
-        self._thread.join()
+        for thread in self._threads:
+            thread.join()
         self._stake = ()
         self._note_quietly()
 
@@ -79,25 +80,33 @@ class Guard:
         """Which containers others may take over; until that is said, all of the stack's count."""
         self._stake = frozenset(stake)
 
+    def _keep_noting(self) -> None:
+        while True:
+            if self._has_answer:
+                self._note_quietly()
+            if self._ended.wait(RENEWED_SECONDS):
+                return
+
     def _note_quietly(self) -> None:
         wanted = bool(self._stake)
-        is_old = wanted and time.monotonic() - self._noted >= _NOTE_SECONDS
-        if self._stake is not None and (self._registered is not wanted or is_old):
+        if self._stake is not None and (wanted or self._registered is not wanted):
             with suppress(LxdError):
                 self._register(wanted)
-                self._registered, self._noted = wanted, time.monotonic()
+                self._registered = wanted
 
     def _go_on(self) -> None:
-        answered = time.monotonic()
+        # As if the last answer were so old that half of the grace is left until they are stopped.
+        answered = time.monotonic() - self._seconds + self._grace / 2
+        until_killed = self._grace / 2
         while True:
             began = time.monotonic()
-            if self._has_quorum():
-                answered = began
+            self._has_answer = self._has_quorum()
+            if self._has_answer:
+                answered, until_killed = began, self._grace
                 self._sent.clear()
-                self._note_quietly()
             silent = time.monotonic() - answered
             if silent >= self._seconds:
-                self._stop(kill=silent >= self._seconds + self._grace)
+                self._stop(kill=silent >= self._seconds + until_killed)
             if self._ended.wait(_LOOK_SECONDS):
                 return
 

@@ -22,6 +22,7 @@ LEASE_SECONDS = 12.0
 """How long a holder may be silent."""
 _BEAT_SECONDS = 3.0
 _LOOK_SECONDS = 0.3
+_NOTHING = (0, "", 0.0)
 _FREE, _BEAT = "user.boxwright.free", "user.boxwright.beat"
 
 
@@ -32,7 +33,7 @@ class Lease:
         self._client = client.within("default")
         self._prefix = f"boxwright-lock-{stack}."
         self._seconds = seconds
-        self._seen: tuple[int, str, float] = (0, "", 0.0)
+        self._seen = _NOTHING
 
     @contextmanager
     def held(self, patience: float) -> Iterator[None]:
@@ -60,7 +61,14 @@ class Lease:
 
     def _take(self) -> int:
         """The number of the lock, 0 where somebody else has it."""
-        numbers = self._numbers()
+        began = time.monotonic()
+        try:
+            numbers = self._numbers()
+        except LxdError:
+            self._seen = _NOTHING
+            raise
+        if time.monotonic() - began > _BEAT_SECONDS:
+            self._seen = _NOTHING  # the holder could write nothing meanwhile either: its silence counts anew
         last = max(numbers, default=0)
         if last and not self._is_free(last, numbers[last]):
             return 0
