@@ -61,9 +61,10 @@ def _rows(engine: DeployEngine, observed: Observed) -> tuple[list[tuple[Instance
 
 def _health(engine: DeployEngine, instance: Instance) -> str:
     from boxwright.deploy.health import ask
+    from boxwright.model.deployment import is_done
 
     if instance.state != "running":
-        done = instance.spec is not None and instance.spec.restart == "no" and instance.exit_code == 0
+        done = is_done(instance.spec, instance.exit_code)
         return "unknown" if instance.state == "absent" else "done" if done else "stopped"
     if instance.spec is None or instance.spec.health.kind == "none":
         return "-"

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from boxwright.deploy.engine import DeployEngine
 from boxwright.errors import BoxwrightError
-from boxwright.model.deployment import RUNNING, InstanceSpec, with_secrets
+from boxwright.model.deployment import RUNNING, InstanceSpec, is_done, with_secrets
 from boxwright.model.stack import Check
 
 _FIRST_PAUSE = 0.05
@@ -26,7 +26,7 @@ def await_well(
     """Until it is well, or runs and `patience` seconds are over.
 
     Raises BoxwrightError `deploy.unhealthy` or `deploy.ended`, KeyboardInterrupt when cancelled. A program that is run
-    once (``restart: no`` without a check) may also have ended with 0.
+    once (``restart: no``), or until it does not fail, may also have ended with 0.
     """
     check = spec.health
     if check.kind == "none":
@@ -39,7 +39,8 @@ def await_well(
         answer = ask(engine, instance, spec)
         if not answer:
             return
-        _require_running(engine, instance, spec)
+        if _require_running(engine, instance, spec) != RUNNING:
+            return
         waited = time.monotonic() - began
         if waited > patience:
             return
@@ -63,10 +64,11 @@ def await_end(engine: DeployEngine, instance: str, spec: InstanceSpec, cancelled
     _require_running(engine, instance, spec)
 
 
-def _require_running(engine: DeployEngine, instance: str, spec: InstanceSpec) -> None:
+def _require_running(engine: DeployEngine, instance: str, spec: InstanceSpec) -> str:
+    """Its state, where it runs or is done."""
     found = engine.state(instance)
-    if found.state == RUNNING or (found.exit_code == 0 and spec.restart == "no"):
-        return
+    if found.state == RUNNING or is_done(spec, found.exit_code):
+        return found.state
     status = "" if found.exit_code is None else f" with status {found.exit_code}"
     raise BoxwrightError("deploy.ended", f"{instance} has ended{status}{last_words(engine, instance)}")
 

@@ -22,6 +22,7 @@ from boxwright.model.deployment import (
     Instance,
     InstanceSpec,
     Observed,
+    is_done,
     spec_fields,
     spec_hash,
 )
@@ -199,7 +200,7 @@ def _instance(spec: InstanceSpec, all_of_it: list[Instance], broken: set[str], p
 def _kept(spec: InstanceSpec, kept: Instance, others: tuple[Instance, ...], placing: Placing) -> Change:
     """One that is as it should be, and where it may be."""
     name = spec.logical
-    if kept.state != RUNNING and not _is_done(kept, spec):
+    if kept.state != RUNNING and not is_done(spec, kept.exit_code):
         if not placing.takes(kept.member):
             return Change(WAIT, INSTANCE, name, f"{kept.member} takes no instances now", spec, kept)
         return Change(START, INSTANCE, name, f"it is {kept.state}", spec, kept, others)
@@ -247,11 +248,6 @@ def _taken_over(change: Change, spec: InstanceSpec, placing: Placing, given_up: 
         return change._replace(action=WAIT, reason=reason, old=())
     reason = f"{home} does not answer; it starts from the copy of {when}"
     return change._replace(action=MOVE, reason=reason, member=found.member, lost=home, promoted=volumes)
-
-
-def _is_done(instance: Instance, spec: InstanceSpec) -> bool:
-    """Whether it has ended as it should: a program that is run once."""
-    return spec.restart == "no" and instance.exit_code == 0
 
 
 def _unwanted(desired: Desired, observed: Observed) -> Iterable[Change]:

@@ -18,6 +18,8 @@ ABSENT = "absent"
 ONLINE, OFFLINE, LEAVING, UNSURE = "online", "offline", "leaving", "unsure"
 
 
+ONCE, ON_FAILURE = "no", "on-failure"
+"""Of `restart`: what ends is not started again, or only where it failed."""
 SECRETS = "/run/secrets"
 """Where an instance finds its secrets, as files."""
 ENVIRONMENT_PROGRAM = "/.boxwright-secrets"
@@ -112,6 +114,11 @@ class InstanceSpec(NamedTuple):
         """Whether two of it can't run at a time: they would share a volume or a port of the host."""
         fixed = any(it.port.host for it in self.ports)
         return fixed or any(it.kind == "volume" and not it.read_only for it in self.mounts)
+
+
+def is_done(spec: InstanceSpec | None, exit_code: int | None) -> bool:
+    """Whether one that doesn't run has ended as it should: it is run once, or until it does not fail."""
+    return spec is not None and spec.restart in (ONCE, ON_FAILURE) and exit_code == 0
 
 
 def with_secrets(spec: InstanceSpec, argv: tuple[str, ...]) -> tuple[str, ...]:

@@ -109,6 +109,7 @@ class StackContainer(NamedTuple):
 
     `links` are waited for and told of in the environment; `after` are names with what they are waited for:
     started, healthy, or completed. `aliases` are more names that lead to it. `pool` is where its file system lies.
+    Each replica has volumes of its own, or with `shares_volumes` (as Compose has it) all of them the same.
     """
 
     name: str
@@ -138,6 +139,7 @@ class StackContainer(NamedTuple):
     failover: str = ""
     aliases: tuple[str, ...] = ()
     pool: str = ""
+    shares_volumes: bool = False
 
 
 class StackNetwork(NamedTuple):

@@ -13,6 +13,8 @@ from boxwright.frontends.stack.read import read_stack
 from boxwright.model.stack import NATIVE, Stack
 
 NAMES = ("autopilot.yaml", "compose.yaml", "compose.yml", "docker-compose.yaml", "docker-compose.yml")
+OVERRIDES = tuple(f"{name}.override.{end}" for name in ("compose", "docker-compose") for end in ("yaml", "yml"))
+"""What docker compose merges into a file that it found by itself."""
 OWN = "images/"
 """Before the names of recipes that come with the program."""
 
@@ -41,16 +43,34 @@ def load_stack(
     text = read_definition(file)
     if not is_compose(file, text):
         return read_stack(text, file, locate)
-    from boxwright.frontends.stack.compose import ComposeWorld, read_compose
-    from boxwright.frontends.stack.composetext import env_file
+    from boxwright.frontends.stack.compose import PROJECT, read_compose
+    from boxwright.frontends.stack.composemounts import ComposeWorld
+    from boxwright.frontends.stack.envfile import env_file
 
     directory = os.path.dirname(os.path.abspath(file))
     beside = f"{directory}/.env"
-    variables = env_file(read_definition(beside)) if os.path.isfile(beside) else {}
-    chosen = tuple(profiles) or tuple(filter(None, environment.get("COMPOSE_PROFILES", "").split(",")))
-    project = environment.get("COMPOSE_PROJECT_NAME") or os.path.basename(directory)
-    world = ComposeWorld(locate, read_definition, {**variables, **environment}, chosen, project, engine)
-    return read_compose(text, file, world)
+    variables = dict(environment)
+    if os.path.isfile(beside):
+        variables = {**env_file(read_definition(beside), beside, environment), **environment}
+    chosen = tuple(profiles) or tuple(it.strip() for it in variables.get("COMPOSE_PROFILES", "").split(",") if it)
+    project = variables.get(PROJECT, "")
+    world = ComposeWorld(locate, read_definition, variables, chosen, project, engine, os.path.basename(directory))
+    stack = read_compose(text, file, world)
+    return stack._replace(notes=(*_not_read(file, variables.get("COMPOSE_FILE", "")), *stack.notes))
+
+
+def _not_read(file: str, files: str) -> tuple[str, ...]:
+    """What docker compose would read beside a file: what changes it, and what a variable names."""
+    directory, name = os.path.split(file)
+    found: list[str] = []
+    if name in NAMES:
+        beside = (os.path.join(directory, it) for it in OVERRIDES)
+        found += [
+            f"{path} is not read: what it changes is to be written in {name}" for path in beside if os.path.isfile(path)
+        ]
+    if files and [os.path.basename(it) for it in files.split(os.pathsep)] != [name]:
+        found.append(f"COMPOSE_FILE is not followed: {file} is read")
+    return tuple(found)
 
 
 def is_compose(file: str, text: str) -> bool:

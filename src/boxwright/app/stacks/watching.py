@@ -14,10 +14,10 @@ from boxwright.deploy.applying import DEPLOYING, Limits, Progress
 from boxwright.deploy.engine import DeployEngine
 from boxwright.deploy.health import ask
 from boxwright.deploy.placing import silent
-from boxwright.deploy.planning import Change, DeployPlan, restart_plan
+from boxwright.deploy.planning import START, Change, DeployPlan, restart_plan
 from boxwright.deploy.replicas import REPLICA, Patience, check_patience, given_up
 from boxwright.errors import BoxwrightError
-from boxwright.model.deployment import RUNNING, Instance, Observed
+from boxwright.model.deployment import CREATED, ONCE, RUNNING, Instance, Observed
 
 FIRST_PAUSE = 1.0
 LONGEST_PAUSE = 60.0
@@ -100,7 +100,7 @@ class Watcher:
 
     def _due(self, prepared: Prepared) -> list[Change]:
         """What is to be done now so that what runs becomes what the release says."""
-        due = [it for it in prepared.plan.work if self._is_due(it.name) and self._is_lost(it)]
+        due = [it for it in prepared.plan.work if self._is_due(it.name) and self._is_lost(it) and not _has_ended(it)]
         far = {it.name for it in due if it.lost and it.member != self._engine.home()} if self._engine.home() else set()
         now = time.monotonic()
         self._left = {name: self._left.get(name, now) for name in far}
@@ -226,6 +226,8 @@ class Watcher:
             return False
         if time.monotonic() - self._asked.get(instance.name, -math.inf) < instance.spec.health.interval:
             return False
+        if instance.spec.restart == ONCE:  # nobody would do anything about it
+            return False
         before = self._asking.get(instance.name)
         return instance.member not in self._unreached and (before is None or not before.is_alive())
 
@@ -250,3 +252,10 @@ class Watcher:
             for thread in asked.values():
                 thread.join(max(0.0, until - time.monotonic()))
         return [(it, answers.get(it.name, "it does not answer in time")) for it in instances]
+
+
+def _has_ended(change: Change) -> bool:
+    """Whether it would be started again, and is run only once: that is for the next `deploy`."""
+    if change.action != START or change.spec is None or change.kept is None:
+        return False
+    return change.spec.restart == ONCE and change.kept.state != CREATED

@@ -1,103 +1,63 @@
-"""Which keys a Compose file may have, and how its values are read (Compose specification)."""
+"""Which keys a Compose file may have at each place, and which of them are carried over (Compose specification)."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping as Map
-from typing import Any, TypeVar
-
-from boxwright.frontends.package.convert import BOOLEANS
-from boxwright.frontends.package.document import Mapping, Scalar, Sequence, Value, is_nothing
-from boxwright.frontends.stack.problem import wrong
-
-T = TypeVar("T", Mapping, Sequence, Scalar)
-
-TOP_KEYS = frozenset(("version", "name", "services", "networks", "volumes", "secrets", "configs"))
-SERVICE_KEYS = frozenset(
-    (
-        "build", "command", "configs", "depends_on", "deploy", "entrypoint", "env_file", "environment", "expose",
-        "healthcheck", "image", "links", "network_mode", "networks", "ports", "profiles", "restart", "scale",
-        "secrets", "stop_grace_period", "user", "volumes", "working_dir",
-    )
-)  # fmt: skip
-LEFT_OUT = frozenset(
-    (
-        "annotations", "attach", "blkio_config", "cap_add", "cap_drop", "cgroup", "cgroup_parent", "container_name",
-        "cpu_count", "cpu_percent", "cpu_period", "cpu_quota", "cpu_rt_period", "cpu_rt_runtime", "cpu_shares", "cpus",
-        "cpuset", "credential_spec", "develop", "device_cgroup_rules", "devices", "dns", "dns_opt", "dns_search",
-        "domainname", "extends", "external_links", "extra_hosts", "gpus", "group_add", "hostname", "init", "ipc",
-        "isolation", "label_file", "labels", "logging", "mac_address", "mem_limit", "mem_reservation",
-        "mem_swappiness", "memswap_limit", "oom_kill_disable", "oom_score_adj", "pid", "pids_limit", "platform",
-        "post_start", "pre_stop", "privileged", "provider", "pull_policy", "read_only", "runtime", "security_opt",
-        "shm_size", "stdin_open", "stop_signal", "storage_opt", "sysctls", "tmpfs", "tty", "ulimits", "userns_mode",
-        "uts", "volumes_from",
-    )
-)  # fmt: skip
-_SHAPES: dict[type, str] = {Mapping: "a mapping", Sequence: "a list", Scalar: "text"}
+from typing import Final, NamedTuple
 
 
-def of_type(value: Value, kind: type[T]) -> T:
-    """`value`, where it is of this kind. Raises `stack.type`."""
-    if not isinstance(value, kind):
-        raise wrong("type", f"{_SHAPES[kind]} is expected here, not {_SHAPES[type(value)]}", value.place.span)
-    return value
+class Keys(NamedTuple):
+    """Keys of one mapping: those that are read, and those that Compose knows beside them."""
+
+    read: frozenset[str]
+    left_out: frozenset[str] = frozenset()
 
 
-def mapping(value: Mapping, key: str) -> Mapping:
-    """The mapping of a key; an empty one where there is none."""
-    found = value.items.get(key)
-    if found is None or is_nothing(found):
-        return Mapping({}, value.place, {})
-    return of_type(found, Mapping)
+def _keys(read: str, left_out: str = "") -> Keys:
+    return Keys(frozenset(read.split()), frozenset(left_out.split()))
 
 
-def text_of(value: Mapping, key: str) -> str:
-    """The text of a key, empty where there is none."""
-    found = value.items.get(key)
-    return "" if found is None or is_nothing(found) else of_type(found, Scalar).text
-
-
-def texts(value: Mapping, key: str) -> tuple[str, ...]:
-    """The texts of a key: one, or a list of them."""
-    found = value.items.get(key)
-    if found is None or is_nothing(found):
-        return ()
-    if isinstance(found, Scalar):
-        return (found.text,)
-    items = of_type(found, Sequence).items
-    return tuple(text_of(it, "path") if isinstance(it, Mapping) else of_type(it, Scalar).text for it in items)
-
-
-def number(value: Mapping, key: str, default: int) -> int:
-    """The whole number of a key."""
-    text = text_of(value, key)
-    if not text:
-        return default
-    if not re.fullmatch(r"\d{1,9}", text):
-        raise wrong("type", f"{text!r} is not a whole number", value.items[key].place.span)
-    return int(text)
-
-
-def flag(value: Mapping, key: str, *, default: bool) -> bool:
-    """The boolean of a key."""
-    text = text_of(value, key)
-    if text and text.lower() not in BOOLEANS:
-        raise wrong("type", f"{text!r} is neither true nor false", value.items[key].place.span)
-    return BOOLEANS[text.lower()] if text else default
-
-
-def pairs(value: Mapping, key: str, variables: Map[str, str]) -> dict[str, Any]:
-    """Variables as a mapping or as a list of ``NAME=VALUE``; a name alone takes its value from `variables`, or None."""
-    found = value.items.get(key)
-    if found is None or is_nothing(found):
-        return {}
-    if isinstance(found, Mapping):
-        return {
-            name: variables.get(name) if is_nothing(item) else of_type(item, Scalar).text
-            for name, item in found.items.items()
-        }
-    result: dict[str, Any] = {}
-    for item in of_type(found, Sequence).items:
-        name, equals, text = of_type(item, Scalar).text.partition("=")
-        result[name] = text if equals else variables.get(name)
-    return result
+TOP: Final = _keys("version name services networks volumes secrets configs", "include models")
+SERVICE: Final = _keys(
+    """build command configs depends_on deploy entrypoint env_file environment expose healthcheck image links
+    network_mode networks ports profiles restart scale secrets stop_grace_period user volumes working_dir""",
+    """annotations attach blkio_config cap_add cap_drop cgroup cgroup_parent container_name cpu_count cpu_percent
+    cpu_period cpu_quota cpu_rt_period cpu_rt_runtime cpu_shares cpus cpuset credential_spec develop
+    device_cgroup_rules devices dns dns_opt dns_search domainname extends external_links extra_hosts gpus group_add
+    hostname init ipc isolation label_file labels logging mac_address mem_limit mem_reservation mem_swappiness
+    memswap_limit models oom_kill_disable oom_score_adj pid pids_limit platform post_start pre_stop privileged provider
+    pull_policy pull_refresh_after read_only runtime security_opt shm_size stdin_open stop_signal storage_opt sysctls
+    tmpfs tty ulimits use_api_socket userns_mode uts volumes_from""",
+)
+BUILD: Final = _keys(
+    "context dockerfile dockerfile_inline args target",
+    """additional_contexts cache_from cache_to entitlements extra_hosts isolation labels network no_cache
+    no_cache_filter platforms privileged provenance pull sbom secrets shm_size ssh tags ulimits""",
+)
+DEPLOY: Final = _keys(
+    "replicas update_config mode restart_policy", "endpoint_mode labels placement resources rollback_config"
+)
+UPDATE: Final = _keys("parallelism delay order failure_action", "max_failure_ratio monitor")
+RESTART_POLICY: Final = _keys("condition", "delay max_attempts window")
+HEALTHCHECK: Final = _keys("test interval timeout retries start_period disable", "start_interval")
+DEPENDENCY: Final = _keys("condition required", "restart")
+ENV_FILE: Final = _keys("path required format")
+PORT: Final = _keys("target published host_ip protocol mode", "app_protocol name")
+MOUNT: Final = _keys("type source target read_only bind volume tmpfs image consistency")
+MOUNT_PARTS: Final = {
+    "bind": _keys("create_host_path", "propagation recursive selinux"),
+    "volume": _keys("", "labels nocopy subpath"),
+    "tmpfs": _keys("size mode"),
+    "image": _keys("subpath"),
+}
+"""What is left out of a mount that is left out itself isn't named once more."""
+SECRET_USE: Final = _keys("source target", "uid gid mode")
+CONFIG_USE: Final = _keys("source target mode", "uid gid")
+SERVICE_NETWORK: Final = _keys(
+    "aliases", "driver_opts gw_priority interface_name ipv4_address ipv6_address link_local_ips mac_address priority"
+)
+NETWORK: Final = _keys("internal ipam driver", "attachable driver_opts enable_ipv4 enable_ipv6 external labels name")
+IPAM: Final = _keys("config", "driver options")
+SUBNET: Final = _keys("subnet", "aux_addresses gateway ip_range")
+VOLUME: Final = _keys("", "driver driver_opts external labels name")
+SECRET: Final = _keys("file environment", "driver driver_opts external labels name template_driver")
+CONFIG: Final = _keys("file", "content environment external labels name template_driver")

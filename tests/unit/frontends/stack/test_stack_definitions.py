@@ -9,7 +9,8 @@ import pytest
 import yaml
 
 from boxwright.errors import DefinitionError
-from boxwright.frontends.stack.compose import ComposeWorld, read_compose
+from boxwright.frontends.stack.compose import read_compose
+from boxwright.frontends.stack.composemounts import ComposeWorld
 from boxwright.frontends.stack.read import read_stack
 from boxwright.frontends.stack.schema import json_schema
 
@@ -54,7 +55,7 @@ def test_a_compose_file_becomes_a_stack_and_says_what_it_leaves_out(case: dict[s
         assert path == "./token"
         return "# a comment\nONE='1 x'\nexport TWO=2\n"
 
-    world = ComposeWorld(locate, read, {"A": "one", "EMPTY": ""}, ("debug",), "project", "podman")
+    world = ComposeWorld(locate, read, {"A": "one", "EMPTY": ""}, ("debug",), "", "podman", "project")
     if "error" in case:
         with pytest.raises(DefinitionError) as caught:
             read_compose(case["text"], "compose.yaml", world)
