@@ -91,47 +91,80 @@ TEXTS = [
     "CMD-SHELL", "1s", "1..5s", "always", "on-failure:3", "service_healthy", "service_completed_successfully", "true",
     "volume", "bind", "10.0.0.0/24", "0400", "$A", "${X:-${A}}", "$$", "A=b", "=", "host", "bridge", "'",
 ]  # fmt: skip
-SCALARS = st.one_of(st.sampled_from(TEXTS), st.text(max_size=5), st.integers(-1, 10**6), st.none(), st.booleans())
+ANY = st.one_of(
+    st.sampled_from(TEXTS), st.text("ab:/-$1 \n", max_size=5), st.integers(-1, 10**6), st.none(), st.booleans()
+)
 VALUES = st.recursive(
-    SCALARS,
-    lambda it: (
-        st.lists(it, max_size=3) | st.dictionaries(st.sampled_from([*NAMES, "web", "db", "a", "<<"]), it, max_size=3)
-    ),
+    ANY,
+    lambda it: st.lists(it, max_size=3) | st.dictionaries(st.sampled_from([*NAMES, "web", "a", "<<"]), it, max_size=3),
     max_leaves=8,
 )
+LIKELY: dict[str, list[str]] = {
+    "condition": ["service_healthy", "service_completed_successfully", "any", "on-failure", "x"],
+    "mode": ["replicated", "global", "host", "0400", "x"],
+    "type": ["volume", "bind", "tmpfs", "x"],
+    "source": ["a", "./a", "k"],
+    "restart": ["no", "always", "on-failure:3", "true", "x"],
+    "order": ["stop-first", "x"],
+    "failure_action": ["rollback", "pause", "x"],
+    "format": ["raw", "x"],
+    "protocol": ["udp", "TCP", "sctp"],
+    "host_ip": ["127.0.0.1", "::1", ""],
+    "driver": ["bridge", "macvlan"],
+}
+"""What a key is given most often, so that what comes after it is reached."""
+LIKELY |= {key: ["80", "80-82", "/a", "x", "99999"] for key in ("target", "published")}
+LIKELY |= {
+    key: ["1s", "1m.5s", "1", "."] for key in ("interval", "timeout", "start_period", "delay", "stop_grace_period")
+}
+LIKELY |= {key: ["0", "2", "1001", "-1"] for key in ("replicas", "retries", "parallelism", "scale")}
+LIKELY |= {key: ["true", "no", "x"] for key in ("disable", "required", "read_only", "internal")}
+MAPPINGS = {
+    "build": composekeys.BUILD, "bind": composekeys.MOUNT_PARTS["bind"], "volume": composekeys.MOUNT_PARTS["volume"],
+    "update_config": composekeys.UPDATE, "restart_policy": composekeys.RESTART_POLICY, "ipam": composekeys.IPAM,
+    "deploy": composekeys.DEPLOY, "healthcheck": composekeys.HEALTHCHECK,
+}  # fmt: skip
+LISTS = {
+    "config": composekeys.SUBNET, "env_file": composekeys.ENV_FILE, "ports": composekeys.PORT,
+    "volumes": composekeys.MOUNT, "secrets": composekeys.SECRET_USE, "configs": composekeys.CONFIG_USE,
+}  # fmt: skip
+NAMED = {"depends_on": composekeys.DEPENDENCY, "networks": composekeys.SERVICE_NETWORK}
+WORDS = ("test", "command", "entrypoint", "links", "aliases", "profiles", "environment", "args", "depends_on")
+
+
+def value_of(key: str) -> st.SearchStrategy[object]:
+    """What a key is given: most often of the kind that it takes."""
+    if key in MAPPINGS:
+        likely: st.SearchStrategy[object] = mappings(MAPPINGS[key])
+    elif key in LISTS:
+        likely = st.lists(mappings(LISTS[key]) | st.sampled_from(TEXTS), max_size=2)
+    elif key in NAMED:
+        likely = st.dictionaries(st.sampled_from(["web", "db", "a", "default"]), mappings(NAMED[key]), max_size=2)
+    elif key in WORDS:
+        likely = st.lists(st.sampled_from(["CMD", "NONE", "web", "db:x", "a", "A=b", "b"]), max_size=3)
+    else:
+        likely = st.sampled_from(LIKELY.get(key, ["a", "web", "$A", "/a", "a b"]))
+    return st.integers(0, 19).flatmap(lambda number: likely if number else VALUES)
 
 
 def mappings(keys: Keys) -> st.SearchStrategy[dict[str, object]]:
-    return st.dictionaries(st.sampled_from(sorted(keys.read | keys.left_out)), VALUES, max_size=4)
+    return st.deferred(
+        lambda: (
+            st.fixed_dictionaries({}, optional={key: value_of(key) for key in sorted(keys.read)})
+            | st.dictionaries(st.sampled_from(sorted(keys.left_out or keys.read)), VALUES, max_size=2)
+        )
+    )
 
 
-SERVICES = st.builds(
-    lambda service, more: {"image": "a", **service, **more},
-    mappings(composekeys.SERVICE),
-    st.fixed_dictionaries(
-        {},
-        optional={
-            "build": mappings(composekeys.BUILD),
-            "deploy": mappings(composekeys.DEPLOY),
-            "healthcheck": mappings(composekeys.HEALTHCHECK),
-            "depends_on": st.dictionaries(st.sampled_from(["web", "db", "x"]), mappings(composekeys.DEPENDENCY)),
-            "env_file": st.lists(mappings(composekeys.ENV_FILE), max_size=2),
-            "ports": st.lists(mappings(composekeys.PORT) | SCALARS, max_size=2),
-            "volumes": st.lists(mappings(composekeys.MOUNT) | SCALARS, max_size=2),
-            "secrets": st.lists(mappings(composekeys.SECRET_USE) | SCALARS, max_size=2),
-            "configs": st.lists(mappings(composekeys.CONFIG_USE) | SCALARS, max_size=2),
-            "networks": st.dictionaries(st.sampled_from(["a", "default"]), mappings(composekeys.SERVICE_NETWORK)),
-        },
-    ),
-)
+SERVICES = mappings(composekeys.SERVICE).map(lambda it: {"image": "a", **it})
 DOCUMENTS = st.fixed_dictionaries(
-    {"services": st.dictionaries(st.sampled_from(["web", "db", "a_b", "a-b"]), SERVICES, max_size=3) | VALUES},
+    {"services": st.dictionaries(st.sampled_from(["web", "db", "a_b", "a-b"]), SERVICES, min_size=1, max_size=3)},
     optional={
-        "name": SCALARS,
-        "networks": st.dictionaries(st.sampled_from(["a", "default"]), mappings(composekeys.NETWORK)) | VALUES,
-        "volumes": st.dictionaries(st.just("a"), mappings(composekeys.VOLUME)) | VALUES,
-        "secrets": st.dictionaries(st.just("a"), mappings(composekeys.SECRET)) | VALUES,
-        "configs": st.dictionaries(st.just("a"), mappings(composekeys.CONFIG)) | VALUES,
+        "name": ANY,
+        "networks": st.dictionaries(st.sampled_from(["a", "default", "web"]), mappings(composekeys.NETWORK)),
+        "volumes": st.dictionaries(st.sampled_from(["a", "k"]), mappings(composekeys.VOLUME)) | VALUES,
+        "secrets": st.dictionaries(st.sampled_from(["a", "k"]), mappings(composekeys.SECRET)),
+        "configs": st.dictionaries(st.sampled_from(["a", "k"]), mappings(composekeys.CONFIG)),
         "x-a": VALUES,
     },
 )
@@ -148,7 +181,7 @@ def read(text: str) -> None:
 
 @given(DOCUMENTS)
 def test_any_document_is_a_stack_or_an_error_with_its_place(document: dict[str, object]) -> None:
-    read(json.dumps(document, ensure_ascii=False))
+    read(json.dumps(document))
 
 
 @given(st.text())
