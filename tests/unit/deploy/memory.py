@@ -54,6 +54,8 @@ class MemoryEngine:
         self.calls = 0
         self.killed_at = -1
         self.unwell: set[str] = set()
+        self.ended: dict[str, int] = {}
+        """With which status instances have ended, by their image before they are started, or by their name."""
         self.log: list[str] = []
         self.states: dict[str, VolumeState] = {}
         self.taken: dict[str, tuple[VolumeSnapshot, ...]] = {}
@@ -99,6 +101,7 @@ class MemoryEngine:
         new, state = self.instances[name]
         instance = labelled_instance(name, dict(new.labels), state)
         assert instance is not None
+        instance = instance._replace(exit_code=self.state(name).exit_code)
         member = self.places.get(name, new.member)
         if member in self.absent:
             instance = instance._replace(state=ABSENT, spec=None, hash="")
@@ -106,7 +109,8 @@ class MemoryEngine:
 
     def state(self, instance: str) -> State:
         with self._lock:
-            return State(self.instances[instance][1] if instance in self.instances else LOST)
+            state = self.instances[instance][1] if instance in self.instances else LOST
+            return State(state, self.ended.get(instance) if state == STOPPED else None)
 
     def provide_image(self, identity: str, name: str) -> None:
         self._call("image")
@@ -234,6 +238,13 @@ class MemoryEngine:
                 self.instances[instance] = (new, STOPPED)
                 raise BoxwrightError("run.failed", f"{instance} can't be started")
             self.instances[instance] = (new, RUNNING)
+            if new.spec.image in self.ended:
+                self.end(instance, self.ended[new.spec.image])
+
+    def end(self, instance: str, status: int) -> None:
+        """Its program ends by itself."""
+        self.instances[instance] = (self.instances[instance][0], STOPPED)
+        self.ended[instance] = status
 
     def stop(self, instance: str, seconds: float) -> None:
         with self._lock:

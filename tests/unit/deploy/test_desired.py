@@ -24,10 +24,12 @@ from boxwright.deploy.history import (
     with_release,
 )
 from boxwright.errors import BoxwrightError, DefinitionError
+from boxwright.frontends.stack.compose import read_compose
+from boxwright.frontends.stack.composemounts import ComposeWorld
 from boxwright.frontends.stack.read import read_stack
 from boxwright.model.deployment import Backend, Desired, InstanceSpec, desired_from_text, desired_text
 from boxwright.model.image import Healthcheck, ImageConfig, Port
-from boxwright.model.stack import Check
+from boxwright.model.stack import Check, Stack
 from tests.unit.deploy.memory import MemoryEngine
 
 PLAIN = ImageConfig("amd64", cmd=("serve",), env=(("A", "image"),), exposed=(Port(80),))
@@ -50,7 +52,10 @@ loadbalancer:
 
 
 def desired(text: str, *, replicas: dict[str, int] | None = None, **configs: ImageConfig) -> Desired:
-    stack = read_stack(text, "autopilot.yaml", lambda _, path: path)
+    return desired_from(read_stack(text, "autopilot.yaml", lambda _, path: path), replicas, **configs)
+
+
+def desired_from(stack: Stack, replicas: dict[str, int] | None = None, **configs: ImageConfig) -> Desired:
     names = [*(it.name for it in stack.containers), "lb", "dns"]
     images = {name: ImageFacts(f"sha256:{name}", name, configs.get(name, PLAIN)) for name in names}
     servers = {
@@ -94,6 +99,14 @@ def test_the_balancer_takes_over_the_ports_of_what_it_balances() -> None:
 def test_without_a_port_the_balancer_publishes_its_own() -> None:
     found = desired(SHOP.replace('    ports: ["8080:80"]\n', ""))
     assert [(it.port.host, it.port.container) for it in one(found, "lb-1").ports] == [(81, 81)]
+
+
+def test_replicas_of_a_compose_file_share_their_volumes() -> None:
+    text = "services: {web: {image: web, scale: 3, volumes: ['data:/data']}}\nvolumes: {data: }\n"
+    world = ComposeWorld(lambda _, path: path, lambda _: "", {}, (), "shop", "native")
+    found = desired_from(read_compose(text, "compose.yaml", world))
+    assert [it.mounts[0].source for it in found.instances] == ["data", "data", "data"]
+    assert [it.name for it in found.volumes] == ["data"]
 
 
 def test_replicas_that_share_a_port_get_a_balancer_and_one_does_not() -> None:
