@@ -552,31 +552,50 @@ def opened(port: int) -> bytes:
         return b""
 
 
-def test_a_compose_file_is_deployed(boxwright: Program, tmp_path: Path, busybox_base: Path) -> None:
-    (tmp_path / "compose.yaml").write_text(
-        "services:\n"
-        "  web:\n"
-        "    build: {context: ., dockerfile: Recipe}\n"
-        '    ports: ["${PORT}:80"]\n'
-        "    depends_on: {job: {condition: service_completed_successfully}}\n"
-        "    privileged: true\n"
-        '  job: {build: ., command: ["sh", "-c", "echo done"], restart: "no"}\n'
-    )
+COMPOSE = """\
+services:
+  web:
+    build: {context: ., dockerfile: Recipe}
+    ports: ["${PORT}:80"]
+    command: [httpd, -f, -p, "80", -h, /data]
+    volumes: ["data:/data:ro"]
+    depends_on: {job: {condition: service_completed_successfully}}
+    privileged: true
+    stop_grace_period: 1s
+  job: {build: ., command: [sh, -c, "sleep 0.5; echo composed > /data/index.html"], volumes: ["data:/data"]}
+volumes: {data: }
+"""
+COMPOSE_ENGINES = [
+    "native",
+    pytest.param("podman", marks=pytest.mark.engine("podman")),
+    pytest.param("docker", marks=[pytest.mark.engine("docker"), pytest.mark.long]),
+]
+
+
+@pytest.mark.parametrize("compose_engine", COMPOSE_ENGINES)
+def test_a_compose_file_is_deployed(
+    boxwright: Program, tmp_path: Path, busybox_base: Path, compose_engine: str
+) -> None:
+    """A job without `restart:` ends before what waits for it is started, and is not run again."""
+    (tmp_path / "compose.yaml").write_text(COMPOSE)
+    (tmp_path / "compose.override.yaml").write_text("services: {web: {user: nobody}}\n")
     (tmp_path / "Recipe").write_text(RECIPE.format(base=busybox_base))
-    (tmp_path / "page").write_text("composed\n")
+    (tmp_path / "page").write_text("of the image\n")
     (tmp_path / "start").write_text(START)
     (tmp_path / "start").chmod(0o755)
     port = free_port()
     program = boxwright.with_environment(PORT=str(port), COMPOSE_PROJECT_NAME=f"c{os.getpid()}")
+    on = ("--engine", compose_engine)
     try:
-        said = program("deploy", cwd=tmp_path)
-        assert "compose.yaml:6:5: privileged of the service web is not carried over" in said.err
+        said = program("deploy", *on, cwd=tmp_path)
+        assert "compose.yaml:8:5: privileged of the service web is not carried over" in said.err
+        assert "compose.override.yaml is not read" in said.err
         until(lambda: page(port))
         assert page(port) == "composed\n"
-        assert program("deploy", cwd=tmp_path).out.endswith("nothing to do\n")
-        assert "done" in program("status", cwd=tmp_path).out
+        assert program("deploy", *on, cwd=tmp_path).out.endswith("nothing to do\n")
+        assert "done" in program("status", *on, cwd=tmp_path).out
     finally:
-        program("destroy", "--yes", cwd=tmp_path)
+        program("destroy", "--yes", "--volumes", *on, cwd=tmp_path)
 
 
 def page(port: int) -> str:
