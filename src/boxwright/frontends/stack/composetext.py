@@ -29,9 +29,8 @@ def interpolated(value: Value, variables: Map[str, str], unset: Unset) -> Value:
     if isinstance(value, Scalar):
         if "$" not in value.text:
             return value
-        return value._replace(
-            text=substitute(value.text, variables, value.place.span, lambda name: unset(name, value.place))
-        )
+        text = substitute(value.text, variables, value.place.span, lambda name: unset(name, value.place))
+        return Scalar(text, value.place)  # an empty one is a value too
     if isinstance(value, Sequence):
         return value._replace(items=tuple(interpolated(item, variables, unset) for item in value.items))
     items: dict[str, Value] = {}

@@ -84,19 +84,24 @@ def _check_replica_names(stack: Stack) -> None:
 
 def _check_cycles(stack: Stack) -> None:
     needs = {it.name: tuple(target for target, _ in it.after) for it in stack.containers}
+    seen: set[str] = set()
     for container in stack.containers:
-        cycle = _cycle(container.name, needs, ())
+        cycle = _cycle(container.name, needs, (), seen)
         if cycle:
             shown = " -> ".join(cycle)
             raise wrong("cycle", f"containers wait for each other: {shown}", stack.container(cycle[0]).where)
 
 
-def _cycle(name: str, needs: dict[str, tuple[str, ...]], above: tuple[str, ...]) -> tuple[str, ...]:
+def _cycle(name: str, needs: dict[str, tuple[str, ...]], above: tuple[str, ...], seen: set[str]) -> tuple[str, ...]:
+    """The first cycle at or below `name`; what was `seen` has none below it."""
     if name in above:
         return (*above[above.index(name) :], name)
+    if name in seen:
+        return ()
     for target in needs.get(name, ()):
-        if found := _cycle(target, needs, (*above, name)):
+        if found := _cycle(target, needs, (*above, name), seen):
             return found
+    seen.add(name)
     return ()
 
 

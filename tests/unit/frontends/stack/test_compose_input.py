@@ -170,13 +170,14 @@ DOCUMENTS = st.fixed_dictionaries(
 )
 
 
-def read(text: str) -> None:
+def read(text: str) -> BoxwrightError | None:
     def locate(_: str, name: str) -> str | None:
         return f"/here/{name}" if "a" in name else None
 
     world = ComposeWorld(locate, lambda _: "A=b\n", SET, ("a",), "", "native", "here")
     error = error_of(lambda: read_compose(text, "compose.yaml", world))
     assert error is None or (error.code.startswith("stack.") and error.where is not None)
+    return error
 
 
 @given(DOCUMENTS)
@@ -192,6 +193,17 @@ def test_any_text_is_a_stack_or_an_error_with_its_place(text: str) -> None:
 def test_aliases_of_aliases_have_an_end() -> None:
     lines = ["a0: &a0 {x: 1}", *(f"a{number}: &a{number} {{x: *a{number - 1}}}" for number in range(1, 300))]
     read("\n".join([*(f"x-{line}" for line in lines), "services: {web: {image: a, <<: *a299}}"]))
+
+
+def test_many_services_that_all_wait_for_those_before_them_take_no_time() -> None:
+    """There are 2^60 ways from the last to the first."""
+    names = [f"s{number}-x" for number in range(60)]
+    services = {name: {"image": "a", "depends_on": names[:number]} for number, name in enumerate(names)}
+    assert read(json.dumps({"services": services})) is None
+    services[names[0]]["depends_on"] = names[-1:]
+    error = read(json.dumps({"services": services}))
+    assert error is not None
+    assert error.code == "stack.cycle"
 
 
 @pytest.mark.parametrize("keys", KEYS)
