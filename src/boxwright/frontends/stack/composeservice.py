@@ -38,7 +38,6 @@ COMPLETED = "service_completed_successfully"
 ONCE, ON_FAILURE, ALWAYS = "no", "on-failure", "always"
 RESTARTS = (ONCE, ON_FAILURE, ALWAYS, "unless-stopped")
 POLICIES = {"none": ONCE, "on-failure": ON_FAILURE, "any": ALWAYS}
-_HOST_NAME = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]{0,251}[A-Za-z0-9_])?")
 
 
 class Services:
@@ -157,7 +156,7 @@ class Services:
         for item in items_of(it, "links"):
             scalar = of_type(item, Scalar)
             target, _, alias = scalar.text.partition(":")
-            yield self._known(target, scalar.place), _host_name(alias or target, scalar.place)
+            yield self._known(target, scalar.place), values.host_name(alias or target, scalar.place.span)
 
     def _known(self, name: str, place: Place) -> str:
         if name not in self._names:
@@ -196,7 +195,7 @@ class Services:
         for name, value in found.items.items() if isinstance(found, Mapping) else ():
             said = mapping_or_empty(value)
             self._source.notes.check(said, composekeys.SERVICE_NETWORK, f"the network {name} of the service {key}")
-            yield from (_host_name(alias, said.place) for alias in texts(said, "aliases"))
+            yield from (values.host_name(alias, said.place.span) for alias in texts(said, "aliases"))
 
     # How it runs ------------------------------------------------------------------------------------------------------
 
@@ -299,12 +298,6 @@ def _test(test: Scalar | Sequence | Mapping) -> tuple[str, ...]:
     if kind not in ("CMD", "CMD-SHELL") or not arguments:
         raise wrong("healthcheck", "this is no check", test.place.span, hint=hint)
     return arguments if kind == "CMD" else ("/bin/sh", "-c", *arguments)
-
-
-def _host_name(text: str, place: Place) -> str:
-    if not _HOST_NAME.fullmatch(text):
-        raise wrong("value", f"{text!r} can't be a name in a network", place.span, hint="letters, digits, . _ -")
-    return text
 
 
 def called(keys: Map[str, Place], wanted: Collection[str], valid: re.Pattern[str]) -> dict[str, str]:

@@ -156,9 +156,10 @@ class _Reader:
     def _link(self, text: str, name: str, number: int) -> tuple[str, str]:
         """``NAME`` or ``NAME:ALIAS``; the alias is a name inside the container."""
         target, _, alias = text.partition(":")
+        where = self._place("containers", name, "links", number)
         if not target:
-            raise wrong("value", f"{text!r} is no link", self._place("containers", name, "links", number))
-        return target, alias or target
+            raise wrong("value", f"{text!r} is no link", where)
+        return target, values.host_name(alias, where) if alias else target
 
     def _health(self, name: str, part: HealthPart | None) -> Check | None:
         if part is None:

@@ -94,6 +94,13 @@ def is_address(text: str) -> bool:
         return False
 
 
+def host_name(text: str, where: Span) -> str:
+    """A name that leads to something in a network. Raises `stack.value`."""
+    if not re.fullmatch(r"[A-Za-z0-9_]([A-Za-z0-9_.-]{0,251}[A-Za-z0-9_])?", text):
+        raise wrong("value", f"{text!r} can't be a name in a network", where, hint="letters, digits, . _ -")
+    return text
+
+
 def words(command: str | tuple[str, ...], where: Span) -> tuple[str, ...]:
     """A command as words: text is split as a shell does it, nothing in it is expanded. Raises `stack.value`."""
     if not isinstance(command, str):
