@@ -257,8 +257,8 @@ class _Builder:
                 yield MountSpec("path", use.source, target, use.read_only)
             else:
                 # Each replica has a volume of its own; the first one's name stays when there are more.
-                shared = number == 1 or use.read_only or container.shares_volumes
-                name = use.source if shared else f"{use.source}-{number}"
+                number = 1 if container.shares_volumes else number
+                name = use.source if number == 1 or use.read_only else f"{use.source}-{number}"
                 yield MountSpec("volume", name, target, use.read_only)
         for path in self._facts.images[container.name].config.volumes:
             if path.rstrip("/") not in targets:
