@@ -66,7 +66,9 @@ def _not_read(file: str, files: str) -> tuple[str, ...]:
     if name in NAMES:
         beside = (os.path.join(directory, it) for it in OVERRIDES)
         found += [
-            f"{path} is not read: what it changes is to be written in {name}" for path in beside if os.path.isfile(path)
+            f"{path} is not read ('docker compose config' writes one file of both)"
+            for path in beside
+            if os.path.isfile(path)
         ]
     if files and [os.path.basename(it) for it in files.split(os.pathsep)] != [name]:
         found.append(f"COMPOSE_FILE is not followed: {file} is read")

@@ -110,14 +110,15 @@ class _File:
             if not _DECLARED.fullmatch(name):
                 hint = "letters, digits, . _ -"
                 raise wrong("value", f"{name!r} can't be a name here", part.keys[name].span, hint=hint)
-            yield name, mapping_or_empty(value)
+            found = mapping_or_empty(value)
+            own = text_of(found, "name")
+            if own not in ("", f"{self._project}_{name}"):  # what Compose calls it anyway
+                self._notes.leave_out(found.keys["name"], f"the name {own} of {name} in {key}")
+            yield name, found
 
     def _network(self, name: str, it: Mapping) -> StackNetwork:
         what = f"the network {name}"
         self._notes.check(it, composekeys.NETWORK, what)
-        driver = text_of(it, "driver")
-        if driver not in ("", "default", "bridge"):
-            self._notes.leave_out(place_in(it, "driver"), f"driver {driver} of {what}")
         ipam = mapping(it, "ipam")
         self._notes.check(ipam, composekeys.IPAM, f"ipam of {what}")
         chosen = ""

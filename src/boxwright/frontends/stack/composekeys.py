@@ -55,9 +55,9 @@ CONFIG_USE: Final = _keys("source target mode", "uid gid")
 SERVICE_NETWORK: Final = _keys(
     "aliases", "driver_opts gw_priority interface_name ipv4_address ipv6_address link_local_ips mac_address priority"
 )
-NETWORK: Final = _keys("internal ipam driver", "attachable driver_opts enable_ipv4 enable_ipv6 external labels name")
+NETWORK: Final = _keys("internal ipam name", "attachable driver driver_opts enable_ipv4 enable_ipv6 external labels")
 IPAM: Final = _keys("config", "driver options")
 SUBNET: Final = _keys("subnet", "aux_addresses gateway ip_range")
-VOLUME: Final = _keys("", "driver driver_opts external labels name")
-SECRET: Final = _keys("file environment", "driver driver_opts external labels name template_driver")
-CONFIG: Final = _keys("file", "content environment external labels name template_driver")
+VOLUME: Final = _keys("name", "driver driver_opts external labels")
+SECRET: Final = _keys("file environment name", "driver driver_opts external labels template_driver")
+CONFIG: Final = _keys("file name", "content environment external labels template_driver")

@@ -26,6 +26,8 @@ _UNITS = "|".join(_UNIT_SECONDS)
 _DURATION = re.compile(rf"(?:\d{{1,9}}(?:\.\d{{0,9}})?(?:{_UNITS}))+", re.ASCII)
 _PART = re.compile(rf"([\d.]+)({_UNITS})", re.ASCII)
 _TRUE_BY_DEFAULT = ("enable_ipv4",)
+_DRIVERS = ("default", "bridge", "local")
+"""What Compose takes for networks, addresses and volumes where nothing is said."""
 
 
 class Notes:
@@ -55,7 +57,9 @@ class Notes:
 
 
 def _is_off(key: str, value: Value) -> bool:
-    """Whether what is left out says only that it is not wanted."""
+    """Whether what is left out says only that it is not wanted, or what is so anyway."""
+    if key == "driver" and isinstance(value, Scalar) and value.text in _DRIVERS:
+        return True
     if not isinstance(value, Scalar) or key in _TRUE_BY_DEFAULT:
         return False
     return is_nothing(value) or BOOLEANS.get(value.text.lower()) is False
