@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 
 from boxwright.errors import UsageError
 
@@ -40,3 +41,30 @@ def duration(text: str, option: str) -> int:
     if not (number.isascii() and number.isdigit()) or unit not in units:
         raise UsageError("usage.time", f"{option} {text}: a time is written like 30m, 24h or 7d")
     return int(number) * units[unit]
+
+
+def whole(option: str, least: int, most: int) -> Callable[[str], int]:
+    """The type of an option, for argparse: a whole number that is neither too small nor too large."""
+
+    def parse(text: str) -> int:
+        digits = text.removeprefix("-")
+        if not (digits.isascii() and digits.isdigit()) or not least <= int(text) <= most:
+            raise UsageError("usage.number", f"{option} {text}: a whole number from {least} to {most} is expected")
+        return int(text)
+
+    return parse
+
+
+def seconds(option: str) -> Callable[[str], float]:
+    """The type of an option, for argparse: a number of seconds above 0."""
+
+    def parse(text: str) -> float:
+        try:
+            found = float(text)
+        except ValueError:
+            found = math.nan
+        if not (math.isfinite(found) and found > 0):
+            raise UsageError("usage.time", f"{option} {text}: a number of seconds above 0 is expected")
+        return found
+
+    return parse

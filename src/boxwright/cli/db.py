@@ -9,7 +9,7 @@ import time
 from typing import TYPE_CHECKING
 
 from boxwright.cli.console import human_size, say
-from boxwright.cli.stackoptions import add_engine, meant, members, opened, split_member
+from boxwright.cli.stackoptions import add_engine, agree, meant, members, opened, split_member
 from boxwright.errors import BoxwrightError, UsageError
 
 if TYPE_CHECKING:
@@ -72,14 +72,7 @@ def _restore(engine: DeployEngine, instance: Instance, options: argparse.Namespa
     """In place of what is there; where it can't be loaded, nothing is changed."""
     if options.file is None:
         raise UsageError("usage.file", "which file should be restored?", hint="boxwright db restore STACK/NAME FILE")
-    if not options.yes:
-        if not sys.stdin.isatty():
-            message = f"this would replace all that is in {instance.logical}"
-            raise UsageError("usage.confirm", message, hint="say --yes")
-        sys.stderr.write(f"replace all that is in {instance.logical}? [y/N] ")
-        sys.stderr.flush()
-        if sys.stdin.readline().strip().lower() not in ("y", "yes"):
-            raise UsageError("usage.confirm", "nothing was changed")
+    agree(f"replace all that is in {instance.logical}", yes=options.yes)
     if options.file == "-":
         content = sys.stdin.buffer.read()
     else:

@@ -9,6 +9,7 @@ import time
 from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
+from boxwright.cli.arguments import whole
 from boxwright.cli.console import note, say
 from boxwright.cli.stackoptions import PATIENCE, add_stack, meant, opened
 from boxwright.errors import UsageError
@@ -16,12 +17,13 @@ from boxwright.errors import UsageError
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
-    from boxwright.cli.stackoptions import Meant
+    from boxwright.app.stacks.deployment import Prepared
     from boxwright.deploy.applying import Progress
     from boxwright.deploy.engine import DeployEngine
     from boxwright.deploy.planning import DeployPlan
-    from boxwright.model.stack import Stack
+    from boxwright.store.store import Store
 
+MOST_JOBS = 1000
 SIGNS = {"create": "+", "start": ">", "replace": "~", "update": "~", "move": "~", "remove": "-", "wait": "."}
 
 
@@ -41,60 +43,71 @@ def add_working(parser: argparse.ArgumentParser) -> None:
     add("--plan", action="store_true", help="show what would be done, and do nothing but build")
     add("--json", action="store_true", help="the plan, or the result, as JSON")
     add("-q", "--quiet", action="store_true", help="say nothing but errors")
-    add("-j", "--jobs", type=int, default=8, metavar="N", help="how many instances are worked on at a time (8)")
+    text = "how many instances are worked on at a time (8)"
+    add("-j", "--jobs", type=whole("-j", 1, MOST_JOBS), default=8, metavar="N", help=text)
 
 
 def run(options: argparse.Namespace) -> int:
-    """Deploy it."""
-    found = meant(options.stack, options)
-    if found.stack is None:
-        hint = "name its file, or go to its directory"
-        raise UsageError("definition.not-found", f"there is no definition of {found.name} here", hint=hint)
-    return deploy(found, found.stack, options, "deploy", {})
-
-
-def deploy(place: Meant, stack: Stack, options: argparse.Namespace, reason: str, replicas: dict[str, int]) -> int:
-    """Build, plan and apply. `place` is where `stack` goes; `replicas` are those that differ from the definition's."""
+    """Build, plan and apply it."""
     from boxwright.app.opening import open_store
-    from boxwright.app.stacks.deployment import SETTLED, carry_out, completed_stack, desired_stack, prepare_deployment
+    from boxwright.app.stacks.deployment import SETTLED, completed_stack, desired_stack, prepare_deployment
     from boxwright.app.stacks.images import planned_builds, wants_balancer
     from boxwright.cli.stackbuild import build_images
 
     began = time.monotonic()
-    for text in stack.notes:
+    found = meant(options.stack, options)
+    stack = found.stack
+    if stack is None:
+        hint = "name its file, or go to its directory"
+        raise UsageError("definition.not-found", f"there is no definition of {found.name} here", hint=hint)
+    for text in () if options.quiet else stack.notes:
         note(f"note: {text}")
     built: set[str] = set()
-    quiet = options.quiet or options.json
-    balanced = wants_balancer(stack, replicas)
+    balanced = wants_balancer(stack, {})
     build_images(planned_builds(stack, balanced=balanced), built, quiet=True)
     with open_store(os.environ) as store:
         completed = completed_stack(stack, store)
     build_images(planned_builds(completed[0], balanced=balanced), built, quiet=True)
-    with open_store(os.environ) as store, opened(place, store) as engine, _lock(engine, stack.name, options):
-        desired, contents, images = desired_stack(
-            completed, store, engine, os.environ, replicas, getattr(options, "rotate", ())
-        )
-        prepared = prepare_deployment(engine, desired, contents, images, patience=SETTLED)
-        for text in () if quiet else prepared.notes:
-            note(f"note: {text}")
-        if options.plan:
-            show_plan(prepared.plan, as_json=options.json)
-            return 0
-        if not quiet:
-            show_plan(prepared.plan, as_json=False, to_person=True)
-        release = carry_out(engine, prepared, store, reason, lambda it: tell(it, quiet=quiet), jobs=options.jobs)
-    seconds = time.monotonic() - began
-    if options.json:
-        number = release.number if release else None
-        say(json.dumps({"stack": stack.name, "release": number, "seconds": round(seconds, 3)}))
-    elif not options.quiet:
-        say(f"{stack.name}: release {release.number}, {seconds:.2f} s" if release else f"{stack.name}: nothing to do")
-    return 0
+    with (
+        open_store(os.environ) as store,
+        opened(found, store, known=False) as engine,
+        changing(engine, stack.name, options),
+    ):
+        desired, contents, images, basis = desired_stack(completed, store, engine, os.environ, {}, options.rotate)
+        prepared = prepare_deployment(engine, desired, contents, images, patience=SETTLED, basis=basis)
+        return work(engine, prepared, store, "deploy", options, began)
 
 
-def _lock(engine: DeployEngine, stack: str, options: argparse.Namespace) -> AbstractContextManager[None]:
+def changing(engine: DeployEngine, stack: str, options: argparse.Namespace) -> AbstractContextManager[None]:
     """Held while a stack is changed. Who only looks makes nothing in the engine, and waits for nobody."""
     return nullcontext() if options.plan else engine.lock(stack, PATIENCE)
+
+
+def work(
+    engine: DeployEngine, prepared: Prepared, store: Store, reason: str, options: argparse.Namespace, began: float
+) -> int:
+    """Show what is planned, apply it unless only the plan is wanted, and say what became of it."""
+    from boxwright.app.stacks.deployment import carry_out
+    from boxwright.app.stacks.destroying import is_being_destroyed
+
+    stack = prepared.desired.stack
+    quiet = options.quiet or options.json
+    for text in () if quiet else prepared.notes:
+        note(f"note: {text}")
+    if prepared.unfinished and not quiet and is_being_destroyed(engine, stack):
+        note(f"note: removing {stack} did not come to its end; it is made again")
+    if options.plan:
+        show_plan(prepared.plan, as_json=options.json)
+        return 0
+    if not quiet:
+        show_plan(prepared.plan, as_json=False, to_person=True)
+    release = carry_out(engine, prepared, store, reason, lambda it: tell(it, quiet=quiet), jobs=options.jobs)
+    seconds = time.monotonic() - began
+    if options.json:
+        say(json.dumps({"stack": stack, "release": release and release.number, "seconds": round(seconds, 3)}))
+    elif not options.quiet:
+        say(f"{stack}: release {release.number}, {seconds:.2f} s" if release else f"{stack}: nothing to do")
+    return 0
 
 
 def plan_fields(plan: DeployPlan) -> list[dict[str, object]]:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from boxwright.cli.console import human_size, say
-from boxwright.cli.stackoptions import add_engine
+from boxwright.cli.stackoptions import add_engine, refuse_engine
 
 if TYPE_CHECKING:
     from boxwright.app.comparison import Comparison, FileChange
@@ -31,6 +31,7 @@ def run(options: argparse.Namespace) -> int:
         from boxwright.cli.drift import drift
 
         return drift(options)
+    refuse_engine(options, "images")
     from boxwright.app.comparison import compare
     from boxwright.app.lookup import find_image
     from boxwright.app.opening import open_store

@@ -7,7 +7,7 @@ import os
 import sys
 
 from boxwright.cli.run import environment
-from boxwright.cli.stackoptions import add_engine, meant, members, opened, split_member
+from boxwright.cli.stackoptions import add_engine, meant, members, opened, refuse_engine, split_member
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -33,6 +33,7 @@ def run(options: argparse.Namespace) -> int:
         raise UsageError("usage.command", "no command is given", hint="boxwright exec CONTAINER COMMAND")
     if "/" in options.name:
         return _in_stack(options, command)
+    refuse_engine(options, "containers of 'boxwright run'")
     return execute(
         os.environ,
         options.name,
@@ -55,6 +56,9 @@ def _in_stack(options: argparse.Namespace, command: tuple[str, ...]) -> int:
         hint = "say it in the command, such as env NAME=VALUE COMMAND"
         raise UsageError("usage.exec", "-e, -w and -u are for containers that are no stack's", hint=hint)
     stack, name = split_member(options.name)
+    if not name:
+        hint = f"boxwright exec {options.name}NAME COMMAND"
+        raise UsageError("usage.exec", f"{options.name} names no container", hint=hint)
     found = meant(stack or None, options)
     terminal = options.tty and sys.stdin.isatty()
     with open_store(os.environ) as store, opened(found, store) as engine:

@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
-from boxwright.cli.stackoptions import add_engine, meant, members, opened, split_member
+from boxwright.cli.stackoptions import add_engine, meant, members, opened, refuse_engine, split_member
 
 if TYPE_CHECKING:
     from boxwright.deploy.engine import DeployEngine
@@ -38,6 +38,7 @@ def run(options: argparse.Namespace) -> int:
     """Print the log's bytes as they are; of several instances line by line, each with its name before it."""
     if options.name is None or "/" in options.name:
         return _of_stack(options)
+    refuse_engine(options, "containers of 'boxwright run'")
     from boxwright.app.containers import open_engine
     from boxwright.engines.streams import read_log
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
@@ -43,33 +44,68 @@ def add_stack(parser: argparse.ArgumentParser, *, nargs: str = "?") -> None:
 def meant(given: str | None, options: argparse.Namespace) -> Meant:
     """The stack of a name or a file; without either that of the present directory.
 
-    A name is looked for in the present directory's definition first: that one says on which engine it is.
+    A name is looked for in the present directory's definitions first: such a one says on which engine it is.
+
+    Raises UsageError `usage.stack` for what can be no name, `usage.remote` for a remote of an engine that has none.
     """
-    from boxwright.app.stacks.definition import NAMES, find_stack, load_stack
+    from boxwright.app.stacks.definition import find_stack, load_stack, stack_files
+    from boxwright.errors import UsageError
+    from boxwright.model.stack import NAME
 
     def load(file: str) -> Stack:
         profiles = getattr(options, "profile", ())
         return load_stack(file, os.environ, profiles, options.engine or "native")
 
     stack: Stack | None = None
-    if given is None or os.path.exists(given) or given.endswith((".yaml", ".yml")):
+    if given is None or (given and os.path.exists(given)) or given.endswith((".yaml", ".yml")):
         stack = load(find_stack(given))
-    elif any(os.path.isfile(name) for name in NAMES):
-        found = load(find_stack(None))
-        stack = found if found.name == given else None
-    if stack is None:
-        return Meant(str(given), options.engine or "native", None, options.remote)
-    engine = options.engine or stack.cluster.engine
-    return Meant(stack.name, engine, stack, options.remote or stack.cluster.remote)
+    elif not NAME.fullmatch(given):
+        raise UsageError("usage.stack", f"{given!r} is no file, and can't be a stack's name", hint="such as shop")
+    else:
+        here = [it for it in map(load, stack_files()) if it.name == given]
+        stack = load(find_stack(None)) if len(here) > 1 else next(iter(here), None)
+    engine = options.engine or (stack.cluster.engine if stack else "native")
+    if options.remote and engine != "lxd":
+        raise UsageError("usage.remote", f"--remote is for LXD; {engine} has none", hint="--engine lxd")
+    remote = options.remote or (stack.cluster.remote if stack and engine == "lxd" else "")
+    return Meant(stack.name if stack else str(given), engine, stack, remote)
 
 
 @contextmanager
-def opened(found: Meant, store: Store) -> Iterator[DeployEngine]:
-    """The engine of a stack."""
-    from boxwright.app.stacks.engines import open_deploy_engine
+def opened(found: Meant, store: Store, *, known: bool = True, look: bool = False) -> Iterator[DeployEngine]:
+    """The engine of a stack, which it must know already. Raises BoxwrightError `deploy.unknown-stack`.
 
-    with open_deploy_engine(found.engine, store, remote=found.remote) as engine:
+    Who only looks stays what it is: images can be built after that.
+    """
+    from boxwright.app.stacks.engines import open_deploy_engine
+    from boxwright.app.stacks.finding import is_there, unknown_stack
+
+    with open_deploy_engine(found.engine, store, remote=found.remote, look=look) as engine:
+        if known and not is_there(engine, found.name):
+            raise unknown_stack(engine, found.name, store)
         yield engine
+
+
+def refuse_engine(options: argparse.Namespace, what: str) -> None:
+    """Where no stack is meant. Raises UsageError `usage.engine`."""
+    from boxwright.errors import UsageError
+
+    if options.engine or options.remote:
+        raise UsageError("usage.engine", f"--engine and --remote are for stacks, not for {what}")
+
+
+def agree(what: str, *, yes: bool, left: str = "nothing was changed") -> None:
+    """Ask whether to do something, unless that was said. Raises UsageError `usage.confirm`, also without a terminal."""
+    from boxwright.errors import UsageError
+
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise UsageError("usage.confirm", f"this would {what}", hint="say --yes")
+    sys.stderr.write(f"{what}? [y/N] ")
+    sys.stderr.flush()
+    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+        raise UsageError("usage.confirm", left)
 
 
 def split_member(text: str) -> tuple[str, str]:

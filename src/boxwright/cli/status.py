@@ -10,11 +10,12 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
-from boxwright.cli.console import say
+from boxwright.cli.console import note, say
 from boxwright.cli.stackoptions import add_stack, meant, opened
 
 if TYPE_CHECKING:
     from boxwright.deploy.engine import DeployEngine
+    from boxwright.deploy.history import Release
     from boxwright.model.deployment import Instance, Observed
     from boxwright.model.volumes import VolumeState
 
@@ -32,28 +33,57 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Print it; the exit status is 1 where something is not well."""
     from boxwright.app.opening import open_store
+    from boxwright.app.stacks.finding import is_there, unknown_stack
+    from boxwright.deploy.applying import DEPLOYING
+    from boxwright.deploy.history import read_releases
 
     found = meant(options.stack, options)
-    with open_store(os.environ) as store, opened(found, store) as engine:
+    with open_store(os.environ) as store, opened(found, store, known=False) as engine:
         while True:
             observed = engine.observe(found.name)
-            rows, well = _rows(engine, observed)
+            releases = read_releases(engine, found.name)
+            unfinished = (engine.read_document(found.name, DEPLOYING) or b"").decode(errors="replace")
+            rows, well = _rows(engine, observed, releases)
             if options.json:
-                _print_json(engine, found.name, rows, observed.states)
+                _print_json(engine, found.name, rows, observed.states, releases, unfinished)
             else:
                 if options.watch and sys.stdout.isatty():
                     sys.stdout.write(CLEAR)
                 _print(rows)
                 _print_volumes(observed.states)
+                if unfinished:
+                    note(f"under way, or interrupted: {unfinished}")
+            if not (rows or options.watch or is_there(engine, found.name)):
+                raise unknown_stack(engine, found.name, store)
             if not options.watch:
                 return 0 if well else 1
             sys.stdout.flush()
             time.sleep(1)
 
 
-def _rows(engine: DeployEngine, observed: Observed) -> tuple[list[tuple[Instance, str]], bool]:
+def missing(observed: Observed, releases: tuple[Release, ...]) -> list[Instance]:
+    """What should be there by the last release, and is not. A load balancer is wanted for each member that is there."""
+    from boxwright.deploy.desired import BALANCER
+    from boxwright.model.deployment import LOST, ONLINE, Instance
+
+    known = {it.logical for it in observed.instances}
+    wanted = releases[-1].desired if releases else None
+    found = [it for it in (wanted.instances if wanted else ()) if it.logical not in known]
+    if observed.members:
+        free = sum(it.state == ONLINE for it in observed.members)
+        free -= sum(it.container == BALANCER for it in observed.instances)
+        balancers = [it for it in found if it.container == BALANCER]
+        found = [it for it in found if it not in balancers[max(0, free) :]]
+    stack = wanted.stack if wanted else ""
+    return [Instance(f"{stack}-{it.logical}", it.container, it.number, 0, "", LOST, it) for it in found]
+
+
+def _rows(
+    engine: DeployEngine, observed: Observed, releases: tuple[Release, ...]
+) -> tuple[list[tuple[Instance, str]], bool]:
     """The instances with their health."""
-    instances = sorted(observed.instances, key=lambda it: (it.container, it.number, it.generation))
+    found = (*observed.instances, *missing(observed, releases))
+    instances = sorted(found, key=lambda it: (it.container, it.number, it.generation))
     with ThreadPoolExecutor(8) as pool:
         health = list(pool.map(lambda it: _health(engine, it), instances))
     return list(zip(instances, health, strict=True)), all(it in ("well", "-", "done") for it in health)
@@ -63,6 +93,8 @@ def _health(engine: DeployEngine, instance: Instance) -> str:
     from boxwright.deploy.health import ask
     from boxwright.model.deployment import is_done
 
+    if instance.state == "lost":
+        return "missing"
     if instance.state != "running":
         done = is_done(instance.spec, instance.exit_code)
         return "unknown" if instance.state == "absent" else "done" if done else "stopped"
@@ -72,11 +104,13 @@ def _health(engine: DeployEngine, instance: Instance) -> str:
 
 
 def _print_json(
-    engine: DeployEngine, stack: str, rows: list[tuple[Instance, str]], states: tuple[VolumeState, ...]
+    engine: DeployEngine,
+    stack: str,
+    rows: list[tuple[Instance, str]],
+    states: tuple[VolumeState, ...],
+    releases: tuple[Release, ...],
+    unfinished: str,
 ) -> None:
-    from boxwright.deploy.history import read_releases
-
-    releases = read_releases(engine, stack)
     fields = [
         {
             "name": it.name,
@@ -98,6 +132,7 @@ def _print_json(
         "stack": stack,
         "engine": engine.name,
         "release": release,
+        "unfinished": unfinished or None,
         "instances": fields,
         "volumes": [volume_fields(it) for it in states],
     }

@@ -11,7 +11,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, BinaryIO
 
 from boxwright.cli.console import human_size, say
-from boxwright.cli.stackoptions import PATIENCE, add_engine, meant, opened, split_member
+from boxwright.cli.stackoptions import PATIENCE, add_engine, agree, meant, opened, refuse_engine, split_member
 from boxwright.errors import BoxwrightError, UsageError
 
 if TYPE_CHECKING:
@@ -57,7 +57,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Do what is asked."""
     if options.action == "ls":
-        return _list_stack(options) if options.stack else _list(quiet=options.quiet, as_json=options.json)
+        if options.stack:
+            return _list_stack(options)
+        refuse_engine(options, "volumes of containers")
+        return _list(quiet=options.quiet, as_json=options.json)
     if options.action == "rm":
         from boxwright.app.volumes import remove
 
@@ -154,7 +157,7 @@ def _restore(engine: DeployEngine, stack: str, volume: str, options: argparse.Na
     if bool(options.snapshot) == bool(options.file):
         hint = f"boxwright volume restore {stack}/{volume} SNAPSHOT, or --file FILE"
         raise UsageError("usage.snapshot", "what should it be restored from?", hint=hint)
-    _confirm(f"replace all that is in the volume {volume} of {stack}", yes=options.yes)
+    agree(f"replace all that is in the volume {volume} of {stack}", yes=options.yes)
     if not options.file:
         put_back(engine, stack, volume, PATIENCE, lambda: engine.restore_snapshot(stack, volume, options.snapshot))
     elif options.file == "-":
@@ -170,17 +173,6 @@ def _opened_file(path: str) -> BinaryIO:
         return open(path, "rb")
     except OSError as error:
         raise UsageError("usage.file", f"{path}: {error.strerror}") from error
-
-
-def _confirm(what: str, *, yes: bool) -> None:
-    if yes:
-        return
-    if not sys.stdin.isatty():
-        raise UsageError("usage.confirm", f"this would {what}", hint="say --yes")
-    sys.stderr.write(f"{what}? [y/N] ")
-    sys.stderr.flush()
-    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
-        raise UsageError("usage.confirm", "nothing was changed")
 
 
 def _backup(engine: DeployEngine, stack: str, volume: str, options: argparse.Namespace) -> None:

@@ -17,12 +17,16 @@ MOST_EVENTS = 1000
 
 
 class Release(NamedTuple):
-    """What was deployed once: its number from 1, when (seconds since 1970), why, and all that was to be there."""
+    """What was deployed once: its number from 1, when (seconds since 1970), why, and all that was to be there.
+
+    `basis` is the text of what that was made from; empty where an older boxwright made it.
+    """
 
     number: int
     time: int
     reason: str
     desired: Desired
+    basis: str = ""
 
 
 class StackEvent(NamedTuple):
@@ -42,7 +46,13 @@ def read_releases(engine: DeployEngine, stack: str) -> tuple[Release, ...]:
     try:
         items: list[dict[str, Any]] = json.loads(raw)
         return tuple(
-            Release(it["number"], it["time"], it["reason"], _with_digests(desired_from_text(json.dumps(it["desired"]))))
+            Release(
+                it["number"],
+                it["time"],
+                it["reason"],
+                _with_digests(desired_from_text(json.dumps(it["desired"]))),
+                str(it.get("basis", "")),
+            )
             for it in items
         )
     except (ValueError, KeyError, TypeError) as error:
@@ -59,16 +69,24 @@ def _with_digests(desired: Desired) -> Desired:
     return desired._replace(backends=tuple(backends))
 
 
-def with_release(before: tuple[Release, ...], desired: Desired, reason: str, now: int) -> tuple[Release, ...]:
+def with_release(
+    before: tuple[Release, ...], desired: Desired, reason: str, now: int, basis: str = ""
+) -> tuple[Release, ...]:
     """One more; the oldest is forgotten."""
-    release = Release(before[-1].number + 1 if before else 1, now, reason, desired)
+    release = Release(before[-1].number + 1 if before else 1, now, reason, desired, basis)
     return (*before, release)[-MOST_RELEASES:]
 
 
 def releases_text(releases: Iterable[Release]) -> bytes:
     """As they are kept."""
     items = [
-        {"number": it.number, "time": it.time, "reason": it.reason, "desired": json.loads(desired_text(it.desired))}
+        {
+            "number": it.number,
+            "time": it.time,
+            "reason": it.reason,
+            "desired": json.loads(desired_text(it.desired)),
+            "basis": it.basis,
+        }
         for it in releases
     ]
     return json.dumps(items, separators=(",", ":")).encode()

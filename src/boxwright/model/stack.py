@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import NamedTuple
 
 from boxwright.model.image import Port
@@ -10,6 +11,8 @@ from boxwright.model.span import Span
 NATIVE = "native"
 ENGINES = (NATIVE, "podman", "lxd", "docker", "lxc")
 DEFAULT_NETWORK = "default"
+NAME = re.compile(r"[a-z]([a-z0-9-]{0,28}[a-z0-9])?")
+"""The whole of a stack's or a container's name."""
 
 
 class StackBuild(NamedTuple):

@@ -19,18 +19,26 @@ OWN = "images/"
 """Before the names of recipes that come with the program."""
 
 
+def stack_files(directory: str = ".") -> tuple[str, ...]:
+    """The names of the definitions of stacks in a directory."""
+    return tuple(name for name in NAMES if os.path.isfile(os.path.join(directory, name)))
+
+
 def find_stack(given: str | None, directory: str = ".") -> str:
-    """The file of a stack. Raises where there is none, or where there are several of one kind."""
+    """The file of a stack. Raises where there is none, or several and none was named."""
     if given is not None and not os.path.isdir(given):
         if not os.path.isfile(given):
             raise UsageError("definition.not-found", f"there is no file {given}")
         return given
     place = given or directory
-    found = next((name for name in NAMES if os.path.isfile(os.path.join(place, name))), None)
-    if found is None:
+    found = stack_files(place)
+    if not found:
         hint = "name one, such as boxwright deploy FILE"
         raise DefinitionError("definition.none", f"{place} holds no stack ({', '.join(NAMES)})", hint=hint)
-    return os.path.normpath(os.path.join(place, found))
+    if len(found) > 1:
+        hint = f"name one, such as {os.path.normpath(os.path.join(place, found[0]))}"
+        raise DefinitionError("definition.several", f"{place} holds {' and '.join(found)}", hint=hint)
+    return os.path.normpath(os.path.join(place, found[0]))
 
 
 def load_stack(
@@ -42,6 +50,8 @@ def load_stack(
     """
     text = read_definition(file)
     if not is_compose(file, text):
+        if profiles:
+            raise UsageError("usage.profile", f"{file} has no profiles: they are of Compose files")
         return read_stack(text, file, locate)
     from boxwright.frontends.stack.compose import PROJECT, read_compose
     from boxwright.frontends.stack.composemounts import ComposeWorld

@@ -20,6 +20,7 @@ from boxwright.app.stacks.images import (
     with_databases,
 )
 from boxwright.deploy.applying import DEPLOYING, Limits, Progress, apply_plan
+from boxwright.deploy.basis import Basis, basis_text
 from boxwright.deploy.desired import Facts, ImageFacts, desired_of
 from boxwright.deploy.engine import DeployEngine
 from boxwright.deploy.history import (
@@ -58,7 +59,7 @@ _SETTLE_SECONDS = 0.5
 class Prepared(NamedTuple):
     """A deployment that is planned. `notes` are what the engine does without; `unfinished`: one was interrupted.
 
-    `released` is what the last release was.
+    `released` is what the last release was, `basis` what `desired` was made from.
     """
 
     desired: Desired
@@ -69,6 +70,7 @@ class Prepared(NamedTuple):
     notes: tuple[str, ...]
     unfinished: bool
     released: Desired | None
+    basis: str = ""
 
 
 def completed_stack(stack: Stack, store: Store) -> tuple[Stack, dict[str, str]]:
@@ -83,8 +85,10 @@ def desired_stack(
     environment: Mapping[str, str],
     replicas: Mapping[str, int],
     rotate: Sequence[str] = (),
-) -> tuple[Desired, StackContents, tuple[ImageFacts, ...]]:
-    """Everything that is to be there. All images are in the store already. Secrets to `rotate` are made anew.
+) -> tuple[Desired, StackContents, tuple[ImageFacts, ...], str]:
+    """Everything that is to be there, and the basis of it. All images are in the store already.
+
+    Secrets to `rotate` are made anew.
 
     Raises DefinitionError `stack.no-secret` for one that is not made here.
     """
@@ -105,8 +109,8 @@ def desired_stack(
         for it in stack.containers
     )
     facts = Facts(images, servers, digests, replicas, engine.hosts())
-    desired = desired_of(stack._replace(containers=containers), facts)
-    return desired, contents, tuple(images.values())
+    stack = stack._replace(containers=containers)
+    return desired_of(stack, facts), contents, tuple(images.values()), basis_text(Basis(stack, facts))
 
 
 def _rotate(stack: Stack, contents: StackContents, names: Sequence[str]) -> None:
@@ -128,6 +132,7 @@ def prepare_deployment(
     patience: float = 0.0,
     given_up: Callable[[Observed], Collection[str]] = lambda _: (),
     released: Desired | None = None,
+    basis: str = "",
 ) -> Prepared:
     """Compare with what runs, and with the last release, which is read where it isn't given. Nothing is changed.
 
@@ -146,7 +151,7 @@ def prepare_deployment(
     untold = _untold(engine, desired.stack, observed)
     plan = make_plan(desired, observed, given_up(observed), released, untold)
     unfinished = engine.read_document(desired.stack, DEPLOYING) is not None
-    return Prepared(desired, observed, plan, contents, images, notes, unfinished, released)
+    return Prepared(desired, observed, plan, contents, images, notes, unfinished, released, basis)
 
 
 def carry_out(
@@ -165,7 +170,10 @@ def carry_out(
     _require_places(prepared)
     stack = prepared.desired.stack
     if not prepared.plan.work and not prepared.unfinished:
-        return _remember(engine, prepared, store, reason, []) if _is_otherwise(prepared) else None
+        if _is_otherwise(prepared):
+            return _remember(engine, prepared, store, reason, [])
+        _note_basis(engine, prepared)
+        return None
     events: list[StackEvent] = []
 
     def note(progress: Progress) -> None:
@@ -219,13 +227,21 @@ def _remember(engine: DeployEngine, prepared: Prepared, store: Store, reason: st
     """The release, its images and what happened; then what no release needs any more is forgotten."""
     stack = prepared.desired.stack
     before = read_releases(engine, stack)
-    releases = with_release(before, prepared.desired, reason, int(time.time()))
+    releases = with_release(before, prepared.desired, reason, int(time.time()), prepared.basis)
     _keep_images(prepared, store, releases)
     events.append(StackEvent(round(time.time(), 3), "release", str(releases[-1].number), reason))
     documents = {RELEASES: releases_text(releases), EVENTS: with_events(engine, stack, events), DEPLOYING: None}
     engine.write_documents(stack, documents)
     _forget(engine, stack, releases, _files(before), images_of(before))
     return releases[-1]
+
+
+def _note_basis(engine: DeployEngine, prepared: Prepared) -> None:
+    """What changes nothing now may do so with other numbers of replicas."""
+    releases = read_releases(engine, prepared.desired.stack)
+    if releases and prepared.basis not in ("", releases[-1].basis):
+        kept = (*releases[:-1], releases[-1]._replace(basis=prepared.basis))
+        engine.write_document(prepared.desired.stack, RELEASES, releases_text(kept))
 
 
 def _forget(

@@ -13,12 +13,12 @@ from boxwright.store.store import Store
 
 
 @contextmanager
-def open_deploy_engine(name: str, store: Store, *, remote: str = "") -> Iterator[DeployEngine]:
-    """An engine by its name. For a process with one thread."""
+def open_deploy_engine(name: str, store: Store, *, remote: str = "", look: bool = False) -> Iterator[DeployEngine]:
+    """An engine by its name. For a process with one thread, which stays what it is where it is only to `look`."""
     if name == NATIVE:
         from boxwright.app.stacks.native import open_native
 
-        with open_native(store) as native:
+        with open_native(store, look=look) as native:
             yield native
     elif name in ("podman", "docker"):
         yield _oci(name, store)

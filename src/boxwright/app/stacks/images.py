@@ -75,8 +75,7 @@ def planned_builds(stack: Stack, *, balanced: bool) -> tuple[ImageBuild, ...]:
         found[tag] = ImageBuild(tag, *_words(container))
         texts[tag] = found[tag].text if container.build is None else _text(container)
     if balanced:
-        file = own_recipe("haproxy")[1]
-        found[BALANCER_TAG] = ImageBuild(BALANCER_TAG, (os.path.dirname(file),), (BALANCER,))
+        found[BALANCER_TAG] = balancer_build()
     if stack.resolver:
         file = own_recipe("unbound")[1]
         found[RESOLVER_TAG] = ImageBuild(RESOLVER_TAG, (os.path.dirname(file),), (RESOLVER,))
@@ -142,10 +141,21 @@ def image_facts(stack: Stack, store: Store, *, balanced: bool) -> dict[str, Imag
     """What each container's image is, now that it is built."""
     found = {it.name: _facts(store, image_tag(stack, it)) for it in stack.containers}
     if balanced:
-        found[BALANCER] = _facts(store, BALANCER_TAG)
+        found[BALANCER] = balancer_facts(store)
     if stack.resolver:
         found[RESOLVER] = _facts(store, RESOLVER_TAG)
     return found
+
+
+def balancer_facts(store: Store) -> ImageFacts:
+    """The load balancer's, which is built."""
+    return _facts(store, BALANCER_TAG)
+
+
+def balancer_build() -> ImageBuild:
+    """Of the load balancer's image."""
+    file = own_recipe("haproxy")[1]
+    return ImageBuild(BALANCER_TAG, (os.path.dirname(file),), (BALANCER,))
 
 
 def _facts(store: Store, tag: str) -> ImageFacts:

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 
 from boxwright.app.stacks.contents import StackContents
 from boxwright.app.stacks.deployment import SETTLED, apply_noted, last_release, prepare_deployment
+from boxwright.app.stacks.destroying import is_being_destroyed
 from boxwright.app.stacks.engines import open_deploy_engine
 from boxwright.deploy.applying import Limits, Progress
 from boxwright.deploy.engine import DeployEngine
@@ -69,6 +70,8 @@ def _settle_all(store: Store, remote: str, why: str, tell: Tell) -> None:
 
 def _settle(engine: DeployEngine, stack: str, why: str, tell: Tell) -> None:
     with engine.lock(stack, PATIENCE):
+        if is_being_destroyed(engine, stack):
+            return
         desired = last_release(engine, stack).desired
         prepared = prepare_deployment(engine, desired, StackContents(engine, stack, {}), (), patience=SETTLED)
         if prepared.plan.work:

@@ -229,9 +229,10 @@ def _state(container: Container) -> State:
 
 
 @contextmanager
-def open_native(store: Store) -> Iterator[NativeStacks]:
-    """The engine. For a process with one thread, which becomes what containers need."""
-    _become_root(store)
+def open_native(store: Store, *, look: bool = False) -> Iterator[NativeStacks]:
+    """The engine. For a process with one thread, which becomes what containers need, unless it is only to `look`."""
+    if not look:
+        _become_root(store)
     with ExitStack() as undo:
         launcher = Launcher.start(Path(store.home.cache))
         undo.callback(launcher.close)
