@@ -293,4 +293,6 @@ class MemoryEngine:
             self.write_document(stack, name, data)
 
     def forget(self, stack: str, *, keep_secrets: bool) -> None:
-        self.documents.clear()
+        for name in sorted(self.documents):
+            if name != "secrets" or not keep_secrets:
+                self.write_document(stack, name, None)
