@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.conftest import Program
+from tests.integration.conftest import until
 from tests.integration.terminal import terminal_of
 from tests.integration.test_stacks import Project, a_project
 
@@ -80,3 +83,67 @@ def test_a_stack_is_looked_at_followed_and_removed(project: Project) -> None:
         asked.line("y")
         assert asked.end() == 0
     assert project.status() == {}
+
+
+def test_a_removal_that_was_interrupted_is_not_undone_and_goes_on(project: Project) -> None:
+    """While `watch` runs; a name that nobody has, or has elsewhere, is no success."""
+    project.write(replicas=1)
+    start = project.directory / "api/start"
+    start.write_text(start.read_text().replace("trap 'exit 0' TERM", "trap '' TERM"))
+    file = project.directory / "autopilot.yaml"
+    file.write_text(file.read_text().replace("  api:\n", "  api:\n    stop-grace: 3s\n"))
+    project("deploy")
+    file.rename(project.directory.parent / "kept.yaml")
+    for words in (("destroy", "--yes"), ("status",), ("restart",)):
+        name = f"{project.name}x{'/' if words[0] == 'restart' else ''}"
+        refused = project(*words, name, status=1).err
+        assert "[deploy.unknown-stack]" in refused
+        assert f"did you mean {project.name}?" in refused
+    assert "say --engine native" in project("status", project.name, "--engine", "lxc", status=1).err
+
+    mark = project.program.home / "stacks" / project.name / "documents/document-deploying"
+    with project.program.start("watch", project.name, "--interval", "0.2", cwd=project.directory) as watching:
+        try:
+            removing = project.program.start("destroy", project.name, "--yes", cwd=project.directory)
+            until(mark.exists, 20)
+            until(lambda: project.get().startswith("error"), 20)
+            removing.kill()
+            removing.communicate()
+            time.sleep(1)
+        finally:
+            watching.send_signal(signal.SIGINT)
+        assert "start" not in watching.communicate()[1]
+    left = json.loads(project("status", project.name, "--json", status=1).out)
+    assert (left["unfinished"], left["release"]) == ("destroy", 1)
+    assert all(it["state"] != "running" for it in left["instances"] if it["container"] == "web")
+    assert "[deploy.unfinished]" in project("scale", "--stack", project.name, "api=2", status=1).err
+    assert "kept: volume data" in project("destroy", project.name, "--yes").err
+    project("destroy", project.name, "--yes", "--volumes")
+    assert "[deploy.unknown-stack]" in project("destroy", project.name, "--yes", "--volumes", status=1).err
+
+
+def test_other_numbers_change_nothing_else(project: Project) -> None:
+    """Neither what the file says by now, nor earlier numbers; what is not there is missing."""
+    file = project.directory / "autopilot.yaml"
+    project.write(replicas=1)
+    file.write_text("\n".join(line for line in file.read_text().splitlines() if "ports:" not in line))
+    project("deploy")
+    project("scale", "web=2")
+    before = project.status()
+    project.page("web two")
+    project.write(replicas=7, colour="blue")
+    assert json.loads(project("scale", "api=2", "--json").out)["release"] == 3
+    after = project.status()
+    assert set(after) == {"web-1", "web-2", "api-1", "api-2"}
+    assert all(after[name]["name"] == it["name"] for name, it in before.items())
+    assert "COLOUR=red" in project("exec", "/web-2", "env").out
+    assert json.loads(project("rollback", "--json").out)["release"] == 4
+    assert set(project.status()) == {"web-1", "web-2", "api-1"}
+
+    project("rm", "-f", after["web-2"]["name"])
+    said = project("status", status=1).out
+    assert re.search(r"web-2 +lost +missing", said), said
+    assert project.status()["web-2"]["health"] == "missing"
+    project("restart", "/web-2", status=1)
+    project("scale", "web=2")
+    assert re.search(r"web-2 +running +well", project("status").out)

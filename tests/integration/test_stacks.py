@@ -274,6 +274,8 @@ def test_an_ordinary_user_has_stacks_too(ordinary_project: Project) -> None:
     assert ordinary_project("exec", "/web-1", "wget", "-qO-", "http://web-2/index.html").out == "two\n"
     assert ordinary_project("deploy").out.endswith("nothing to do\n")
     assert {it["generation"] for it in ordinary_project.status().values()} == {1, 2}
+    ordinary_project("scale", "web=3")
+    assert set(ordinary_project.status()) == {"web-1", "web-2", "web-3", "api-1"}
 
 
 def test_an_update_loses_no_request_and_can_be_gone_back_from(project: Project) -> None:
