@@ -127,5 +127,6 @@ def members(engine: DeployEngine, stack: str, name: str) -> list[Instance]:
     if not chosen:
         known = {it.container for it in found} | {it.logical for it in found}
         what = f"no instance {name}" if name else "no instance"
-        raise BoxwrightError("deploy.unknown-member", f"the stack {stack} has {what}", hint=nearest(name, known))
+        hint = f"all of them are {stack}/" if name == stack else nearest(name, known)
+        raise BoxwrightError("deploy.unknown-member", f"the stack {stack} has {what}", hint=hint)
     return chosen

@@ -44,16 +44,17 @@ def run(options: argparse.Namespace) -> int:
             releases = read_releases(engine, found.name)
             unfinished = (engine.read_document(found.name, DEPLOYING) or b"").decode(errors="replace")
             rows, well = _rows(engine, observed, releases)
+            known = rows or options.watch or is_there(engine, found.name)
             if options.json:
                 _print_json(engine, found.name, rows, observed.states, releases, unfinished)
-            else:
+            elif known:
                 if options.watch and sys.stdout.isatty():
                     sys.stdout.write(CLEAR)
                 _print(rows)
                 _print_volumes(observed.states)
                 if unfinished:
                     note(f"under way, or interrupted: {unfinished}")
-            if not (rows or options.watch or is_there(engine, found.name)):
+            if not known:
                 raise unknown_stack(engine, found.name, store)
             if not options.watch:
                 return 0 if well else 1

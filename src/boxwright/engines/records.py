@@ -30,6 +30,9 @@ from boxwright.files import try_lock
 _GONE = ".gone-"
 _ATTEMPTS = 100
 _STALE_SECONDS = 60.0
+_WRITING_SECONDS = 10.0
+"""Longer than the parent of a process that has ended needs to write its exit status."""
+_PAUSE_SECONDS = 0.002
 
 
 class Mounted(NamedTuple):
@@ -114,14 +117,31 @@ class Container(NamedTuple):
         return self.status is not None and is_alive(self.status.process)
 
     def exit_code(self) -> int | None:
-        """Once it has ended; None where nobody could write it down. Waits for its parent, which is just writing it."""
+        """Once it has ended; None where nobody could write it down. Waits for its parent, which is just writing it.
+
+        Somebody may have started it again since it was looked at: that one's end is not waited for.
+        """
+        until = time.monotonic() + _WRITING_SECONDS
+        while True:
+            try:
+                with open(self.exit_file, encoding="ascii") as file:
+                    fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+                    text = file.read().strip()
+            except FileNotFoundError:
+                return None
+            except BlockingIOError:
+                if time.monotonic() >= until or self._is_started_again():
+                    return None
+                time.sleep(_PAUSE_SECONDS)
+            else:
+                return int(text) if text.isdecimal() else None
+
+    def _is_started_again(self) -> bool:
         try:
-            with open(self.exit_file, encoding="ascii") as file:
-                fcntl.flock(file, fcntl.LOCK_SH)
-                text = file.read().strip()
-        except FileNotFoundError:
-            return None
-        return int(text) if text.isdecimal() else None
+            found = _read_json(f"{self.directory}/status.json")
+            return found is not None and _status(found).process != (self.status.process if self.status else None)
+        except (StoreError, KeyError, TypeError, ValueError, AttributeError):
+            return False
 
     def ended(self) -> float:
         """When its exit status was written, or when it was made."""

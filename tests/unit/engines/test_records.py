@@ -66,6 +66,22 @@ def test_a_record_is_read_as_it_was_written(records: Records) -> None:
     assert found.exit_code() is None
 
 
+def test_the_end_of_what_was_started_again_is_not_waited_for(records: Records, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who looks at it while that happens sees an old process, and the new one's exit status, which is not there yet."""
+    made(records, "one", ContainerStatus(ProcessMark(7, 8, "boot"), 9))
+    seen = records.get("one")
+    with open(seen.exit_file, "w", encoding="ascii") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        records.write_status(seen, ContainerStatus(ProcessMark(9, 9, "boot"), 10))
+        began = time.monotonic()
+        assert seen.exit_code() is None
+        monkeypatch.setattr("boxwright.engines.records._WRITING_SECONDS", 0.05)
+        assert records.get("one").exit_code() is None, "whose starter was killed before it wrote the record"
+        assert time.monotonic() - began < 5
+        held.write("3\n")
+    assert seen.exit_code() == 3
+
+
 def test_found_by_name_id_and_its_beginning(records: Records) -> None:
     made(records, "one")
     made(records, "0123", id="ffff00000000")
