@@ -118,6 +118,7 @@ def test_a_removal_that_was_interrupted_is_not_undone_and_goes_on(project: Proje
     assert all(it["state"] != "running" for it in left["instances"] if it["container"] == "web")
     assert "[deploy.unfinished]" in project("scale", "--stack", project.name, "api=2", status=1).err
     assert "kept: volume data" in project("destroy", project.name, "--yes").err
+    assert "nothing of" in project("status", project.name, status=1).err
     project("destroy", project.name, "--yes", "--volumes")
     assert "[deploy.unknown-stack]" in project("destroy", project.name, "--yes", "--volumes", status=1).err
 

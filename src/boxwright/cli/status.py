@@ -54,10 +54,12 @@ def run(options: argparse.Namespace) -> int:
                 _print_volumes(observed.states)
                 if unfinished:
                     note(f"under way, or interrupted: {unfinished}")
+                elif not (rows or releases):
+                    note(f"nothing of {found.name} is deployed")
             if not known:
                 raise unknown_stack(engine, found.name, store)
             if not options.watch:
-                return 0 if well else 1
+                return 0 if well and (rows or releases) else 1
             sys.stdout.flush()
             time.sleep(1)
 
