@@ -258,10 +258,10 @@ def _unwanted(desired: Desired, observed: Observed) -> Iterable[Change]:
             known = instance.container in containers
             reason = "there are fewer replicas" if known else "the stack no longer has it"
             yield Change(REMOVE, INSTANCE, instance.logical, reason, old=(instance,))
-    takes = {it.name for it in observed.members if it.state not in (OFFLINE, UNSURE)}
+    takes = {it.name for it in observed.members if it.state not in (OFFLINE, UNSURE)} if observed.members else {""}
     for state in observed.states:
         for member in (it for it in state.stale if it in takes):
-            reason = f"{member} has an older one, in whose place a copy was put"
+            reason = f"{member or 'the engine'} has an older one, in whose place another was put"
             yield Change(REMOVE, VOLUME, state.name, reason, member=member)
     networks = {spec.name for spec in desired.networks}
     for network in observed.networks:

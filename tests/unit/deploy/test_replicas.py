@@ -204,6 +204,11 @@ def test_stale_volumes_of_a_silent_member_wait() -> None:
     assert plan[VOLUME, "data"].action == KEEP
 
 
+def test_what_a_restore_left_on_a_single_server_is_removed() -> None:
+    plan = planned((there("", RUNNING),), (VolumeState("data", "", 2, stale=("",)),), ())
+    assert (plan[VOLUME, "data"].action, plan[VOLUME, "data"].member) == (REMOVE, "")
+
+
 # Times ---------------------------------------------------------------------------------------------------------------
 
 

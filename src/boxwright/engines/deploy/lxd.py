@@ -33,7 +33,7 @@ from boxwright.engines.deploy.lxdinstance import (
     start_script,
     state_of,
 )
-from boxwright.engines.deploy.lxdmemory import STACK, InstanceNote, LxdHooks, unless_gone
+from boxwright.engines.deploy.lxdmemory import STACK, InstanceNote, LxdHooks, document_of, unless_gone
 from boxwright.engines.deploy.lxdnetworks import (
     NAME,
     OVN,
@@ -46,6 +46,7 @@ from boxwright.engines.deploy.lxdnetworks import (
     ovn_uplink,
     subnet_of,
 )
+from boxwright.engines.deploy.lxdvolumes import VOLUMES, Kept, turned_devices
 from boxwright.engines.exchange import exchange
 from boxwright.engines.lxdclient.client import LxdClient
 from boxwright.engines.lxdclient.cluster import ClusterMember, answers
@@ -91,6 +92,7 @@ class LxdStacks(LxdCopies):
         self._seen: tuple[ClusterMember, ...] = ()
         self._told: dict[str, str] = {}
         self._networks: dict[str, Mapping[str, Any]] = {}
+        self._turning: dict[str, Mapping[str, Mapping[str, str]]] = {}
 
     def makes_beside(self, network: NetworkSpec) -> bool:
         """A single server looks for an instance's bridge when that is started.
@@ -151,8 +153,9 @@ class LxdStacks(LxdCopies):
         volumes: tuple[VolumeState, ...] = ()
         if project is not None:
             offline = {it.name for it in members.values() if it.state == OFFLINE}
-            instances = self._instances(stack, self._notes(project), offline)
-            volumes = self._states(stack, project)
+            found = self._within(stack).get("/instances", recursion="1")
+            instances = self._instances(stack, found, self._notes(project), offline)
+            volumes = self._look_at_volumes(stack, project, found)
         away = {it.member for it in instances if it.state == ABSENT}
         self._look_at_networks()
         networks = [it for it in self._networks.values() if it.get("managed")]
@@ -172,11 +175,24 @@ class LxdStacks(LxdCopies):
         """Remembered, as LXD takes long to tell: those of other stacks that come later are seen the next time."""
         self._networks = {it["name"]: it for it in self._client.get("/networks", recursion="1")}
 
+    def _look_at_volumes(
+        self, stack: str, project: Mapping[str, Any], instances: Sequence[Mapping[str, Any]]
+    ) -> tuple[VolumeState, ...]:
+        """What mounts an older one still, as whoever restored a backup was killed, is turned when it starts."""
+        lying, kept = self._lying(stack), self._kept(document_of(project, VOLUMES))
+        homes = self._homes_of(lying, kept)
+        self._turning |= {str(it["name"]): turned_devices(it, lying, homes) for it in instances}
+        return tuple(self._state(home, lying, kept.get(name, Kept())) for name, home in homes.items())
+
     def _instances(
-        self, stack: str, notes: Mapping[str, InstanceNote], offline: Collection[str]
+        self,
+        stack: str,
+        raws: Sequence[Mapping[str, Any]],
+        notes: Mapping[str, InstanceNote],
+        offline: Collection[str],
     ) -> tuple[Instance, ...]:
         found: list[Instance | None] = []
-        for raw in self._within(stack).get("/instances", recursion="1"):
+        for raw in raws:
             self._homes[raw["name"]] = stack
             absent = state_of(raw) == ABSENT or raw.get("location") in offline
             found.append(absent_instance(raw, stack, notes) if absent else instance_of(raw))
@@ -346,8 +362,10 @@ class LxdStacks(LxdCopies):
         return {"nictype": "bridged" if kind == "bridge" else "macvlan", "parent": interface}
 
     def start(self, instance: str) -> None:
-        """Start it."""
-        self._of(instance).change_state(instance, "start")
+        """Start it, with the volumes that are its own now."""
+        client = self._of(instance)
+        self._turn(client, instance, self._turning.pop(instance, {}))
+        client.change_state(instance, "start")
 
     def stop(self, instance: str, seconds: float) -> None:
         """Ask it to end; kill it after `seconds`."""

@@ -3,7 +3,8 @@
 A copy is made by LXD's own migration between members, with `refresh` where there is one already, and includes a
 snapshot that was taken for it. A member that dies while it is copied leaves a torn copy; the snapshot of the one
 before is whole. So what takes the place of a lost volume is made of the snapshot, under a new name: nothing that is
-still being written anywhere is ever mounted.
+still being written anywhere is ever mounted. Where a refresh can't be, a whole copy is made beside the one that is
+there: the document `volumes` names the new one once it is whole, and only what it does not name is removed.
 """
 
 from __future__ import annotations
@@ -17,7 +18,17 @@ from typing import Any, BinaryIO
 from boxwright.engines.deploy.lxdguard import Guard
 from boxwright.engines.deploy.lxdlease import Lease
 from boxwright.engines.deploy.lxdmemory import unless_gone
-from boxwright.engines.deploy.lxdvolumes import Kept, LxdVolumes, Lying, at
+from boxwright.engines.deploy.lxdvolumes import (
+    VOLUMES,
+    Kept,
+    KeptCopy,
+    LxdVolumes,
+    Lying,
+    at,
+    copy_name,
+    turned_devices,
+)
+from boxwright.engines.lxdclient.client import LxdClient
 from boxwright.engines.lxdclient.cluster import find_member
 from boxwright.engines.lxdclient.failures import LxdError
 from boxwright.engines.lxdclient.files import TRANSFER
@@ -35,6 +46,10 @@ _BUSY_SECONDS = 60.0
 _ATTEMPTS, _VANISHED = 5, "file has vanished"
 """What rsync says, with its status 24 (rsync(1))."""
 _READING = Patience(6.0)
+_BESIDE = ".2"
+"""After the name of a copy that is made while another one has the usual name."""
+_PASSING = ("lxd.no-space", "lxd.unreachable", "lxd.broken", "lxd.timeout", "lxd.unavailable", "lxd.denied")
+"""Failures of a refresh after which to send all would not help."""
 
 
 class LxdCopies(LxdVolumes):
@@ -105,48 +120,93 @@ class LxdCopies(LxdVolumes):
     # Copies -----------------------------------------------------------------------------------------------------------
 
     def copy_volume(self, stack: str, name: str, member: str) -> None:
-        """Bring the copy on another member up to date, or make it; where only the changes can't be sent, all is."""
+        """Bring the copy on another member up to date, or make a whole one.
+
+        What the document calls a copy stays until another whole one has taken its place there.
+        """
         home = self._volume(stack, name)
+        self._refuse_transfers(stack, name)
+        common = self._prune(stack, home)
         now = time.time()
         snapshot = f"{FOR_COPY}{round(now * _MILLI)}"
         self._take(stack, home, snapshot)
-        there = self._copy(stack, name, member)
-        try:
-            self._transfer(stack, home, member, refresh=there is not None)
-        except LxdError:
-            if there is None:
-                raise
-            self.drop_copy(stack, name, member)
-            self._transfer(stack, home, member, refresh=False)
-        if there is not None:
-            copied = f"/storage-pools/{there.pool}/volumes/custom/{there.name}"
-            self._within(stack).run("PATCH", copied, {"config": home.carried}, query=at(member))
+        made = KeptCopy(member, now, snapshot, self._bring(stack, home, member, common))
 
         def noted(kept: Kept) -> Kept:
-            copies = (*(it for it in kept.copies if it[0] != member), (member, now, snapshot))
+            copies = (*(it for it in kept.copies if it.member != member), made)
             if kept.name and (kept.name, kept.member) != (home.name, home.member):
                 return kept  # a copy has taken its place meanwhile
             return kept._replace(name=home.name, member=home.member, copies=copies)
 
         with self.lock(stack, _BUSY_SECONDS):
             self._keep(stack, name, noted)
+        self._sweep(stack, name)
         self._prune(stack, home)
+
+    def _bring(self, stack: str, home: Lying, member: str, common: Collection[str]) -> str:
+        """Send the changes since a snapshot that both have, else all; returns the name of what is whole now.
+
+        LXD removes what the source has no more before it sends anything: without a common snapshot a refresh that
+        fails would leave nothing. So all is sent beside the copy then, as where the changes can't be sent.
+        """
+        known = self._known(stack, home.volume).copy_on(member)
+        here = [it for it in self._copies(stack, home.volume) if it.member == member]
+        whole = next((it for it in here if known is not None and it.name == known.name), None)
+        if whole is not None and known is not None and known.snapshot in common:
+            try:
+                self._transfer(stack, home, whole.name, member, refresh=True)
+                self._within(stack).run("PATCH", whole.path, {"config": home.carried}, query=at(member))
+            except LxdError as error:
+                if error.code in _PASSING:
+                    raise
+            else:
+                return whole.name
+        for it in here:
+            if it != whole:
+                self._remove(stack, it)  # an attempt that was interrupted
+        name = copy_name(home.volume, member)
+        if whole is not None and whole.name == name:
+            name += _BESIDE
+        try:
+            self._transfer(stack, home, name, member, refresh=False)
+        except LxdError:
+            with suppress(LxdError):
+                self._remove(stack, Lying(home.pool, name, member, home.volume, 0))
+            raise
+        return name
+
+    def _refuse_transfers(self, stack: str, volume: str) -> None:
+        """What a process began that was killed goes on in LXD. Raises BoxwrightError `deploy.busy`."""
+        found = self._within(stack).get("/operations", recursion="1") or {}
+        for it in (*found.get("running", ()), *found.get("pending", ())):
+            used = (it.get("resources") or {}).get("storage_volumes") or ()
+            if any(copy_name(f"/{volume}", "") in path for path in used):
+                message = f"LXD still copies the volume {volume}, for a process that is no more"
+                raise BoxwrightError("deploy.busy", message, hint="wait until that has ended: lxc operation list")
+
+    def _sweep(self, stack: str, volume: str) -> None:
+        """Remove what is no whole copy, or was one until another took its place; what can't be now, later."""
+        known = {(it.member, it.name) for it in self._known(stack, volume).copies}
+        for it in self._copies(stack, volume):
+            if (it.member, it.name) not in known:
+                with suppress(LxdError):
+                    self._remove(stack, it)
 
     def _take(self, stack: str, home: Lying, snapshot: str) -> None:
         self._within(stack).run("POST", f"{home.path}/snapshots", {"name": snapshot}, query=at(home.member))
 
-    def _transfer(self, stack: str, home: Lying, member: str, *, refresh: bool) -> None:
+    def _transfer(self, stack: str, home: Lying, name: str, member: str, *, refresh: bool) -> None:
         """Again where a file went while rsync looked: LXD sends the volume itself after its snapshots."""
         for _ in range(_ATTEMPTS):
             try:
-                return self._transfer_once(stack, home, member, refresh=refresh)
+                return self._transfer_once(stack, home, name, member, refresh=refresh)
             except LxdError as error:
                 if _VANISHED not in error.message:
                     raise
-        return self._transfer_once(stack, home, member, refresh=refresh)
+        return self._transfer_once(stack, home, name, member, refresh=refresh)
 
-    def _transfer_once(self, stack: str, home: Lying, member: str, *, refresh: bool) -> None:
-        """Let `member` fetch it from the volume's own member."""
+    def _transfer_once(self, stack: str, home: Lying, name: str, member: str, *, refresh: bool) -> None:
+        """Let `member` fetch it from the volume's own member, under this name."""
         client = self._within(stack)
         body: dict[str, Any] = {"name": home.name, "pool": home.pool, "migration": True, "volume_only": False}
         answer = client.request("POST", home.path, body, query=at(home.member))
@@ -161,7 +221,7 @@ class LxdCopies(LxdVolumes):
             "volume_only": False,
         }
         body = {
-            "name": f"{home.volume}.COPY.{member}",
+            "name": name,
             "type": "custom",
             "content_type": "filesystem",
             "config": home.carried,
@@ -175,25 +235,29 @@ class LxdCopies(LxdVolumes):
             client.cancel(operation)
             raise
 
-    def _prune(self, stack: str, home: Lying) -> None:
-        """Of the snapshots for copies the newest stays, and those that a copy was last made of."""
-        known = self._kept(self.read_document(stack, "volumes")).get(home.volume, Kept())
+    def _prune(self, stack: str, home: Lying) -> Collection[str]:
+        """Of the snapshots for copies those stay that a copy was last made of; returns them."""
+        needed = {it.snapshot for it in self._known(stack, home.volume).copies}
         names = [it.name for it in self._snapshots(stack, home) if it.name.startswith(FOR_COPY)]
-        needed = {snapshot for _, _, snapshot in known.copies} | set(names[-1:])
         for it in names:
             if it not in needed:
                 self._delete(stack, home, it)
+        return needed.intersection(names)
 
     def drop_copy(self, stack: str, name: str, member: str) -> None:
         """Forget it, then remove it."""
         with self.lock(stack, _BUSY_SECONDS):
-            self._keep(stack, name, lambda it: it._replace(copies=tuple(x for x in it.copies if x[0] != member)))
-        if (copy := self._copy(stack, name, member)) is not None:
-            self._remove(stack, copy)
+            self._keep(stack, name, lambda it: it._replace(copies=tuple(x for x in it.copies if x.member != member)))
+        for it in self._copies(stack, name):
+            if it.member == member:
+                self._remove(stack, it)
 
-    def _copy(self, stack: str, volume: str, member: str) -> Lying | None:
-        lying = (it for it in self._lying(stack) if it.volume == volume and it.member == member)
-        return next((it for it in lying if not it.generation), None)
+    def _copies(self, stack: str, volume: str) -> list[Lying]:
+        """All that lies about as copies of a volume, whole or not."""
+        return [it for it in self._lying(stack) if it.volume == volume and not it.generation]
+
+    def _known(self, stack: str, volume: str) -> Kept:
+        return self._kept(self.read_document(stack, VOLUMES)).get(volume, Kept())
 
     def promote_copy(self, stack: str, name: str, lost: str, member: str) -> None:
         """Make the next generation of the last whole snapshot of the copy, then say that it is the volume.
@@ -201,10 +265,10 @@ class LxdCopies(LxdVolumes):
         Raises BoxwrightError `deploy.taken`, `volume.no-copy`.
         """
         home = self._volume(stack, name)
-        known = self._kept(self.read_document(stack, "volumes")).get(name, Kept())
-        copied = next(((moment, snapshot) for it, moment, snapshot in known.copies if it == member), None)
+        known = self._known(stack, name)
+        copied = known.copy_on(member)
         lying = [it for it in self._lying(stack) if it.volume == name and it.member == member]
-        copy = next((it for it in lying if not it.generation), None)
+        copy = next((it for it in lying if copied is not None and it.name == copied.name), None)
         if home.member != lost:
             message = f"the volume {name} is on {home.member} now: another process has put a copy in its place"
             raise BoxwrightError("deploy.taken", message, hint="do it again: what runs is looked at first")
@@ -218,14 +282,14 @@ class LxdCopies(LxdVolumes):
             "name": new,
             "type": "custom",
             "config": copy.carried,
-            "source": {"type": "copy", "pool": copy.pool, "name": f"{copy.name}/{copied[1]}"},
+            "source": {"type": "copy", "pool": copy.pool, "name": f"{copy.name}/{copied.snapshot}"},
         }
         self._within(stack).run("POST", f"/storage-pools/{copy.pool}/volumes/custom", body, query=at(member))
 
         def promoted(kept: Kept) -> Kept:
             if (kept.name, kept.member) != (known.name, known.member):
                 raise BoxwrightError("deploy.taken", f"another process has put a copy in the place of {name}")
-            return kept._replace(name=new, member=member, copied=copied[0], since=round(time.time(), 3))
+            return kept._replace(name=new, member=member, copied=copied.time, since=round(time.time(), 3))
 
         self._keep(stack, name, promoted)
 
@@ -291,26 +355,34 @@ class LxdCopies(LxdVolumes):
             client.run("DELETE", f"{place}/{_BACKUP}", query=at(home.member))
 
     def read_backup(self, stack: str, volume: str, file: BinaryIO) -> None:
-        """As the next generation beside the volume, to which its instances are then turned."""
+        """As the next generation beside the volume, to which its instances are then turned.
+
+        Which one is the volume is written down before the new one is made, and again once it is whole. An instance that
+        was not turned is turned before it starts.
+        """
         home = self._volume(stack, volume)
         client = self._within(stack)
-        name = f"{volume}.G{home.generation + 1}"
-        headers = {"Content-Type": "application/octet-stream", "X-LXD-name": name}
+        new = home._replace(name=f"{volume}.G{home.generation + 1}", generation=home.generation + 1)
+        self._keep(stack, volume, lambda kept: kept._replace(name=home.name, member=home.member))
+        self._remove(stack, new)  # an attempt that was interrupted
+        headers = {"Content-Type": "application/octet-stream", "X-LXD-name": new.name}
         path = f"/storage-pools/{home.pool}/volumes/custom"
-        new = home._replace(name=name, generation=home.generation + 1)
         try:
             answered = client.send("POST", path, file, query=at(home.member), headers=headers, patience=TRANSFER)
             client.wait(client.operation_of(client.answer(f"restoring {volume}", answered)), f"restoring {volume}")
         except LxdError as error:
+            with suppress(LxdError):
+                self._remove(stack, new)
             message = f"this is no backup that LXD takes: {error.message}"
             raise BoxwrightError("volume.backup", message, hint="what was there is there still") from error
-        self._keep(stack, volume, lambda kept: kept._replace(name=name, member=home.member, copied=0.0, since=0.0))
+        self._keep(stack, volume, lambda kept: kept._replace(name=new.name, member=home.member, copied=0.0, since=0.0))
+        lying = self._lying(stack)
         for it in client.get("/instances", recursion="1"):
-            devices = {
-                key: {**device, "source": new.name}
-                for key, device in (it.get("devices") or {}).items()
-                if device.get("source") == home.name and device.get("pool") == home.pool
-            }
-            if devices:
-                client.run("PATCH", f"/instances/{it['name']}", {"devices": devices})
+            self._turn(client, it["name"], turned_devices(it, lying, {volume: new}))
         self._remove(stack, home)
+
+    @staticmethod
+    def _turn(client: LxdClient, instance: str, devices: Mapping[str, Mapping[str, str]]) -> None:
+        """Let an instance mount what is its volume now."""
+        if devices:
+            client.run("PATCH", f"/instances/{instance}", {"devices": devices})

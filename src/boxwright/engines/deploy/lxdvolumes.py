@@ -1,8 +1,9 @@
 """Custom volumes of stacks on LXD. In a cluster a volume of a local pool is on one member, its copies on others.
 
 What takes the place of a volume gets a name of its own: the second ``data`` is ``data.G2``. A copy on the member n3 is
-``data.COPY.n3``. The stack's document `volumes` says which one is the volume; where it says nothing, that is the newest
-generation. A volume of a stack has no upper case in its name, so the three kinds never meet.
+``data.COPY.n3``, or ``data.COPY.n3.2`` where it was made beside that. The stack's document `volumes` says which one is
+the volume, and which copies are whole; where it says nothing, the newest generation is the volume. A volume of a stack
+has no upper case in its name, so the kinds never meet.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from boxwright.engines.deploy.directories import unknown_volume
-from boxwright.engines.deploy.lxdmemory import LxdHooks, LxdMemory, document_of, unless_gone
+from boxwright.engines.deploy.lxdmemory import LxdHooks, LxdMemory, unless_gone
 from boxwright.engines.lxdclient.client import LxdClient
 from boxwright.errors import BoxwrightError
 from boxwright.model.deployment import VolumeSpec
@@ -47,14 +48,27 @@ class Lying(NamedTuple):
         return {key: value for key, value in self.config if key.startswith(_CARRIED)}
 
 
+class KeptCopy(NamedTuple):
+    """A copy with its last whole snapshot, and of what time that is. `name` is LXD's."""
+
+    member: str
+    time: float
+    snapshot: str
+    name: str
+
+
 class Kept(NamedTuple):
-    """What is remembered of a volume: which one it is, where it is from, and its copies (time, snapshot) by member."""
+    """What is remembered of a volume: which one it is, where it is from, and its copies."""
 
     name: str = ""
     member: str = ""
     copied: float = 0.0
     since: float = 0.0
-    copies: tuple[tuple[str, float, str], ...] = ()
+    copies: tuple[KeptCopy, ...] = ()
+
+    def copy_on(self, member: str) -> KeptCopy | None:
+        """The copy that a member has."""
+        return next((it for it in self.copies if it.member == member), None)
 
 
 class LxdVolumes(LxdMemory):
@@ -66,22 +80,21 @@ class LxdVolumes(LxdMemory):
 
     # What is there ----------------------------------------------------------------------------------------------------
 
-    def _states(self, stack: str, project: Mapping[str, Any]) -> tuple[VolumeState, ...]:
+    @staticmethod
+    def _homes_of(lying: list[Lying], kept: Mapping[str, Kept]) -> dict[str, Lying]:
         """All volumes of a stack, by name."""
-        lying = self._lying(stack)
-        kept = self._kept(document_of(project, VOLUMES))
         names = {it.volume for it in lying if it.generation or it.volume in kept}
-        return tuple(self._state(name, lying, kept) for name in sorted(names))
+        return {name: _home(name, lying, kept) for name in sorted(names)}
 
-    def _state(self, name: str, lying: list[Lying], kept: Mapping[str, Kept]) -> VolumeState:
-        home = _home(name, lying, kept)
-        known = kept.get(name, Kept())
-        there = {it.member for it in lying if it.volume == name and not it.generation}
+    @staticmethod
+    def _state(home: Lying, lying: list[Lying], known: Kept) -> VolumeState:
+        name = home.volume
+        there = {(it.member, it.name) for it in lying if it.volume == name and not it.generation}
         return VolumeState(
             name,
             home.member,
             home.generation,
-            tuple(VolumeCopy(member, time) for member, time, _ in known.copies if member in there),
+            tuple(VolumeCopy(it.member, it.time) for it in known.copies if (it.member, it.name) in there),
             known.copied,
             known.since,
             tuple(sorted({it.member for it in lying if it.volume == name and it.generation and it != home})),
@@ -115,7 +128,7 @@ class LxdVolumes(LxdMemory):
     def _kept(data: bytes | None) -> dict[str, Kept]:
         raw: dict[str, dict[str, Any]] = json.loads(data) if data else {}
         return {
-            name: Kept(**{**it, "copies": tuple((str(m), float(t), str(s)) for m, t, s in it["copies"])})
+            name: Kept(**{**it, "copies": tuple(_kept_copy(name, *copy) for copy in it["copies"])})
             for name, it in raw.items()
         }
 
@@ -180,6 +193,30 @@ class LxdVolumes(LxdMemory):
     def _pool_names(self) -> list[str]:
         """Without their content: to count who uses each pool takes LXD long."""
         return [str(it).rpartition("/")[2] for it in self._client.get("/storage-pools")]
+
+
+def copy_name(volume: str, member: str) -> str:
+    """What LXD calls a volume's copy on a member."""
+    return f"{volume}.COPY.{member}"
+
+
+def _kept_copy(volume: str, member: str, time: float, snapshot: str, name: str = "") -> KeptCopy:
+    """Older versions knew one name only."""
+    return KeptCopy(str(member), float(time), str(snapshot), name or copy_name(volume, member))
+
+
+def turned_devices(
+    raw: Mapping[str, Any], lying: list[Lying], homes: Mapping[str, Lying]
+) -> dict[str, Mapping[str, str]]:
+    """Those devices of an instance that are an older generation of a volume on its member, as they should be."""
+    found: dict[str, Mapping[str, str]] = {}
+    location = str(raw.get("location") or "none")
+    older = {(it.pool, it.name): homes[it.volume] for it in lying if it.generation and it.volume in homes}
+    for key, device in (raw.get("devices") or {}).items():
+        home = older.get((str(device.get("pool")), str(device.get("source"))))
+        if home is not None and home.name != device["source"] and (home.member or "none") == location:
+            found[key] = {**device, "source": home.name, "pool": home.pool}
+    return found
 
 
 def at(member: str) -> dict[str, str] | None:
