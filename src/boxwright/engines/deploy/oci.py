@@ -18,7 +18,7 @@ from typing import Any, Protocol
 
 from boxwright.engines.bridges import hardware_address, routed_subnets
 from boxwright.engines.deploy.directories import DirectoryVolumes, unknown_volume
-from boxwright.engines.deploy.program import Program
+from boxwright.engines.deploy.program import Program, says_gone
 from boxwright.engines.documents import StackDirectory
 from boxwright.engines.exchange import exchange
 from boxwright.engines.lacking import refuse_moving_address
@@ -45,7 +45,6 @@ _MEMORY = "boxwright"
 """The name of the volume in which things about a stack are remembered."""
 
 SECRETS = "secrets"
-_FOUND_NOTHING = ("no such", "not found", "no container", "no volume")
 _CHUNK = 1 << 16
 
 
@@ -135,7 +134,11 @@ class OciStacks(DirectoryVolumes):
         """Held while a stack is changed. The memory is made with it."""
         name = self._volume_name(stack, _MEMORY)
         if not self._run.objects("volume", "inspect", name):
-            self._run("volume", "create", "--label", f"{LABEL}stack={stack}", name, check=False)
+            try:
+                self._run("volume", "create", "--label", f"{LABEL}stack={stack}", name)
+            except BoxwrightError:
+                if not self._run.objects("volume", "inspect", name):
+                    raise  # nobody else has made it meanwhile
         return self._directory.lock(stack, patience)
 
     def read_document(self, stack: str, name: str) -> bytes | None:
@@ -274,8 +277,8 @@ class OciStacks(DirectoryVolumes):
     def _remove(self, *words: str) -> None:
         """What is not there need not be removed."""
         done = self._run.run(words)
-        said = done.stderr.decode(errors="replace").strip()
-        if done.returncode and not any(text in said.lower() for text in _FOUND_NOTHING):
+        if done.returncode and not says_gone(done.stderr):
+            said = done.stderr.decode(errors="replace").strip()
             raise BoxwrightError("deploy.engine-failed", f"'{self.name} {' '.join(words[:2])}' failed: {said}")
 
     @staticmethod
@@ -289,12 +292,19 @@ class OciStacks(DirectoryVolumes):
     # Instances --------------------------------------------------------------------------------------------------------
 
     def create(self, new: NewInstance) -> None:
-        """Make it with its files; nothing is started. It is not asked first: that would cost as much as making it."""
+        """Make it with its files; nothing is started. It is not asked first: that would cost as much as making it.
+
+        Raises BoxwrightError `deploy.taken` where an instance of this name runs, which nobody can have left.
+        """
         try:
             self._create(new)
         except BoxwrightError:
-            if self._inspected(new.name) is None:
+            found = self._inspected(new.name)
+            if found is None:
                 raise
+            if _state(found) == RUNNING and f"{LABEL}stack" in (found["Config"].get("Labels") or {}):
+                hint = "do it again: what runs is looked at first"
+                raise BoxwrightError("deploy.taken", f"{new.name} runs already", hint=hint) from None
             self.delete(new.name)
             self._create(new)
 
