@@ -497,6 +497,8 @@ def test_the_shop_from_source_to_answers(boxwright: Program, tmp_path: Path, eng
         urllib.request.urlopen(url, b"pears", timeout=10).close()
         (tmp_path / "bad.sql").write_text("nonsense;\n")
         assert "[db.restore]" in boxwright("db", "restore", "/db", tmp_path / "bad.sql", "-y", cwd=place, status=1).err
+        words = ("exec", "-i", f"{name}/db", "/usr/local/lib/boxwright/database", "restore", "99")
+        assert "only a part" in boxwright(*words, stdin="DROP TABLE orders;", cwd=place, status=1).err
         assert json.loads(urllib.request.urlopen(url, timeout=10).read())["orders"] == ["apples", "pears"]
         boxwright("db", "restore", "/db", tmp_path / "dump.sql", "-y", cwd=place)
         assert "[stack.no-secret]" in boxwright("deploy", "--rotate", "none", cwd=place, status=2).err

@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 
 SECONDS = 3600.0
 PROGRAM = "/usr/local/lib/boxwright/database"
+_THERE = "what was there is there still"
+_NOT_BACK = 3
+_PUT_BACK = "what was there is in /var/lib/dbase/before.sql, and is put back when the instance starts again"
+_UNKNOWN = "it is not known how far it came: it has the old content or the new one, at the latest when it starts again"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -69,7 +73,7 @@ def _backup(engine: DeployEngine, instance: Instance, file: str) -> int:
 
 
 def _restore(engine: DeployEngine, instance: Instance, options: argparse.Namespace) -> int:
-    """In place of what is there; where it can't be loaded, nothing is changed."""
+    """In place of what is there; where it can't be loaded, that is there still, or is put back."""
     if options.file is None:
         raise UsageError("usage.file", "which file should be restored?", hint="boxwright db restore STACK/NAME FILE")
     agree(f"replace all that is in {instance.logical}", yes=options.yes)
@@ -78,9 +82,13 @@ def _restore(engine: DeployEngine, instance: Instance, options: argparse.Namespa
     else:
         with open(options.file, "rb") as file:
             content = file.read()
-    done = engine.execute(instance.name, (PROGRAM, "restore"), SECONDS, content)
+    try:
+        done = engine.execute(instance.name, (PROGRAM, "restore", str(len(content))), SECONDS, content)
+    except BoxwrightError as error:
+        raise BoxwrightError("db.restore", f"{instance.logical}: {error.message}", hint=_UNKNOWN) from error
     if done.status:
         said = done.output[-2000:].decode(errors="replace").strip()
-        raise BoxwrightError("db.restore", f"{instance.logical}: {said}", hint="what was there is there still")
+        hint = _THERE if done.status == 1 else _PUT_BACK if done.status == _NOT_BACK else _UNKNOWN
+        raise BoxwrightError("db.restore", f"{instance.logical}: {said}", hint=hint)
     say(f"{instance.logical}: restored")
     return 0

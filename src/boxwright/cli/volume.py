@@ -140,13 +140,13 @@ def _snapshot(engine: DeployEngine, stack: str, volume: str, options: argparse.N
     from boxwright.model.volumes import snapshot_name
 
     name = check_name(options.snapshot or snapshot_name(time.time()))
-    with engine.lock(stack, PATIENCE):
+    with engine.copying(stack, PATIENCE):
         engine.take_snapshot(stack, volume, name)
     say(f"{volume}  {name}")
 
 
 def _delete_snapshot(engine: DeployEngine, stack: str, volume: str, options: argparse.Namespace) -> None:
-    with engine.lock(stack, PATIENCE):
+    with engine.copying(stack, PATIENCE):
         engine.delete_snapshot(stack, volume, options.snapshot)
     say(options.snapshot)
 

@@ -118,8 +118,12 @@ class DeployEngine(Protocol):
         """Remove the copy on a member; likewise."""
         ...
 
-    def copying(self, stack: str) -> AbstractContextManager[None]:
-        """Held while volumes are copied and snapshots are taken by schedule. Raises BoxwrightError `deploy.busy`."""
+    def copying(self, stack: str, patience: float = 0.0) -> AbstractContextManager[None]:
+        """Held while volumes are copied, snapshots are taken, and either is put in a volume's place.
+
+        The stack may be changed meanwhile; who needs its lock too takes that after this. Raises BoxwrightError
+        `deploy.busy`.
+        """
         ...
 
     def guard(

@@ -7,7 +7,7 @@ import re
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 
 from boxwright.errors import BoxwrightError
 from boxwright.files import is_current, try_lock
@@ -22,17 +22,24 @@ class StackDirectory:
     def __init__(self, place: Callable[[str], str]) -> None:
         self.place = place
 
-    @contextmanager
-    def lock(self, stack: str, patience: float) -> Iterator[None]:
+    def lock(self, stack: str, patience: float) -> AbstractContextManager[None]:
         """Held while a stack is changed, waited for `patience` seconds. Raises BoxwrightError `deploy.busy`."""
+        return self._held(stack, patience, ".lock", "changed")
+
+    def copying(self, stack: str, patience: float) -> AbstractContextManager[None]:
+        """The same, while its volumes are copied."""
+        return self._held(stack, patience, ".copying", "copied")
+
+    @contextmanager
+    def _held(self, stack: str, patience: float, name: str, what: str) -> Iterator[None]:
         os.makedirs(self.place(stack), mode=0o700, exist_ok=True)
-        path = f"{self.place(stack)}/.lock"
+        path = f"{self.place(stack)}/{name}"
         held = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             deadline = time.monotonic() + patience
             while not try_lock(held):
                 if time.monotonic() >= deadline:
-                    message = f"the stack {stack} is being changed by another process"
+                    message = f"the stack {stack} is being {what} by another process"
                     raise BoxwrightError("deploy.busy", message, hint="wait until that one has ended")
                 time.sleep(POLL_SECONDS)
             if not is_current(path, held):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 
 import pytest
 
@@ -26,7 +27,7 @@ from boxwright.model.deployment import (
     instance_labels,
 )
 from boxwright.model.stack import Check, Update
-from boxwright.model.volumes import VolumeCopy, VolumeState
+from boxwright.model.volumes import VolumeCopy, VolumeSnapshot, VolumeState
 from tests.unit.deploy.memory import MemoryEngine
 
 SPEC = InstanceSpec("db", 1, "one", "db", mounts=(MountSpec("volume", "data", "/srv"),))
@@ -316,3 +317,50 @@ def test_nothing_is_copied_while_a_deployment_is_under_way() -> None:
     engine.documents["deploying"] = b"deploy"
     Upkeep(engine, "shop", lambda _: None).look()
     assert engine.log == []
+
+
+class FullEngine(MemoryEngine):
+    """Of which one volume can't be copied, and another one's snapshots not even be listed."""
+
+    def copy_volume(self, stack: str, name: str, member: str) -> None:
+        if name == "first":
+            raise BoxwrightError("lxd.no-space", "there is no room")
+        super().copy_volume(stack, name, member)
+
+    def snapshots(self, stack: str, volume: str) -> Sequence[VolumeSnapshot]:
+        if volume == "second":
+            raise BoxwrightError("lxd.unreachable", "it can't be asked")
+        return super().snapshots(stack, volume)
+
+
+def test_a_volume_that_can_not_be_copied_keeps_no_other_from_being_copied() -> None:
+    engine = FullEngine()
+    engine.members = MEMBERS
+    names = ("first", "second", "third")
+    engine.volumes = set(names)
+    engine.states = {it: VolumeState(it, "n1") for it in names}
+    volumes = tuple(VolumeSpec(it, replicate=2, snapshot_every=3600.0) for it in names)
+    desired = Desired("shop", (ContainerSpec("db", (SPEC,)),), volumes=volumes)
+    engine.documents["releases"] = releases_text(with_release((), desired, "deploy", 1))
+    told: list[Progress] = []
+    upkeep = Upkeep(engine, "shop", told.append)
+    for _ in range(3):
+        upkeep.look()
+    assert sorted(said(told)) == [
+        ("copy", "second"),
+        ("copy", "third"),
+        ("failed", "first"),
+        ("failed", "second"),
+        ("snapshot", "first"),
+        ("snapshot", "third"),
+    ], "each failure once"
+
+
+def test_copies_that_a_stack_does_not_want_any_more_are_removed_once_nothing_else_is_wanted() -> None:
+    engine = engine_with(replicate=1)
+    engine.members = MEMBERS
+    upkeep = Upkeep(engine, "shop", lambda _: None)
+    for _ in range(3):
+        upkeep.look()
+    assert engine.log == ["drop data on n2"]
+    assert engine.states["data"].copies == ()

@@ -168,7 +168,7 @@ class MemoryEngine:
         self.states[name] = state._replace(copies=tuple(it for it in state.copies if it.member != member))
 
     @contextmanager
-    def copying(self, stack: str) -> Iterator[None]:
+    def copying(self, stack: str, patience: float = 0.0) -> Iterator[None]:
         yield
 
     @contextmanager

@@ -73,7 +73,7 @@ class Place:
         monkeypatch.setenv("PATH", f"{directory}:/usr/bin:/bin")
         monkeypatch.setattr("boxwright.engines.deploy.oci.routed_subnets", tuple)
         kind = DockerStacks if name == "docker" else OciStacks
-        hooks = Hooks(lambda *_: None, lambda *_: None, lambda *_: None, lambda *it: it)  # type: ignore[arg-type,return-value]
+        hooks = Hooks(lambda *_: None, lambda *_: None, lambda *_: None, lambda *it: it)  # type: ignore[arg-type]
         self.engine = kind(name, Program(name), hooks)
 
     def says(self, words: str, out: Any = "", err: str | None = None) -> None:

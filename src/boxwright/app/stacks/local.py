@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager, suppress
 from boxwright.app.lookup import find_image
 from boxwright.app.stacks.images import KEPT
 from boxwright.app.stacks.networks import StackNetworks
-from boxwright.engines.deploy.directories import DirectoryVolumes, unknown_volume
+from boxwright.engines.deploy.directories import COPYING_SECONDS, DirectoryVolumes, unknown_volume
 from boxwright.engines.documents import StackDirectory
 from boxwright.errors import BoxwrightError
 from boxwright.model.deployment import NetworkSpec, VolumeSpec
@@ -40,6 +40,10 @@ class LocalStacks(DirectoryVolumes):
     def lock(self, stack: str, patience: float) -> AbstractContextManager[None]:
         """Held while a stack is changed."""
         return self.directory.lock(stack, patience)
+
+    def copying(self, stack: str, patience: float = 0.0) -> AbstractContextManager[None]:
+        """Held while its volumes are copied."""
+        return self.directory.copying(stack, patience)
 
     def provide_image(self, identity: str, name: str) -> None:
         """It is run out of the store. Raises BoxwrightError `deploy.image` where a layer is missing."""
@@ -74,8 +78,9 @@ class LocalStacks(DirectoryVolumes):
 
     def delete_volume(self, stack: str, name: str) -> None:
         """Remove it with its content and its snapshots."""
-        shutil.rmtree(f"{self.volumes}/{stack}.{name}", ignore_errors=True)
-        shutil.rmtree(self.snapshots_directory(stack, name), ignore_errors=True)
+        with self.copying(stack, COPYING_SECONDS):
+            shutil.rmtree(f"{self.volumes}/{stack}.{name}", ignore_errors=True)
+            shutil.rmtree(self.snapshots_directory(stack, name), ignore_errors=True)
 
     def volume_directory(self, stack: str, volume: str) -> str:
         """Where a volume's files are. Raises BoxwrightError `volume.unknown`."""

@@ -14,7 +14,7 @@ def put_back(engine: DeployEngine, stack: str, volume: str, patience: float, wor
 
     Raises BoxwrightError, `volume.unknown` among others.
     """
-    with engine.lock(stack, patience):
+    with engine.copying(stack, patience), engine.lock(stack, patience):
         observed = engine.observe(stack)
         if volume not in observed.volumes:
             raise unknown_volume(stack, volume)

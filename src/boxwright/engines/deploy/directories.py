@@ -13,6 +13,7 @@ import subprocess
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
+from tempfile import TemporaryFile
 from typing import BinaryIO
 
 from boxwright.errors import BoxwrightError
@@ -22,6 +23,10 @@ _NEW, _OLD = ".new-", ".old-"
 _HERE = -100
 _EXCHANGE = 2
 _COPY = ("cp", "--archive", "--reflink=auto", "--sparse=always", "--no-target-directory")
+_ELSEWHERE = (": No such file or directory", "as it was replaced while being copied")
+"""How cp's messages end about a file that went, or was replaced, after its directory was read."""
+COPYING_SECONDS = 60.0
+"""How long who removes a volume waits for who copies it."""
 _TAR = ("tar", "--xattrs", "--xattrs-include=*", "--acls", "--numeric-owner", "--sparse")
 
 
@@ -37,8 +42,8 @@ class DirectoryVolumes(ABC):
         """Where its snapshots are to be, on the same file system."""
 
     @abstractmethod
-    def lock(self, stack: str, patience: float) -> AbstractContextManager[None]:
-        """Held while a stack is changed."""
+    def copying(self, stack: str, patience: float = 0.0) -> AbstractContextManager[None]:
+        """Held while its volumes are copied: what is copied may be changed, but nothing may take its place."""
 
     # Snapshots --------------------------------------------------------------------------------------------------------
 
@@ -50,7 +55,7 @@ class DirectoryVolumes(ABC):
         return ()
 
     def take_snapshot(self, stack: str, volume: str, name: str) -> None:
-        """A copy of all files, one after the other. Raises BoxwrightError `volume.exists`."""
+        """A copy of all files, one after the other, while they are used. Raises BoxwrightError `volume.exists`."""
         source = self.volume_directory(stack, volume)
         place = self.snapshots_directory(stack, volume)
         os.makedirs(place, mode=0o700, exist_ok=True)
@@ -59,7 +64,7 @@ class DirectoryVolumes(ABC):
         new = f"{place}/{_NEW}{name}"
         shutil.rmtree(new, ignore_errors=True)
         try:
-            _run([*_COPY, source, new], volume)
+            _copy(source, new, volume)
             os.rename(new, f"{place}/{name}")
         except BaseException:
             shutil.rmtree(new, ignore_errors=True)
@@ -118,12 +123,6 @@ class DirectoryVolumes(ABC):
         self._put(stack, volume, unpack)
 
     # Copies -----------------------------------------------------------------------------------------------------------
-
-    @contextmanager
-    def copying(self, stack: str) -> Iterator[None]:
-        """Snapshots are taken by one process."""
-        with self.lock(stack, 0):
-            yield
 
     def copy_volume(self, stack: str, name: str, member: str) -> None:
         """Raises BoxwrightError `volume.one-host`."""
@@ -185,8 +184,42 @@ def _run(words: Sequence[str], volume: str, *, written: BinaryIO | None = None, 
     )
     # tar says 1 of files that changed while they were read: what runs goes on writing.
     if done.returncode and not (written is not None and done.returncode == 1):
-        said = done.stderr.decode(errors="replace").strip().splitlines()
-        raise BoxwrightError("volume.failed", f"{volume}: {said[-1] if said else words[0]}")
+        raise _failed(volume, done.stderr.decode(errors="replace").strip().splitlines(), words[0])
+
+
+def _failed(volume: str, said: Sequence[str], program: str) -> BoxwrightError:
+    return BoxwrightError("volume.failed", f"{volume}: {said[-1] if said else program}")
+
+
+def _copy(source: str, new: str, volume: str) -> None:
+    """All that is there while its files come, go and take each other's places.
+
+    cp goes on after such a file, and leaves it out, also where another one has its name by then: that is added by tar,
+    which takes what it opens. Raises BoxwrightError `volume.failed` for all other failures.
+    """
+    done = subprocess.run([*_COPY, source, new], stderr=subprocess.PIPE, env={**os.environ, "LC_ALL": "C"}, check=False)
+    said = done.stderr.decode(errors="replace").strip().splitlines()
+    if not done.returncode:
+        return
+    if done.returncode != 1 or not said or not all(it.endswith(_ELSEWHERE) for it in said):
+        raise _failed(volume, said, "cp")
+    with TemporaryFile() as names, TemporaryFile() as archive:
+        names.write(b"".join(os.fsencode(it) + b"\0" for it in _missing(source, new)))
+        for file in (names, archive):
+            file.seek(0)
+        words = ["--null", "--verbatim-files-from", "--no-recursion", "--ignore-failed-read", "--files-from=-"]
+        _run([*_TAR, "--create", "--directory", source, *words], volume, written=archive, read=names)
+        archive.seek(0)
+        _run([*_TAR, "--extract", "--preserve-permissions", "--directory", new], volume, read=archive)
+
+
+def _missing(source: str, new: str) -> Iterator[str]:
+    """What the copy does not have, with a directory before what is in it."""
+    for directory, inner, files in os.walk(source):
+        for name in (*inner, *files):
+            path = os.path.relpath(f"{directory}/{name}", source)
+            if not os.path.lexists(f"{new}/{path}"):
+                yield path
 
 
 def _exchange(one: str, other: str) -> None:

@@ -56,14 +56,14 @@ class LxdCopies(LxdVolumes):
     """What is done with the volumes of stacks beside mounting them."""
 
     @contextmanager
-    def copying(self, stack: str) -> Iterator[None]:
+    def copying(self, stack: str, patience: float = 0.0) -> Iterator[None]:
         """Held by one process of all members."""
+        name = f"{stack}.copies"
         if not self.clustered:
-            with self.lock(stack, 0):
+            with self._hooks.lock(name, patience):
                 yield
             return
-        lease = self._leases.setdefault(f"{stack}.copies", Lease(self._client, f"{stack}.copies"))
-        with lease.held(0):
+        with self._leases.setdefault(name, Lease(self._client, name)).held(patience):
             yield
 
     def forget(self, stack: str, *, keep_secrets: bool) -> None:

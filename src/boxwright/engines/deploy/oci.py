@@ -17,7 +17,7 @@ from datetime import datetime
 from typing import Any, Protocol
 
 from boxwright.engines.bridges import hardware_address, routed_subnets
-from boxwright.engines.deploy.directories import DirectoryVolumes, unknown_volume
+from boxwright.engines.deploy.directories import COPYING_SECONDS, DirectoryVolumes, unknown_volume
 from boxwright.engines.deploy.program import Program, says_gone
 from boxwright.engines.documents import StackDirectory
 from boxwright.engines.exchange import exchange
@@ -132,6 +132,15 @@ class OciStacks(DirectoryVolumes):
 
     def lock(self, stack: str, patience: float) -> AbstractContextManager[None]:
         """Held while a stack is changed. The memory is made with it."""
+        self._make_memory(stack)
+        return self._directory.lock(stack, patience)
+
+    def copying(self, stack: str, patience: float = 0.0) -> AbstractContextManager[None]:
+        """Held while its volumes are copied."""
+        self._make_memory(stack)
+        return self._directory.copying(stack, patience)
+
+    def _make_memory(self, stack: str) -> None:
         name = self._volume_name(stack, _MEMORY)
         if not self._run.objects("volume", "inspect", name):
             try:
@@ -139,7 +148,6 @@ class OciStacks(DirectoryVolumes):
             except BoxwrightError:
                 if not self._run.objects("volume", "inspect", name):
                     raise  # nobody else has made it meanwhile
-        return self._directory.lock(stack, patience)
 
     def read_document(self, stack: str, name: str) -> bytes | None:
         """What was written under a name."""
@@ -256,8 +264,9 @@ class OciStacks(DirectoryVolumes):
 
     def delete_volume(self, stack: str, name: str) -> None:
         """Remove it with its content and its snapshots."""
-        self._remove("volume", "rm", self._volume_name(stack, name))
-        shutil.rmtree(self.snapshots_directory(stack, name), ignore_errors=True)
+        with self.copying(stack, COPYING_SECONDS):
+            self._remove("volume", "rm", self._volume_name(stack, name))
+            shutil.rmtree(self.snapshots_directory(stack, name), ignore_errors=True)
 
     def volume_directory(self, stack: str, volume: str) -> str:
         """Its mount point. Raises BoxwrightError `volume.unknown`, `deploy.engine-lacks` where that is not here."""

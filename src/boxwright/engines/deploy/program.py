@@ -73,9 +73,7 @@ class Program:
             raise self._failed(words, done, "what it writes is no JSON") from error
         return [it for it in found if isinstance(it, dict)] if isinstance(found, list) else []
 
-    def _failed(
-        self, words: Sequence[str], done: subprocess.CompletedProcess[bytes], why: str = ""
-    ) -> BoxwrightError:
+    def _failed(self, words: Sequence[str], done: subprocess.CompletedProcess[bytes], why: str = "") -> BoxwrightError:
         said = why or done.stderr.decode(errors="replace").strip() or f"status {done.returncode}"
         return BoxwrightError("deploy.engine-failed", f"'{' '.join((self.name, *words[:2]))}' failed: {said}")
 
