@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import re
 import subprocess
 import time
@@ -151,6 +152,18 @@ def test_copies_are_made_on_time_and_status_says_how_old_they_are(place: Place) 
     assert (lies / "other").read_text() == "changed\n"
     taken = json.loads(place.on(1)("volume", "ls", ".", "--json").out)[0]["snapshots"]
     assert [it.startswith("auto-") for it in taken] == [True], taken
+    # Where the snapshot that both have is gone a whole copy is made beside, and takes its place.
+    source = place.cluster.members[home - 1]
+    where = f"project=boxwright-{NAME}&target=node{home}"
+    for it in source.query(f"/1.0/storage-pools/default/volumes/custom/data/snapshots?{where}"):
+        if "copy-" in it:
+            words = ["lxc", "query", "-X", "DELETE", "--wait", f"{it.partition('?')[0]}?{where}"]
+            subprocess.run(words, env={**os.environ, **source.environment}, check=True, timeout=60)
+    place.shell("echo again > /srv/data/other")
+    place.on(home)("volume", "copy", "/data")
+    assert place.lying() == {"data": f"node{home}", f"data.COPY.{copy['member']}.2": copy["member"]}
+    assert (lies.with_name(f"{lies.name}.2") / "other").read_text() == "again\n"
+    assert len(place.volume()["copies"]) == 1
     # More members, and fewer again: all of it without anything being restarted.
     before = all_instances(place, 1)
     place.write(replicate=3)

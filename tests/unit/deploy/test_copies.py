@@ -155,7 +155,7 @@ def test_half_of_a_first_copy_is_none() -> None:
 
 def test_what_lxd_still_copies_for_a_process_that_was_killed_is_waited_for() -> None:
     client = copied()
-    used = ["/1.0/storage-pools/default/volumes/custom/data.COPY.n2"]
+    used = ["/1.0/storage_volumes/default/volumes/custom/data.COPY.n2"]
     client.operations = {"running": [{"id": "1", "resources": {"storage_volumes": used}}]}
     with pytest.raises(BoxwrightError) as caught:
         engine_of(client).copy_volume(STACK, "data", "n2")
