@@ -21,6 +21,8 @@ DATABASE = "/usr/local/lib/boxwright/database"
 class Place:
     """A stack with a database alone."""
 
+    process: subprocess.Popen[str]
+
     def __init__(self, program: Program, directory: Path, kind: str) -> None:
         self.program = program
         self.directory = directory
@@ -44,6 +46,9 @@ class Place:
     def backup(self) -> str:
         return str(self("db", "backup", "/db", "-").out)
 
+    def answers(self) -> bool:
+        return self("db", "backup", "/db", "-", status=None).status == 0
+
     def kill_inside(self) -> None:
         """The restore and its client, as the kernel does where memory runs out."""
         self.shell(
@@ -61,6 +66,13 @@ def place(boxwright: Program, tmp_path: Path, request: pytest.FixtureRequest) ->
         yield made
     finally:
         made("destroy", "--yes", "--volumes", status=None)
+
+
+def begin_and_wait(place: Place, content: str) -> None:
+    """Until the old content is kept, and the new one is loaded."""
+    place.process = place.begin(content + WAITS_LATE)
+    until(lambda: "before.sql\n" in place.shell("ls /var/lib/dbase"))
+    until(lambda: "v.frm" in place.shell("ls /var/lib/dbase/data/app"))
 
 
 def ended(process: subprocess.Popen[str]) -> int:
@@ -90,6 +102,7 @@ def test_postgresql_is_restored_completely_or_not_at_all(place: Place) -> None:
     place.shell(f"{become} {psql} -c 'DROP DATABASE app_new WITH (FORCE)' -c 'ALTER DATABASE app RENAME TO app_new'")
     place("stop", "-t", "0", f"{place.name}-db-1-g1")
     place("deploy")
+    until(place.answers)
     assert place.backup() == before
     # Who connects again and again does not keep it from being done.
     script = f"while :; do {become} {psql} -d app -c 'SELECT pg_sleep(60)' >/dev/null 2>&1; done"
@@ -127,15 +140,17 @@ def test_mariadb_is_restored_completely_or_not_at_all(place: Place) -> None:
     assert "a part of the content" in part.err
     assert place.backup() == before
     # Killed while the new content is loaded in the place of the old one: the process, then the whole instance.
-    for kill in (place.kill_inside, lambda: place("stop", "-t", "0", f"{place.name}-db-1-g1")):
-        process = place.begin(new + WAITS_LATE)
-        until(lambda: "SLEEP" in place.shell("ls /var/lib/dbase/data/app/v.frm >/dev/null && echo SLEEP", None))
-        until(lambda: "SLEEP" in place.shell("ls /var/lib/dbase/before.sql >/dev/null && echo SLEEP", None))
-        kill()
-        assert ended(process) == 1
-        place("deploy")
-        assert place.backup() == before
-        assert "before" not in place.shell("ls /var/lib/dbase")
+    begin_and_wait(place, new)
+    place.kill_inside()
+    assert ended(place.process) == 1
+    assert place.backup() == before
+    begin_and_wait(place, new)
+    place("stop", "-t", "0", f"{place.name}-db-1-g1")
+    assert ended(place.process) == 1
+    place("deploy")
+    until(lambda: "before" not in place.shell("ls /var/lib/dbase"))
+    until(place.answers)
+    assert place.backup() == before
     place.restore(new)
     assert "'new'" in place.backup()
     assert "before" not in place.shell("ls /var/lib/dbase")
