@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from collections.abc import Callable
 from contextlib import suppress
 from copy import deepcopy
@@ -171,12 +172,19 @@ def test_a_dropped_copy_goes_with_what_lies_beside_it() -> None:
     assert set(client.volumes) == {("data", "n1")}
 
 
-def test_copies_that_an_older_version_wrote_down_are_known() -> None:
+def test_a_copy_with_its_usual_name_is_written_down_as_older_versions_know_it() -> None:
     client = copied()
-    engine = engine_of(client)
-    text = engine.read_document(STACK, "volumes")
-    assert text is not None
-    engine.write_document(STACK, "volumes", text.replace(b', "data.COPY.n2"', b""))
+    (fields,) = json.loads(engine_of(client).read_document(STACK, "volumes") or b"")["data"]["copies"]
+    assert len(fields) == 3
+    assert promoted(client) == "one"
+
+
+def test_files_that_vanish_while_they_are_sent_are_no_reason_to_send_all() -> None:
+    client = copied()
+    client.fails = lambda what: LxdError("lxd.refused", "file has vanished") if what == "sending" else None
+    with pytest.raises(LxdError):
+        engine_of(client).copy_volume(STACK, "data", "n2")
+    assert not [it for it in client.log if it.endswith(".2 whole")]
     assert promoted(client) == "one"
 
 

@@ -157,7 +157,7 @@ class LxdCopies(LxdVolumes):
                 self._transfer(stack, home, whole.name, member, refresh=True)
                 self._within(stack).run("PATCH", whole.path, {"config": home.carried}, query=at(member))
             except LxdError as error:
-                if error.code in _PASSING:
+                if error.code in _PASSING or _VANISHED in error.message:
                     raise
             else:
                 return whole.name

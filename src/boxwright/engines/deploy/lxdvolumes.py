@@ -140,7 +140,7 @@ class LxdVolumes(LxdMemory):
             after = change(kept.pop(volume, Kept()))
             if after is not None:
                 kept[volume] = after
-            return json.dumps({name: it._asdict() for name, it in kept.items()}, sort_keys=True).encode()
+            return json.dumps({name: _kept_fields(name, it) for name, it in kept.items()}, sort_keys=True).encode()
 
         self.change_document(stack, VOLUMES, changed)
 
@@ -200,8 +200,13 @@ def copy_name(volume: str, member: str) -> str:
     return f"{volume}.COPY.{member}"
 
 
+def _kept_fields(volume: str, kept: Kept) -> dict[str, Any]:
+    """A copy's usual name is left out: older versions know no other one."""
+    copies = [it if it.name != copy_name(volume, it.member) else it[:-1] for it in kept.copies]
+    return {**kept._asdict(), "copies": copies}
+
+
 def _kept_copy(volume: str, member: str, time: float, snapshot: str, name: str = "") -> KeptCopy:
-    """Older versions knew one name only."""
     return KeptCopy(str(member), float(time), str(snapshot), name or copy_name(volume, member))
 
 
