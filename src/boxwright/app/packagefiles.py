@@ -25,6 +25,11 @@ TREES_VARIABLE = "BOXWRIGHT_PACKAGES"
 IMAGE = "\0image "
 """What is looked at beside paths: the image of a platform and a name."""
 BOOTSTRAPPED = ("debian", "ubuntu")
+_EARLY = re.compile(
+    r"[._~-]?(?<![A-Za-z])(?P<word>(?:alpha|beta|dev|nightly|pre|preview|rc|snapshot)(?![A-Za-z])|(?<=[0-9])[ab](?=[0-9]))",
+    re.IGNORECASE,
+)
+"""What upstream writes into versions that come before a release."""
 
 
 def package_trees(near: str, environment: Mapping[str, str]) -> tuple[str, ...]:
@@ -381,8 +386,11 @@ def tree_packages(tree: str) -> list[str]:
 
 
 def compare_versions(left: str, right: str) -> int:
-    """Order of versions: numbers as numbers, ``~`` before the end, letters before other characters (deb-version(7))."""
-    pairs = (re.findall(r"(\D*)(\d*)", text) for text in (left, right))
+    """Order of versions: numbers as numbers, ``~`` before the end, letters before other characters (deb-version(7)).
+
+    Upstream's words for what comes before a release (``2.0rc1``, ``2.0-beta2``, ``2.0b2``) count as if ``~`` stood there.
+    """
+    pairs = (re.findall(r"(\D*)(\d*)", _EARLY.sub(r"~\g<word>", text)) for text in (left, right))
     for (left_text, left_number), (right_text, right_number) in zip(*_padded(*pairs), strict=True):
         if left_text != right_text:
             return -1 if _order(left_text) < _order(right_text) else 1

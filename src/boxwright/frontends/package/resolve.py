@@ -62,8 +62,8 @@ def resolve(found: Found, platform: str, files: PackageFiles) -> Resolved:
     if not definition.name:
         raise wrong("missing-key", "the key 'name' is missing", document.place.span)
     additions = apply_flags(definition, document)
-    step = _step(definition, additions, document, files)
-    step = step._replace(version=version, platform=platform, category=category)
+    step = _step(definition, version, additions, document, files)
+    step = step._replace(platform=platform, category=category)
     step = _with_environment(step, definition, additions, architecture)
     test, test_needs = _test(definition, document, found, files)
     return Resolved(
@@ -159,10 +159,12 @@ def _narrowed(document: Mapping, key: str, name: str, *, required: bool) -> Mapp
     return merge(document, chosen) if isinstance(chosen, Mapping) else document
 
 
-def _step(definition: Definition, additions: Additions, document: Mapping, files: PackageFiles) -> BuildPackage:
+def _step(
+    definition: Definition, version: str, additions: Additions, document: Mapping, files: PackageFiles
+) -> BuildPackage:
     given = files.epoch()
     sources = (
-        *resolve_sources(definition.sources, definition.version, document, files),
+        *resolve_sources(definition.sources, version, document, files),
         *resolve_patches({**definition.patches, **additions.patches}, document, files),
         *resolve_files({**definition.files, **additions.files}, document, files),
     )
@@ -174,7 +176,7 @@ def _step(definition: Definition, additions: Additions, document: Mapping, files
     parts.update({name: definition.split.get(name, globs) for name, globs in PARTS.items()})
     return BuildPackage(
         definition.name,
-        definition.version,
+        version,
         "",
         sources=sources,
         options=additions.options,

@@ -155,7 +155,24 @@ def test_the_json_schema_refuses_other_keys() -> None:
 
 
 @pytest.mark.parametrize(
-    ("low", "high"), [("1.9", "1.10"), ("1.0~rc1", "1.0"), ("1.0", "1.0.1"), ("1.0", "1.0a"), ("2.0-p1", "2.0-p2")]
+    ("low", "high"),
+    [
+        ("1.9", "1.10"),
+        ("1.0~rc1", "1.0"),
+        ("1.0", "1.0.1"),
+        ("1.0", "1.0a"),
+        ("2.0-p1", "2.0-p2"),
+        ("2.0rc1", "2.0"),
+        ("2.0-RC2", "2.0"),
+        ("2.0.beta1", "2.0rc1"),
+        ("2.0rc1", "2.0rc2"),
+        ("1.9", "2.0rc1"),
+        ("3.13.0b1", "3.13.0rc1"),
+        ("3.13.0a7", "3.13.0"),
+        ("2.0", "2.0-predator"),
+        ("2.0", "2.0src1"),
+        ("2.0", "2.0+dev1"),
+    ],
 )
 def test_versions_are_ordered(low: str, high: str) -> None:
     assert compare_versions(low, high) < 0 < compare_versions(high, low)
