@@ -91,15 +91,12 @@ class DefinitionFiles:
         known = self._documents.get(path)
         if known is None:
             from boxwright.app.definitions import read_definition
-            from boxwright.frontends.package.document import Mapping as Doc
             from boxwright.frontends.package.document import parse_document
             from boxwright.frontends.package.merge import anchored
 
             self.note(path)
-            known_value = anchored(parse_document(read_definition(path), path), os.path.dirname(path))
-            if not isinstance(known_value, Doc):
-                raise TypeError(path)
-            known = self._documents[path] = known_value
+            known = anchored(parse_document(read_definition(path), path), os.path.dirname(path))
+            self._documents[path] = known
         else:
             self.note(path)
         return known

@@ -174,6 +174,15 @@ def place_of(value: Value, *path: str | int) -> Place:
     return value.place
 
 
+def part_of(value: Value, *path: str) -> Value | None:
+    """The part of a document below these keys; None where there is none."""
+    for step in path:
+        if not isinstance(value, Mapping) or step not in value.items:
+            return None
+        value = value.items[step]
+    return value
+
+
 def key_place(value: Value, *path: str) -> Place:
     """Where the last key of `path` stands."""
     for step in path[:-1]:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-from boxwright.frontends.package.convert import key_place, place_of
-from boxwright.frontends.package.document import Mapping, Place
+from boxwright.frontends.package.convert import key_place, part_of, place_of
+from boxwright.frontends.package.document import Mapping, Place, is_nothing
+from boxwright.frontends.package.merge import no_reason
 from boxwright.frontends.package.problem import nearest, wrong
 from boxwright.frontends.package.schema import Changes, Effect, Flag, Patch, PhaseArguments, Use
 
@@ -29,6 +30,7 @@ def apply_flags(definition: Changes, document: Mapping) -> Additions:
     """The effects of every flag. Raises `package.unknown-flag`, `package.flag-value`, `package.flag-conflict`."""
     use = definition.use
     _check_names(use, document)
+    _check_patches(use, document)
     options = {name: _setting(name, flag, use, document) for name, flag in sorted(use.flags.items())}
     for name, flag in use.flags.items():
         if options[name] != "off":
@@ -79,6 +81,16 @@ def _check_names(use: Use, document: Mapping) -> None:
                 raise wrong("flag-value", f"{name} is on or off and takes no value", place.span, hint=hint)
             if key == "without" and name in use.with_:
                 raise wrong("flag-conflict", f"{name} stands in `with` and in `without`", place.span)
+
+
+def _check_patches(use: Use, document: Mapping) -> None:
+    """Flags add patches; they take none away."""
+    for name in use.flags:
+        for side in ("with", "without"):
+            patches = part_of(document, "use", "flags", name, side, "patches")
+            for key, value in patches.items.items() if isinstance(patches, Mapping) else ():
+                if is_nothing(value):
+                    raise no_reason(key, patches)
 
 
 def _setting(name: str, flag: Flag, use: Use, document: Mapping) -> str:

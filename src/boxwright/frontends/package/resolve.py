@@ -7,7 +7,7 @@ import re
 from boxwright.frontends.package.convert import convert, key_place, place_of
 from boxwright.frontends.package.document import Mapping, Scalar
 from boxwright.frontends.package.flags import Additions, apply_flags, phase_arguments
-from boxwright.frontends.package.merge import merge
+from boxwright.frontends.package.merge import alone, merge
 from boxwright.frontends.package.problem import nearest, wrong
 from boxwright.frontends.package.schema import PHASES, Changes, Definition, Owner, Test, Toolchain
 from boxwright.frontends.package.sources import resolve_files, resolve_patches, resolve_sources
@@ -114,7 +114,7 @@ def _with_bases(found: Found, files: PackageFiles) -> tuple[Mapping, str]:
         here = files.find(own.base, here.path, where)
         if here.path in seen or len(seen) > MOST_BASES:
             raise wrong("cycle", f"a definition is based on itself: {' <- '.join([*seen, here.path])}", where)
-    merged = chain.pop()
+    merged = alone(chain.pop())
     while chain:
         merged = merge(merged, chain.pop())
     return merged, category
