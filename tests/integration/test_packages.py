@@ -294,6 +294,22 @@ def test_why_rebuild_names_what_differs(pkg: Program, tree: Tree) -> None:
     assert pkg("why-rebuild", second, "demo/why-1").out.splitlines() == ["the same identity"]
 
 
+def test_why_rebuild_looks_through_what_was_not_built(pkg: Program, tmp_path: Path) -> None:
+    base = tmp_path / "never-read.tar"
+    base.write_bytes(os.urandom(512))
+    for name, echoed in (("one", "echo 1"), ("two", "echo 2"), ("three", "echo 1 # the same but for this")):
+        for package, more in (("low", ""), ("middle", "depends: [../low]\n"), ("app", "depends: [../middle]\n")):
+            directory = tmp_path / name / package
+            directory.mkdir(parents=True)
+            script = f"{echoed.partition(' #')[0] if package == 'low' else 'true'} > $DESTDIR/usr/share/{package}"
+            comment = f"#{echoed.partition('#')[2]}\n"
+            (directory / "pkg.yaml").write_text(f"{comment}toolchain: tar:{base}\n{text(package, script, more)}")
+    apps = [tmp_path / name / "app" for name in ("one", "two", "three")]
+    (line, *_) = pkg("why-rebuild", apps[0], apps[1]).out.splitlines()
+    assert line.startswith("dependency ")
+    assert pkg("why-rebuild", apps[0], apps[2]).out == "the same identity\n"
+
+
 def test_a_failing_test_fails_the_build(pkg: Program, tree: Tree) -> None:
     files = {**PROGRAM, "pkg.yaml": PROGRAM["pkg.yaml"].replace("hi from the library\"'", "something else\"'")}
     directory = tree(libhi=LIBRARY, hi=files)

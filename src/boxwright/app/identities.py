@@ -7,8 +7,11 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from boxwright.app.packages import prepare_package, with_lock
-from boxwright.model.step import BuildPackage
+from boxwright.app.packages import PackageBuild, prepare_package, with_lock
+from boxwright.model.digest import digest_of, hex_of
+from boxwright.model.keys import key_of
+from boxwright.model.step import Base, BuildPackage
+from boxwright.ports import StepInputs
 from boxwright.steps import action
 from boxwright.steps.package import described
 from boxwright.store.packages import Packages
@@ -32,7 +35,7 @@ def identity_of(store: Store, given: str, environment: Mapping[str, str]) -> dic
     node = build.graph.nodes[build.package]
     step = node.step
     assert isinstance(step, BuildPackage)  # noqa: S101 - the node is a package's
-    states = [build.keys.of(number).state for number in node.inputs]
+    states = [_input(build, number) for number in node.inputs]
     fields = {
         "format": action.FORMAT,
         "name": node.stage,
@@ -43,6 +46,22 @@ def identity_of(store: Store, given: str, environment: Mapping[str, str]) -> dic
         **described(step),
     }
     return _flat({**fields, "source": fields["sources"]})
+
+
+def _input(build: PackageBuild, position: int) -> str:
+    """What a toolchain or a dependency is: its content, else its HASH, else a digest of all that is known of it."""
+    found = build.keys.of(position).state
+    if found is not None:
+        return found
+    definition = build.keys.definition(position)
+    if definition is not None:
+        return f"not built, HASH {hex_of(definition)}"
+    node = build.graph.nodes[position]
+    if not isinstance(node.step, BuildPackage):
+        return f"not here, {node.step.name if isinstance(node.step, Base) else node.title}"
+    states = tuple(digest_of(_input(build, number).encode()) for number in node.inputs)
+    known = build.keys.kind(node).fields(node.step, StepInputs(states, ())) or ()
+    return f"not built, known as {hex_of(key_of(node.title, known))}"
 
 
 def _flat(fields: Mapping[str, Any]) -> dict[str, str]:

@@ -169,17 +169,48 @@ class DefinitionFiles:
         if reference.count("/") != 1 or not re.fullmatch(r"[A-Za-z0-9+._~/-]+", reference):
             hint = "CATEGORY/NAME or CATEGORY/NAME-VERSION of a package tree, or a path that begins with ./"
             raise DefinitionError("package.not-found", f"{reference!r} names no package", hint=hint, where=where)
+        others: dict[str, str] = {}
         for tree in self.trees:
             for directory, version in _splits(reference):
                 path = f"{tree}/{directory}/{FILE}"
-                if self.note(path):
+                if not self.note(path):
+                    continue
+                known = self._versions(path) if version else ()
+                if known is None or not version or version in known:
                     return Found(path, version)
+                if version[0].isdecimal():
+                    others.update({f"{directory}-{one}": path for one in known})
             newest = self._newest(tree, reference)
             if newest is not None:
                 return newest
+        if others:
+            from boxwright.frontends.package.problem import nearest, wrong
+
+            where = where or Span(next(iter(others.values())), 1)
+            raise wrong("unknown-version", f"no package tree has {reference}", where, hint=nearest(reference, others))
         raise DefinitionError(
             "package.not-found", f"there is no package {reference}", hint=self._hint(reference), where=where
         )
+
+    def _versions(self, path: str) -> tuple[str, ...] | None:
+        """The versions that a definition has, with what its bases say; None where they go round in a circle."""
+        from boxwright.frontends.package.convert import convert, place_of
+        from boxwright.frontends.package.schema import Definition
+
+        own = ""
+        versions: dict[str, None] = {}
+        seen: set[str] = set()
+        here = Found(path)
+        while here.path not in seen:
+            seen.add(here.path)
+            document = self.document(here.path)
+            definition = convert(document, Definition)
+            own = own or here.version or definition.version
+            versions.update(dict.fromkeys(definition.versions))
+            if not definition.base:
+                return (*([own] if own else ()), *versions)
+            here = self.find(definition.base, here.path, place_of(document, "base").span)
+        return None
 
     def _newest(self, tree: str, reference: str) -> Found | None:
         """Of directories NAME-VERSION the one with the highest version."""
@@ -385,7 +416,7 @@ def tree_packages(tree: str) -> list[str]:
 def compare_versions(left: str, right: str) -> int:
     """Order of versions: numbers as numbers, ``~`` before the end, letters before other characters (deb-version(7)).
 
-    Upstream's words for what comes before a release (``2.0rc1``, ``2.0-beta2``, ``2.0b2``) count as if ``~`` stood there.
+    Before what upstream calls not yet released (``2.0rc1``, ``2.0-beta2``, ``2.0b2``) ``~`` is taken to stand.
     """
     pairs = (re.findall(r"(\D*)(\d*)", _EARLY.sub(r"~\g<word>", text)) for text in (left, right))
     for (left_text, left_number), (right_text, right_number) in zip(*_padded(*pairs), strict=True):

@@ -88,7 +88,9 @@ def _check_patches(use: Use, document: Mapping) -> None:
     for name in use.flags:
         for side in ("with", "without"):
             patches = part_of(document, "use", "flags", name, side, "patches")
-            for key, value in patches.items.items() if isinstance(patches, Mapping) else ():
+            if not isinstance(patches, Mapping):
+                continue
+            for key, value in patches.items.items():
                 if is_nothing(value):
                     raise no_reason(key, patches)
 

@@ -39,12 +39,14 @@ class NoStore(Packages):
 
 
 def resolved(case: dict[str, Any], tmp_path: Path) -> Resolved:
-    tree = tmp_path / "packages"
-    for name, text in case["files"].items():
-        path = tree / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text.replace("ZEROS", ZEROS))
-    files = DefinitionFiles(NoStore(), (str(tree),), {}, epoch=None, locked=False, output=lambda _: None)
+    tree, later = tmp_path / "packages", tmp_path / "later"
+    for place, files_there in ((tree, case["files"]), (later, case.get("later", {}))):
+        for name, text in files_there.items():
+            path = place / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text.replace("ZEROS", ZEROS))
+    trees = (str(tree), str(later))
+    files = DefinitionFiles(NoStore(), trees, {}, epoch=None, locked=False, output=lambda _: None)
     graph = PackageGraph(lambda found: resolve(found, "linux/amd64", files), "linux/amd64")
     found = files.find(case.get("build", "a/x"), str(tree / "pkg.yaml"), None)
     result = graph.resolved(graph.add(found))
@@ -59,7 +61,10 @@ def shown(result: Resolved, key: str) -> object:
             [source.files[0][0], dict(source.options)["reason"]] for source in step.sources if source.kind == "patch"
         ]
     if key == "needs":
-        return [Path(need.path).parent.name or need.debian for need in result.requirements]
+        return [
+            "-".join(filter(None, (Path(need.path).parent.name or need.debian, need.version)))
+            for need in result.requirements
+        ]
     value = getattr(step, key)
     if key in ("options", "environment", "parts"):
         return {name: list(item) if isinstance(item, tuple) else item for name, item in value}
