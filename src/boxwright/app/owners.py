@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from boxwright.model.image import Snapshot
 from boxwright.model.tree import DIRECTORY, FILE, Entry
@@ -17,6 +17,7 @@ DPKG_STATUS_DIRECTORY = "var/lib/dpkg/status.d"
 APK = "lib/apk/db/installed"
 TO_USR = ("bin/", "sbin/", "lib/", "lib32/", "lib64/", "libx32/")
 NOBODY = "base"
+NO_PACKAGE: dict[str, Any] = {"name": "composition", "about": {}}
 
 
 class Installed(NamedTuple):
@@ -38,13 +39,13 @@ class TreeOwners:
     def __init__(self, store: Store, snapshot: Snapshot) -> None:
         self._store = store
         self._snapshot = snapshot
-        self._by_path: dict[str, str] | None = None
+        self._by_path: dict[str, tuple[str, str]] | None = None
 
-    def owner(self, path: str) -> str:
-        """The package that owns a path of the state; `base` where none does."""
+    def owner(self, path: str) -> tuple[str, str]:
+        """The package that owns a path of the state, and the version of one that was built; `base` where none does."""
         if self._by_path is None:
             self._by_path = {
-                path: f"{'debian' if package.kind == 'deb' else 'alpine'}/{package.name}={package.version}"
+                path: (f"{'debian' if package.kind == 'deb' else 'alpine'}/{package.name}={package.version}", "")
                 for package in installed_packages(self._store, self._snapshot)
                 for path in package.paths
             }
@@ -52,9 +53,9 @@ class TreeOwners:
             for layer in reversed(self._snapshot.layers):
                 record = provenance.composition(layer)
                 for number, paths in (record["paths"] if record else {}).items():
-                    name = record["packages"][int(number)]["name"] if record and int(number) >= 0 else "composition"
-                    self._by_path.update(dict.fromkeys(paths, name))
-        return self._by_path.get(path, NOBODY)
+                    item = record["packages"][int(number)] if record and int(number) >= 0 else NO_PACKAGE
+                    self._by_path.update(dict.fromkeys(paths, (item["name"], item["about"].get("version", ""))))
+        return self._by_path.get(path, (NOBODY, ""))
 
 
 def owners_of(store: Store, snapshot: Snapshot) -> TreeOwners:

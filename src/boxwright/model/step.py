@@ -239,7 +239,7 @@ class ComposedPackage(NamedTuple):
 
     Of its `parts` (globs by name, the first that matches takes a file) only those in `wanted`, and what is in none, are
     laid down. `replaces` names packages whose files it may take over, `base` for those of the state. `reason` says why
-    it is there, and is no part of a key.
+    it is there, and is no part of a key. `version` is where the name ends, empty for a distribution's.
     """
 
     name: str
@@ -248,6 +248,7 @@ class ComposedPackage(NamedTuple):
     replaces: tuple[str, ...] = ()
     users: tuple[PackageUser, ...] = ()
     reason: str = ""
+    version: str = ""
 
 
 class Compose(NamedTuple):

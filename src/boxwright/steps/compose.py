@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
@@ -67,6 +68,7 @@ class ComposeKind:
                 package.replaces,
                 tuple(user_fields(user) for user in package.users),
                 state,
+                *unshown(package),
             )
             for package, state in zip(compose.packages, inputs.states[1 : 1 + count], strict=True)
         )
@@ -200,6 +202,12 @@ class ComposeKind:
     def state(self, key: Digest, snapshot: Snapshot | None) -> Digest | None:
         """The key: packages count by content in it, and an image must know which packages, by name, are in it."""
         return key
+
+
+def unshown(package: ComposedPackage) -> tuple[str, ...]:
+    """The version where it is not what the name shows, behind its first hyphen with a digit: others keep their keys."""
+    shown = re.search(r"-(\d[^/]*)$", package.name)
+    return () if package.version in ("", shown[1] if shown else "") else (package.version,)
 
 
 def user_fields(user: PackageUser) -> Value:

@@ -43,8 +43,8 @@ class Owned(NamedTuple):
 class StateOwners(Protocol):
     """Says who owns what is in the state already."""
 
-    def owner(self, path: str) -> str:
-        """The package that owns a path of the state; `base` where none does."""
+    def owner(self, path: str) -> tuple[str, str]:
+        """The package that owns a path of the state, and the version of one that was built; `base` where none does."""
         ...
 
 
@@ -208,8 +208,8 @@ class Union:
                 self._conflict(target, other.part, number)
                 return
         elif not self._bare and (there := self.state_entry(target)) is not None:
-            owner = self._owners.owner(target)
-            if there.kind == DIRECTORY or not named(self.parts[number].package.replaces, owner):
+            owner, version = self._owners.owner(target)
+            if there.kind == DIRECTORY or not named(self.parts[number].package.replaces, owner, version):
                 self._note(target, owner if owner != BASE else "the base", self.parts[number].package.name)
                 return
         leader = found.data if found.kind == HARDLINK else source if entry.kind == FILE else ""
@@ -231,7 +231,8 @@ class Union:
 
     def replaces(self, winner: int, loser: int) -> bool:
         """Whether one part, by position, takes over files of another."""
-        return named(self.parts[winner].package.replaces, self.parts[loser].package.name)
+        other = self.parts[loser].package
+        return named(self.parts[winner].package.replaces, other.name, other.version)
 
     def _conflict(self, path: str, first: int, second: int) -> None:
         self._note(path, self.parts[first].package.name, self.parts[second].package.name)
@@ -250,9 +251,12 @@ def is_plain(entry: Entry) -> bool:
     return (entry.mode, entry.uid, entry.gid) == (0o755, 0, 0)
 
 
-def named(names: Sequence[str], package: str) -> bool:
-    """Whether one of `names` means `package`: with its category and version, without either, or without both."""
-    stem = package.partition("=")[0] if package.startswith("debian/") else re.sub(r"-\d[^/]*$", "", package)
+def named(names: Sequence[str], package: str, version: str) -> bool:
+    """Whether one of `names` means `package`: with its category and version, without either, or without both.
+
+    `version` is that of a package that was built; a distribution's name shows it.
+    """
+    stem = package.partition("=")[0] if package.startswith("debian/") else package.removesuffix(f"-{version}")
     short = package.rpartition("/")[2]
     return any(name in {package, stem, short, stem.rpartition("/")[2]} for name in names)
 

@@ -24,6 +24,7 @@ PACKAGE = ComposedPackage(
     ("nginx-light",),
     (PackageUser("www", 105, 105, "www"),),
     "container.yaml names it",
+    "1.22.1",
 )
 SAMPLE = Compose((PACKAGE, ComposedPackage("debian/libc6=2.36-9")), (PackageUser("web", 900, 900, "web"),))
 STATES: tuple[Digest | None, ...] = (STATE, ONE, TWO, TOOLS)
@@ -42,7 +43,7 @@ def changed(**fields: Any) -> Compose:
 @pytest.mark.parametrize(
     "other",
     [
-        changed(name="www/nginx-1.22.2"),
+        changed(name="www/nginx-1.22.2", version="1.22.2"),
         changed(parts=()),
         changed(wanted=()),
         changed(replaces=()),
@@ -76,19 +77,30 @@ def test_golden_key() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "package", "expected"),
+    ("name", "package", "version", "expected"),
     [
-        ("nginx", "www/nginx-1.22.1", True),
-        ("www/nginx", "www/nginx-1.22.1", True),
-        ("nginx-1.22.1", "www/nginx-1.22.1", True),
-        ("www/nginx-1.22.1", "www/nginx-1.22.1", True),
-        ("nginx-1.22.2", "www/nginx-1.22.1", False),
-        ("ngin", "www/nginx-1.22.1", False),
-        ("debian/libssl3", "debian/libssl3=3.0.17-1~deb12u2", True),
-        ("libssl3", "debian/libssl3=3.0.17-1~deb12u2", True),
-        ("debian/libssl", "debian/libssl3=3.0.17-1~deb12u2", False),
-        ("base", "base", True),
+        ("nginx", "www/nginx-1.22.1", "1.22.1", True),
+        ("www/nginx", "www/nginx-1.22.1", "1.22.1", True),
+        ("nginx-1.22.1", "www/nginx-1.22.1", "1.22.1", True),
+        ("www/nginx-1.22.1", "www/nginx-1.22.1", "1.22.1", True),
+        ("nginx-1.22.2", "www/nginx-1.22.1", "1.22.1", False),
+        ("ngin", "www/nginx-1.22.1", "1.22.1", False),
+        ("dev/java-17-openjdk", "dev/java-17-openjdk-17.0.2-8", "17.0.2-8", True),
+        ("java-17-openjdk", "dev/java-17-openjdk-17.0.2-8", "17.0.2-8", True),
+        ("java", "dev/java-17-openjdk-17.0.2-8", "17.0.2-8", False),
+        ("tool", "dev/tool-b12", "b12", True),
+        ("dev/tool-b12", "dev/tool-b12", "b12", True),
+        ("debian/libssl3", "debian/libssl3=3.0.17-1~deb12u2", "", True),
+        ("libssl3", "debian/libssl3=3.0.17-1~deb12u2", "", True),
+        ("debian/libssl", "debian/libssl3=3.0.17-1~deb12u2", "", False),
+        ("base", "base", "", True),
     ],
 )
-def test_what_replaces_names(name: str, package: str, expected: bool) -> None:  # noqa: FBT001
-    assert named((name,), package) is expected
+def test_what_replaces_names(name: str, package: str, version: str, expected: bool) -> None:  # noqa: FBT001
+    assert named((name,), package, version) is expected
+
+
+def test_the_version_counts_where_the_name_does_not_show_it() -> None:
+    one, other = (changed(name="dev/java-17-openjdk-17.0", version=version) for version in ("17.0", "openjdk-17.0"))
+    shown = changed(name="dev/java-17-openjdk-17.0", version="17-openjdk-17.0")
+    assert len({key(one), key(other), key(shown)}) == 3

@@ -36,6 +36,7 @@ class Packaging:
         self.composed: dict[int, None] = {}
         self._files = files
         self._pending: dict[int, ComposedPackage] = {}
+        self._done: dict[int, ComposedPackage] = {}
         self._users: list[PackageUser] = []
         self._pending_at = Span("", 1)
 
@@ -57,11 +58,15 @@ class Packaging:
         for place in self.packages.closure(position):
             own = place == position
             known = self._pending.get(place)
-            if place in self.composed and known is None:
-                continue
             package = self._as_composed(place, reason if own else "", position)
             if own:
                 package = package._replace(wanted=parts, replaces=package.replaces + content.replaces)
+                if known is not None:
+                    package = _both(known, package)
+            if place in self._done:
+                if own:
+                    _check_done(self._done[place], package, value)
+                continue
             if known is None or own:
                 self._pending[place] = package
             self.composed[place] = None
@@ -72,7 +77,7 @@ class Packaging:
         step = self.packages.nodes[place].step
         if not isinstance(step, BuildPackage):
             return ComposedPackage(name, reason=reason)
-        return ComposedPackage(name, step.parts, (), step.replaces, step.users, reason)
+        return ComposedPackage(name, step.parts, (), step.replaces, step.users, reason, step.version)
 
     def _found(self, content: PackageTask, value: Value) -> int:
         if content.type == "debian":
@@ -131,5 +136,24 @@ class Packaging:
         names = ", ".join(package.name for package in step.packages[:3])
         more = f" and {len(places) - 3} more" if len(places) > 3 else ""
         title = f"compose {names}{more}" if places else f"users {', '.join(user.name for user in self._users)}"
+        for place, package in self._pending.items():
+            all_parts = tuple(name for name, _ in package.parts)
+            self._done[place] = package._replace(wanted=all_parts) if overlay else package
         self._pending, self._users = {}, []
         return Composed(step, title, self._pending_at, (*places, *toolchains))
+
+
+def _both(first: ComposedPackage, second: ComposedPackage) -> ComposedPackage:
+    """A package that is asked for twice."""
+    wanted = tuple(dict.fromkeys(first.wanted + second.wanted))
+    return second._replace(wanted=wanted, replaces=tuple(dict.fromkeys(first.replaces + second.replaces)))
+
+
+def _check_done(done: ComposedPackage, asked: ComposedPackage, value: Value) -> None:
+    """Raises `container.composed` where more is asked of a package than what was composed above."""
+    hint = "say it where the package is named first, or above the first task that is no package"
+    for key, there, wanted in (("parts", done.wanted, asked.wanted), ("replaces", done.replaces, asked.replaces)):
+        more = [name for name in wanted if name not in there]
+        if more:
+            message = f"{asked.name} was composed further up, without {key}: {', '.join(more)}"
+            raise wrong("composed", message, place_of(value, key).span, hint=hint)

@@ -136,6 +136,15 @@ def test_an_oci_configuration_goes_over_what_tasks_said(tmp_path: Path) -> None:
     assert config.exposed == (Port(53, "udp"),)
 
 
+def test_parts_of_a_package_that_is_named_twice_are_all_laid_down(tmp_path: Path) -> None:
+    task = "- package: {type: embedded, path: other"
+    text = f"{task}, parts: [dev], replaces: [a]}}\n{task}, parts: [doc], replaces: [b]}}\n- run: x\n{task}}}\n"
+    nodes = built(text, tmp_path).graph.nodes
+    (compose,) = (node.step for node in nodes if isinstance(node.step, Compose))
+    assert compose.packages[0].wanted == ("dev", "doc")
+    assert compose.packages[0].replaces == ("a", "b")
+
+
 def test_names(tmp_path: Path) -> None:
     named = built("- vars: {author: Sys Admin, name: Web-1, version: 1.0+git~1}\n- run: x\n", tmp_path)
     assert named.title == "Sys Admin/Web-1-1.0+git~1"
