@@ -417,6 +417,22 @@ def test_files_may_come_before_packages(boxwright: Program, make: Make, tmp_path
     assert (tmp_path / "tree/lib64").readlink() == Path("usr/lib64")
 
 
+def test_a_directory_of_templates_is_copied_whole(boxwright: Program, make: Make, tmp_path: Path) -> None:
+    tasks = """\
+- vars: {who: world}
+- sync: {src: files, dest: /srv, recursive: true, templates: true}
+- image: {type: rootfs, output: tree}
+"""
+    directory = make({"container.yaml": tasks, "files/b/hello": "{{ who }}\n"})
+    (directory / "files/a/empty").mkdir(parents=True)
+    (directory / "files/a/empty").chmod(0o750)
+    boxwright("build", directory, cwd=tmp_path)
+    modes = {str(path.relative_to(tmp_path)): path.stat().st_mode & 0o777 for path in (tmp_path / "tree").rglob("*")}
+    directories = {"tree/srv": 0o755, "tree/srv/a": 0o755, "tree/srv/a/empty": 0o750, "tree/srv/b": 0o755}
+    assert modes == {**directories, "tree/srv/b/hello": 0o644}
+    assert (tmp_path / "tree/srv/b/hello").read_text() == "world\n"
+
+
 def test_on_a_base(boxwright: Program, make: Make) -> None:
     tasks = """\
 - vars: {who: world}

@@ -41,7 +41,7 @@ class DirectoryFiles:
         return "file" if os.path.lexists(whole) else ""
 
     def files(self, path: str) -> tuple[LocalFile, ...]:
-        """Every file below a directory, or the file itself."""
+        """Every file and every empty directory below a directory, or the file itself."""
         whole = os.path.join(self._directory, path)
         if not os.path.isdir(whole):
             return (self._file(whole, ""),)
@@ -52,6 +52,8 @@ class DirectoryFiles:
             found += [
                 self._file(f"{parent}/{name}", os.path.relpath(f"{parent}/{name}", whole)) for name in (*names, *links)
             ]
+            if not directories and not names:
+                found.append(self._file(parent, os.path.relpath(parent, whole) if parent != whole else ""))
         return tuple(sorted(found))
 
     @staticmethod

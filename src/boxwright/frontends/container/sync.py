@@ -15,6 +15,8 @@ from boxwright.model.glob import glob_to_regex
 from boxwright.model.step import ContextSource, Copy, InlineSource, MakeDirectory
 
 SUFFIX = ".j2"
+PLAIN_MODES = (0o644, 0o755)
+"""Files of these modes: what Copy makes on its way to them has 0755."""
 
 
 def sync_steps(content: SyncTask, task: Placed, files: ContainerFiles) -> Iterator[Copy | MakeDirectory]:
@@ -36,8 +38,14 @@ def sync_steps(content: SyncTask, task: Placed, files: ContainerFiles) -> Iterat
     if content.templates is False:
         yield Copy((ContextSource((source,)),), content.dest, content.chown, mode)
         return
+    made = {"/"}
     for file in files.files(source):
-        yield _file(file, source, kind, content, task)
+        copy = _file(file, source, kind, content, task)
+        above = posixpath.dirname(copy.destination.rstrip("/"))
+        if kind == "directory" and not content.chmod and file.mode not in PLAIN_MODES and above not in made:
+            made.add(above)
+            yield MakeDirectory(above, content.chown)
+        yield copy
 
 
 def _file(file: LocalFile, source: str, kind: str, content: SyncTask, task: Placed) -> Copy:

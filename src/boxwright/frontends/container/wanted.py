@@ -9,7 +9,7 @@ from boxwright.model.span import Span
 
 
 class LocalFile(NamedTuple):
-    """A file of a directory that is copied: its path below it, mode, and text; None where it is none."""
+    """A file or empty directory that is copied: its path in what is copied, mode, and text; None where it is none."""
 
     path: str
     mode: int
@@ -36,5 +36,5 @@ class ContainerFiles(PackageFinder, Protocol):
         ...
 
     def files(self, path: str) -> tuple[LocalFile, ...]:
-        """Every file below a directory (or the file itself, with an empty path), sorted."""
+        """Every file and empty directory below a directory (or the file itself, with an empty path), sorted."""
         ...

@@ -145,6 +145,15 @@ def test_parts_of_a_package_that_is_named_twice_are_all_laid_down(tmp_path: Path
     assert compose.packages[0].replaces == ("a", "b")
 
 
+def test_empty_directories_are_copied_among_templates(tmp_path: Path) -> None:
+    (tmp_path / "files/a/empty").mkdir(parents=True)
+    (tmp_path / "files/a/empty").chmod(0o750)
+    text = "- vars: {title: T, b: c}\n- sync: {src: files, dest: /srv, recursive: true, templates: true, chown: web}\n"
+    steps = [shown(node.step) for node in built(text, tmp_path).graph.nodes]
+    assert steps[1:3] == [["MakeDirectory"], ["Copy", "/srv/a/empty", "a=,ug+X,u+rwx,g+rx", "web"]]
+    assert [step[1] for step in steps[3:]] == ["/srv/app.conf", "/srv/page"]
+
+
 def test_names(tmp_path: Path) -> None:
     named = built("- vars: {author: Sys Admin, name: Web-1, version: 1.0+git~1}\n- run: x\n", tmp_path)
     assert named.title == "Sys Admin/Web-1-1.0+git~1"
