@@ -403,6 +403,50 @@ def test_hard_links_stay(each: str, boxwright: Program, make: Make, tmp_path: Pa
     assert boxwright("run", "--rm", "--network", "none", "linked", "/usr/bin/two").out == ""
 
 
+def test_what_is_said_is_what_was_asked_for(boxwright: Program, make: Make, tmp_path: Path) -> None:
+    """A package that comes out with the same bytes leaves the image's tree; what is said of it is of now."""
+    low = files("low", 'mkdir -p "$DESTDIR/usr/share"\necho 1 >"$DESTDIR/usr/share/low"')
+    top = files("top", 'mkdir -p "$DESTDIR/usr/share"\necho 1 >"$DESTDIR/usr/share/top"', "depends: [../low]\n")
+    tasks = "- package: {type: embedded, path: pkgs/top}\n- sync: {src: same, dest: /p, recursive: true}\n"
+    directory = make(
+        low, top, {"container.yaml": tasks, "same/f": "x\n", "recipe/Dockerfile": "FROM said\nLABEL a=b\n"}
+    )
+
+    def build(*options: str) -> str:
+        return boxwright("build", directory, *options, cwd=tmp_path / "out", timeout=600).err
+
+    def said(image: str) -> dict[str, tuple[str, str]]:
+        listed = json.loads(boxwright("list", image, "--json").out)["packages"]
+        return {one["package"]: (one["licence"], one["identity"].removeprefix("sha256:")) for one in listed}
+
+    first = build("-t", "said")
+    assert said("said")["top"] == ("MIT", re.findall("HASH: ([0-9a-f]{64})", first)[-1])
+    build("-t", "said-old", "--label", "old=yes")
+    boxwright("build", directory / "recipe", "-t", "said-from")
+    bills = [boxwright("sbom", "said", "--format", form).out for form in ("spdx", "cyclonedx")]
+    identity = boxwright("inspect", "said").out
+
+    make({name: text.replace("license: MIT", "license: GPL-2.0-only") for name, text in low.items()})
+    second = build("-t", "said", "--progress", "plain")
+    assert second.count("Defaulting to local build") == 1
+    assert boxwright("inspect", "said").out == identity, "the image is the one that was there"
+    hashes = re.findall("HASH: ([0-9a-f]{64})", second)
+    assert said("said")["low"][0] == "GPL-2.0-only"
+    assert said("said")["top"] == ("MIT", hashes[-1]), "its HASH is another one with that of what it needs"
+    assert hashes[-1] not in first
+    assert said("said-old")["low"][0] == said("said-from")["low"][0] == "MIT", "what was built before says what it said"
+    boxwright("build", directory / "recipe", "-t", "said-from")
+    assert said("said-from") == said("said")
+    for form, before in zip(("spdx", "cyclonedx"), bills, strict=True):
+        after = boxwright("sbom", "said", "--format", form).out
+        number = {"spdx": "documentNamespace", "cyclonedx": "serialNumber"}[form]
+        assert "GPL-2.0-only" in after
+        assert json.loads(after)[number] != json.loads(before)[number]
+    assert build("-t", "said").count("Found HASH") == 1
+    boxwright("gc")
+    assert said("said")["low"][0] == "GPL-2.0-only"
+
+
 def test_files_may_come_before_packages(boxwright: Program, make: Make, tmp_path: Path) -> None:
     tasks = """\
 - sync: {src: files/hello.conf, dest: /etc/hello/hello.conf, chmod: 0600}

@@ -24,6 +24,7 @@ def commit(environment: Mapping[str, str], name: str, tag: str) -> Image:
     from boxwright.model.keys import key_of
     from boxwright.sandbox.attached import remove_made
     from boxwright.store.images import Images
+    from boxwright.store.provenance import Provenance
 
     container = open_engine(environment).records.get(name)
     if container.is_running():
@@ -42,4 +43,6 @@ def commit(environment: Mapping[str, str], name: str, tag: str) -> Image:
                 copy_layer(container.upper, draft.upper)
                 remove_made(draft.upper, container.status.made if container.status else ())
                 snapshot = store.snapshot(key) or store.commit(key, image.snapshot, draft, newest=None)
-        return Images(store).keep(image.config, snapshot, (tag,))
+        made = Images(store).keep(image.config, snapshot, (tag,))
+        Provenance(store).describe_like(made, image)
+        return made

@@ -13,6 +13,7 @@ from boxwright.app.configuration import configuration_for
 from boxwright.app.containerfiles import DirectoryFiles
 from boxwright.app.contexts import LocalContexts
 from boxwright.app.definitions import read_definition
+from boxwright.app.descriptions import describe_composed
 from boxwright.app.execution import execute_plan, history_name, start_sandbox, step_records
 from boxwright.app.kinds import step_kinds
 from boxwright.app.moment import build_moment
@@ -167,7 +168,9 @@ def execute_container(planned: ContainerBuild, request: BuildRequest, store: Sto
     History(store).keep(history_name(build, request), step_records(build))
     if container.one_each:
         _keep_packages(planned, store)
-    return Images(store).keep(build.graph.config, snapshot, request.tags or (default_name(container),))
+    image = Images(store).keep(build.graph.config, snapshot, request.tags or (default_name(container),))
+    describe_composed(build.graph, build.keys, image, store)
+    return image
 
 
 def default_name(container: ContainerGraph) -> str:

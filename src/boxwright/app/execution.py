@@ -11,9 +11,10 @@ from boxwright.app.makers import keep_makers
 from boxwright.app.privileges import ensure_privileges
 from boxwright.app.request import BuildRequest
 from boxwright.events import Message, Planned
+from boxwright.model.graph import Graph
 from boxwright.model.image import HistoryEntry, Image, Snapshot
 from boxwright.model.plan import Action
-from boxwright.model.step import BuildPackage, Run
+from boxwright.model.step import Base, BuildPackage, Run
 from boxwright.ports import Emit
 from boxwright.solver.scheduler import Conditions, Failed, Records, Scheduler
 from boxwright.store.history import History, StepRecord, field_records
@@ -35,12 +36,21 @@ def execute(build: Build, request: BuildRequest, store: Store, emit: Emit) -> Im
 
         config = with_content(config, build.graph.databases, build.keys.snapshot, store)
     image = Images(store).keep(config, snapshot, request.tags)
+    describe_bases(build.graph, image, store)
     ran = any(decision.action is Action.RUN for decision in build.plan.decisions)
     if ran or store.index.one("SELECT 1 FROM artifacts WHERE key=?", (f"provenance {image.identity}",)) is None:
         from boxwright.app.provenance import keep_provenance
 
         keep_provenance(build, request, image, store, started=started)
     return image
+
+
+def describe_bases(graph: Graph, image: Image, store: Store) -> None:
+    """Let an image that was made from local ones say of their packages what these say now."""
+    if any(isinstance(node.step, Base) and node.step.source == "image" for node in graph.nodes):
+        from boxwright.app.descriptions import inherit_descriptions
+
+        inherit_descriptions(graph, image, store)
 
 
 def execute_plan(build: Build, request: BuildRequest, store: Store, emit: Emit) -> Snapshot:

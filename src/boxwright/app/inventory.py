@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from boxwright.app.descriptions import about_record
 from boxwright.app.owners import Installed, installed_packages, read_text
 from boxwright.model.digest import Digest
 from boxwright.model.image import Image, Snapshot
@@ -99,11 +100,14 @@ def inventory_of(image: Image, store: Store) -> Inventory:
         component = _of_manager(installed, store, snapshot)
         components[component.name] = component
         owners.update(dict.fromkeys(installed.paths, component.name))
+    described = provenance.described(image)
     for layer in reversed(snapshot.layers):
         record = provenance.composition(layer)
         if record is None:
             continue
-        named = [_composed(item, store, snapshot) for item in record["packages"]]
+        said = described.get(layer, {})
+        items = [{**item, **said.get(item["name"], {})} for item in record["packages"]]
+        named = [_composed(item, store, snapshot) for item in items]
         components.update({component.name: component for component in named})
         for number, paths in record["paths"].items():
             owners.update(dict.fromkeys(paths, named[int(number)].name if int(number) >= 0 else COMPOSITION))
@@ -224,26 +228,7 @@ class Compositions:
 
     def _about(self, key: str) -> dict[str, Any]:
         found = self._packages.by_key(Digest(key))
-        if found is None:
-            return {}
-        record, sources = found.record, found.record["sources"]
-        patches = [source for source in sources if source["kind"] == "patch"]
-        origins = [_origin(source) for source in sources if source["kind"] not in {"patch", "install"}]
-        return {
-            "package": record["package"],
-            "version": record["version"],
-            "architecture": record["platform"].partition("/")[2],
-            "identity": record["definition"],
-            "licence": record["license"],
-            "source": ", ".join(origins),
-            "patches": [(patch["files"][0][0], dict(patch["options"]).get("reason", "")) for patch in patches],
-            "depends": record["runtime"],
-        }
-
-
-def _origin(source: Mapping[str, list[str]]) -> str:
-    """Where a source is from: its first address, else its name."""
-    return source["origins"][0] if source["origins"] else source["files"][0][0]
+        return about_record(found) if found is not None else {}
 
 
 def debian_licence(copyright_text: str) -> str:

@@ -14,6 +14,7 @@ from boxwright.model.image import Image
 from boxwright.ports import WriteRequest
 from boxwright.store.images import Images
 from boxwright.store.packages import Packages
+from boxwright.store.provenance import Provenance
 from boxwright.store.store import Store
 
 ENDINGS = {"aci": ".aci", "oci": "", "lxc": "", "lxd": ".lxd.tar.gz", "rootfs": "", "squashfs": ".squashfs"}
@@ -36,6 +37,7 @@ def packagings(container: ContainerGraph, image: Image, store: Store, name: str)
         own = image
         if number:
             own = Images(store).keep(wanted.config, image.snapshot, ())
+            Provenance(store).describe_like(own, image)
         if wanted.manifest:
             keep_manifest(store, own, wanted.manifest)
         path = os.path.abspath(wanted.output or _file_name(container, wanted, image))

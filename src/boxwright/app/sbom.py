@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from boxwright.app.inventory import ALPINE, BUILT, DEBIAN, Component, Inventory, inventory_of
-from boxwright.model.digest import hex_of
+from boxwright.model.digest import digest_of, hex_of
 from boxwright.model.image import Image
 from boxwright.store.store import Store
 
 if TYPE_CHECKING:
     from datetime import datetime
+    from uuid import UUID
 
 FORMATS = ("spdx", "cyclonedx")
 TOOL = "boxwright"
@@ -48,6 +49,13 @@ def _remainders(inventory: Inventory) -> list[tuple[str, str]]:
     return [*found, ("files that no package owns", "\n".join(f"/{path}" for path in unowned))] if unowned else found
 
 
+def _number(image: Image, inventory: Inventory) -> UUID:
+    """Of the image and what is said of its packages: what is said may change where the image does not."""
+    from uuid import NAMESPACE_URL, uuid5
+
+    return uuid5(NAMESPACE_URL, f"{image.identity} {digest_of(repr(inventory.components).encode())}")
+
+
 def _created(image: Image) -> datetime:
     from datetime import UTC, datetime
 
@@ -68,7 +76,7 @@ def _spdx(image: Image, inventory: Inventory, name: str) -> str:
     from spdx_tools.spdx.model.relationship import Relationship, RelationshipType
 
     created = _created(image).replace(tzinfo=None)
-    namespace = f"https://spdx.org/spdxdocs/{TOOL}-{hex_of(image.identity)}"
+    namespace = f"https://spdx.org/spdxdocs/{TOOL}-{hex_of(image.identity)}-{_number(image, inventory).hex}"
     creators = [Actor(ActorType.TOOL, TOOL)]
     document = Document(CreationInfo("SPDX-2.3", "SPDXRef-DOCUMENT", name, namespace, creators, created))
     document.packages = [_spdx_image(image, name)]
@@ -181,8 +189,6 @@ def _dependencies(inventory: Inventory) -> list[tuple[str, str]]:
 
 
 def _cyclonedx(image: Image, inventory: Inventory, name: str) -> str:
-    from uuid import NAMESPACE_URL, uuid5
-
     from cyclonedx.model import HashAlgorithm, HashType, Property
     from cyclonedx.model.bom import Bom
     from cyclonedx.model.component import Component as Part
@@ -203,7 +209,7 @@ def _cyclonedx(image: Image, inventory: Inventory, name: str) -> str:
         for title, paths in _remainders(inventory)
         for path in paths.split("\n")
     ]
-    bom = Bom(components=parts.values(), serial_number=uuid5(NAMESPACE_URL, str(image.identity)))
+    bom = Bom(components=parts.values(), serial_number=_number(image, inventory))
     bom.metadata.timestamp = _created(image)
     bom.metadata.component = whole
     bom.metadata.tools.components.add(Part(name=TOOL, type=ComponentType.APPLICATION, bom_ref=TOOL))

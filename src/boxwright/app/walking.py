@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from boxwright.app.build import Build
 from boxwright.app.comparison import FileChange, tree_changes
-from boxwright.app.execution import execute_plan
+from boxwright.app.execution import describe_bases, execute_plan
 from boxwright.app.request import BuildRequest
 from boxwright.app.shells import ShellRequest, request_for
 from boxwright.errors import UsageError
@@ -271,7 +271,9 @@ class Walker:
             from boxwright.app.databases import with_content
 
             config = with_content(config, build.graph.databases, build.keys.snapshot, self._store)
-        return Images(self._store).keep(config, snapshot, ())
+        image = Images(self._store).keep(config, snapshot, ())
+        describe_bases(build.graph, image, self._store)
+        return image
 
 
 # Commands as text ---------------------------------------------------------------------------------------------------

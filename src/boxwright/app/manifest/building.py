@@ -12,7 +12,7 @@ from boxwright.app.build import Build, finder
 from boxwright.app.configuration import Configuration, configuration_for
 from boxwright.app.contexts import LocalContexts
 from boxwright.app.definitions import lock_path
-from boxwright.app.execution import execute_plan, history_name, step_records
+from boxwright.app.execution import describe_bases, execute_plan, history_name, step_records
 from boxwright.app.kinds import step_kinds
 from boxwright.app.manifest.kept import Kept, load, save
 from boxwright.app.moment import build_moment
@@ -416,7 +416,9 @@ def _keep(entry: BuiltEntry, planned: ManifestBuild, request: BuildRequest, stor
     names = tuple(image_name(name) for name in entry.names)
     if request.tags:
         names = tuple(_tag_of(tag, entry) for tag in request.tags) if several else request.tags
-    return BuiltImage(entry, Images(store).keep(entry.config, snapshot, names), names)
+    image = Images(store).keep(entry.config, snapshot, names)
+    describe_bases(planned.build.graph, image, store)
+    return BuiltImage(entry, image, names)
 
 
 def _tag_of(tag: str, entry: BuiltEntry) -> str:
