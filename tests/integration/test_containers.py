@@ -420,31 +420,28 @@ def test_what_is_said_is_what_was_asked_for(boxwright: Program, make: Make, tmp_
         return {one["package"]: (one["licence"], one["identity"].removeprefix("sha256:")) for one in listed}
 
     first = build("-t", "said")
-    assert said("said")["top"] == ("MIT", re.findall("HASH: ([0-9a-f]{64})", first)[-1])
     build("-t", "said-old", "--label", "old=yes")
     boxwright("build", directory / "recipe", "-t", "said-from")
-    bills = [boxwright("sbom", "said", "--format", form).out for form in ("spdx", "cyclonedx")]
-    identity = boxwright("inspect", "said").out
+    bill = json.loads(boxwright("sbom", "said").out)
 
     make({name: text.replace("license: MIT", "license: GPL-2.0-only") for name, text in low.items()})
-    second = build("-t", "said", "--progress", "plain")
+    second = build("-t", "said")
     assert second.count("Defaulting to local build") == 1
-    assert boxwright("inspect", "said").out == identity, "the image is the one that was there"
-    hashes = re.findall("HASH: ([0-9a-f]{64})", second)
-    assert said("said")["low"][0] == "GPL-2.0-only"
-    assert said("said")["top"] == ("MIT", hashes[-1]), "its HASH is another one with that of what it needs"
+    now, hashes = said("said"), re.findall("HASH: ([0-9a-f]{64})", second)
+    assert now["low"][0] == "GPL-2.0-only"
+    assert now["top"] == ("MIT", hashes[-1]), "its HASH is another one with that of what it needs"
     assert hashes[-1] not in first
     assert said("said-old")["low"][0] == said("said-from")["low"][0] == "MIT", "what was built before says what it said"
     boxwright("build", directory / "recipe", "-t", "said-from")
-    assert said("said-from") == said("said")
-    for form, before in zip(("spdx", "cyclonedx"), bills, strict=True):
-        after = boxwright("sbom", "said", "--format", form).out
-        number = {"spdx": "documentNamespace", "cyclonedx": "serialNumber"}[form]
-        assert "GPL-2.0-only" in after
-        assert json.loads(after)[number] != json.loads(before)[number]
-    assert build("-t", "said").count("Found HASH") == 1
-    boxwright("gc")
-    assert said("said")["low"][0] == "GPL-2.0-only"
+    assert said("said-from") == now
+    again = json.loads(boxwright("sbom", "said").out)
+    images = [
+        next(one for one in document["packages"] if one["SPDXID"] == "SPDXRef-image") for document in (bill, again)
+    ]
+    assert images[0] == images[1], "the image is the one that was there"
+    assert again["documentNamespace"] != bill["documentNamespace"]
+    licences = {one["name"]: one.get("licenseDeclared") for one in again["packages"]}
+    assert (licences["low"], licences["top"]) == ("GPL-2.0-only", "MIT")
 
 
 def test_files_may_come_before_packages(boxwright: Program, make: Make, tmp_path: Path) -> None:

@@ -6,14 +6,15 @@ HASH may be another one by then. So these stand beside the tree, for each image 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from boxwright.model.digest import Digest
 from boxwright.model.graph import Graph
 from boxwright.model.image import Image
-from boxwright.model.package import PackageRecord
-from boxwright.model.step import Base, BuildPackage, Compose, PackageSource
+from boxwright.model.step import Base, BuildPackage, Compose
 from boxwright.solver.keys import Keys
+from boxwright.steps.package import described
 from boxwright.store.packages import Packages
 from boxwright.store.provenance import Provenance
 from boxwright.store.store import Store
@@ -49,44 +50,28 @@ def _about_node(graph: Graph, keys: Keys, position: int, store: Store) -> dict[s
     if definition is None:  # its toolchain is neither here nor pinned
         key = keys.of(position).key
         record = Packages(store).by_key(key) if key is not None else None
-        return about_record(record) if record is not None else {}
-    return _about(step, definition)
+        return about_package(record.record) if record is not None else {}
+    own = {"version": step.version, "platform": step.platform, "definition": definition}
+    return about_package({**described(step), **own})
 
 
-def _about(step: BuildPackage, identity: str) -> dict[str, Any]:
-    patches = [source for source in step.sources if source.kind == "patch"]
-    origins = [_origin(source) for source in step.sources if source.kind not in {"patch", "install"}]
+def about_package(record: Mapping[str, Any]) -> dict[str, Any]:
+    """What is said of a package whose record says this (docs/packages.md, "Metadata")."""
+    sources = record["sources"]
+    patches = [source for source in sources if source["kind"] == "patch"]
+    origins = [_origin(source) for source in sources if source["kind"] not in {"patch", "install"}]
     return {
-        "package": step.name,
-        "version": step.version,
-        "architecture": step.platform.partition("/")[2],
-        "identity": identity,
-        "licence": step.license,
+        "package": record["package"],
+        "version": record["version"],
+        "architecture": record["platform"].partition("/")[2],
+        "identity": record["definition"],
+        "licence": record["license"],
         "source": ", ".join(origins),
-        "patches": [[patch.files[0][0], dict(patch.options).get("reason", "")] for patch in patches],
-        "depends": list(step.runtime),
+        "patches": [[patch["files"][0][0], dict(patch["options"]).get("reason", "")] for patch in patches],
+        "depends": list(record["runtime"]),
     }
 
 
-def about_record(package: PackageRecord) -> dict[str, Any]:
-    """The same of a package as it was recorded when it was built."""
-    record = package.record
-    sources = tuple(
-        PackageSource(item["kind"], item["files"], "", 0, tuple(map(tuple, item["options"])), tuple(item["origins"]))
-        for item in record["sources"]
-    )
-    step = BuildPackage(
-        record["package"],
-        record["version"],
-        record["platform"],
-        sources=sources,
-        license=record["license"],
-        runtime=tuple(record["runtime"]),
-    )
-    return _about(step, record["definition"])
-
-
-def _origin(source: PackageSource) -> str:
+def _origin(source: Mapping[str, Any]) -> str:
     """Where a source is from: its first address, else its name."""
-    addresses = [origin for origin in source.origins if not origin.startswith("local:")]
-    return addresses[0] if addresses else source.files[0][0]
+    return str(source["origins"][0] if source["origins"] else source["files"][0][0])

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from boxwright.app.descriptions import about_record
+from boxwright.app.descriptions import about_package
 from boxwright.app.owners import Installed, installed_packages, read_text
 from boxwright.model.digest import Digest
 from boxwright.model.image import Image, Snapshot
@@ -228,7 +228,7 @@ class Compositions:
 
     def _about(self, key: str) -> dict[str, Any]:
         found = self._packages.by_key(Digest(key))
-        return about_record(found) if found is not None else {}
+        return about_package(found.record) if found is not None else {}
 
 
 def debian_licence(copyright_text: str) -> str:
