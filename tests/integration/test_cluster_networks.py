@@ -88,6 +88,12 @@ def test_networks_of_a_cluster(cluster: Cluster, boxwright: Program, tmp_path: P
     said = stack("exec", "wide/far", "nslookup", "-type=srv", "_http._tcp.web").out
     assert all(f"0 10 80 web-{it}" in said for it in (1, 2, 3))
 
+    apart = more.replace("{in: {", "{in: {across: host, ")
+    for text, joined in ((apart, False), (more, True)):
+        assert "replace network in: it is" in stack.deploy(containers, text).err
+        assert stack("deploy", "--plan").out == "nothing to do\n"
+        assert (stack.reached("far", *every) == every) == joined
+
     until(lambda: answers(cluster), 10)
     members = list(cluster.members)
     before = holders(members)

@@ -572,7 +572,7 @@ volumes: {data: }
 COMPOSE_ENGINES = [
     "native",
     pytest.param("podman", marks=pytest.mark.engine("podman")),
-    pytest.param("docker", marks=[pytest.mark.engine("docker"), pytest.mark.long]),
+    *(pytest.param(it, marks=[pytest.mark.engine(it), pytest.mark.long]) for it in ("docker", "lxd")),
 ]
 
 

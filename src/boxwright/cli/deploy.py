@@ -50,7 +50,13 @@ def add_working(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Build, plan and apply it."""
     from boxwright.app.opening import open_store
-    from boxwright.app.stacks.deployment import SETTLED, completed_stack, desired_stack, prepare_deployment
+    from boxwright.app.stacks.deployment import (
+        SETTLED,
+        check_prepared,
+        completed_stack,
+        desired_stack,
+        prepare_deployment,
+    )
     from boxwright.app.stacks.images import planned_builds, wants_balancer
     from boxwright.cli.stackbuild import build_images
 
@@ -75,7 +81,7 @@ def run(options: argparse.Namespace) -> int:
     ):
         desired, contents, images, basis = desired_stack(completed, store, engine, os.environ, {}, options.rotate)
         prepared = prepare_deployment(engine, desired, contents, images, patience=SETTLED, basis=basis)
-        return work(engine, prepared, store, "deploy", options, began)
+        return work(engine, check_prepared(prepared, completed[0]), store, "deploy", options, began)
 
 
 def changing(engine: DeployEngine, stack: str, options: argparse.Namespace) -> AbstractContextManager[None]:

@@ -29,7 +29,7 @@ def run(options: argparse.Namespace) -> int:
     """Plan and apply what that release was."""
     from boxwright.app.opening import open_store
     from boxwright.app.stacks.contents import StackContents
-    from boxwright.app.stacks.deployment import SETTLED, prepare_deployment, rolled_back
+    from boxwright.app.stacks.deployment import SETTLED, check_prepared, prepare_deployment, rolled_back
     from boxwright.cli.deploy import changing, work
 
     began = time.monotonic()
@@ -40,4 +40,4 @@ def run(options: argparse.Namespace) -> int:
         prepared = prepare_deployment(engine, release.desired, contents, (), patience=SETTLED, basis=release.basis)
         if not (options.plan or options.quiet or options.json):
             note(f"back to release {release.number}: {release.reason}")
-        return work(engine, prepared, store, f"rollback to {release.number}", options, began)
+        return work(engine, check_prepared(prepared), store, f"rollback to {release.number}", options, began)

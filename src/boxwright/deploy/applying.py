@@ -21,7 +21,7 @@ from boxwright.deploy.guarding import rules_text
 from boxwright.deploy.health import await_end, await_well, last_words
 from boxwright.deploy.live import BALANCER, Live
 from boxwright.deploy.naming import NAMES, RECORDS, RESOLVER, resolv_conf
-from boxwright.deploy.placing import share_port, written
+from boxwright.deploy.placing import mounted, share_port, written
 from boxwright.deploy.planning import (
     CREATE,
     INSTANCE,
@@ -142,7 +142,13 @@ class _Application:
         self._linked: list[Future[None]] = []
 
     def run(self) -> None:
-        """Networks and volumes, containers after those that they need, then what is not wanted any more."""
+        """Networks and volumes, containers after those that they need, then what is not wanted any more.
+
+        What an engine may refuse with nothing changed yet comes first.
+        """
+        for change in self._plan.of(VOLUME, UPDATE):
+            spec = next(it for it in self._desired.volumes if it.name == change.name)
+            self._report(change, partial(self._engine.grow_volume, self._desired.stack, spec))
         with ThreadPoolExecutor(max_workers=_NETWORKS, thread_name_prefix="network") as pool:
             self._networks(pool)
             self._rest()
@@ -182,7 +188,7 @@ class _Application:
 
     def _member_of(self, volume: str) -> str:
         """Where the first instance that uses it will be."""
-        users = (it for it in self._plan.of(INSTANCE, CREATE, REPLACE, MOVE) if it.spec and volume in written(it.spec))
+        users = (it for it in self._plan.of(INSTANCE, CREATE, REPLACE, MOVE) if it.spec and volume in mounted(it.spec))
         return next((it.member for it in users), "")
 
     def _report(self, change: Change, work: Callable[[], None]) -> None:
@@ -191,7 +197,12 @@ class _Application:
         self._tell(Progress(change.action, change.kind, change.name, change.reason, time.monotonic() - began))
 
     def _networks(self, pool: ThreadPoolExecutor) -> None:
-        """New ones may be made beside what follows; `_await_networks` waits for them."""
+        """New ones may be made beside what follows; `_await_networks` waits for them.
+
+        All that are replaced go first: one may get the subnet of another.
+        """
+        for change in self._plan.of(NETWORK, REPLACE):
+            self._unmake_network(change.name)
         for change in self._plan.of(NETWORK, CREATE, REPLACE):
             work = partial(self._report, change, partial(self._make_network, change))
             spec = next(it for it in self._desired.networks if it.name == change.name)
@@ -205,18 +216,19 @@ class _Application:
         for made in self._linked:
             made.result()
 
-    def _make_network(self, change: Change) -> None:
+    def _unmake_network(self, name: str) -> None:
         """One that is made anew takes its instances' interfaces along: the plan replaces them."""
+        for instance in self._observed.instances:
+            if instance.state == ABSENT:
+                continue
+            if instance.spec is None or name in instance.spec.networks:
+                self._engine.stop(instance.name, instance.spec.stop_seconds if instance.spec else 0.0)
+                self._engine.delete(instance.name)
+                self._live.lose(instance)
+        self._engine.delete_network(self._desired.stack, name)
+
+    def _make_network(self, change: Change) -> None:
         spec = next(it for it in self._desired.networks if it.name == change.name)
-        if change.action == REPLACE:
-            for instance in self._observed.instances:
-                if instance.state == ABSENT:
-                    continue
-                if instance.spec is None or change.name in instance.spec.networks:
-                    self._engine.stop(instance.name, instance.spec.stop_seconds if instance.spec else 0.0)
-                    self._engine.delete(instance.name)
-                    self._live.lose(instance)
-            self._engine.delete_network(self._desired.stack, change.name)
         self._engine.create_network(self._desired.stack, spec._replace(subnet=self._subnets[change.name]))
 
     # Containers -------------------------------------------------------------------------------------------------------

@@ -23,8 +23,8 @@ class Basis(NamedTuple):
 
 def basis_text(basis: Basis) -> str:
     """As it is kept: without places in files, what is built, and how many machines there were."""
-    containers = tuple(it._replace(where=Span("", 0), build=None) for it in basis.stack.containers)
-    stack = basis.stack._replace(file="", containers=containers, secrets=(), notes=())
+    containers = tuple(it._replace(where=Span("", 0), port_places=(), build=None) for it in basis.stack.containers)
+    stack = basis.stack._replace(file="", containers=containers, secrets=(), notes=(), places=())
     images = {name: _lean(it) for name, it in basis.facts.images.items()}
     lean = Basis(stack, basis.facts._replace(images=images, hosts=1))
     return json.dumps({"shape": _shape(), "basis": lean}, sort_keys=True)

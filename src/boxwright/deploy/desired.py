@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import NamedTuple
 
 from boxwright.deploy.balancing import CERTIFICATE, certificate_path
 from boxwright.deploy.guarding import granted_to, guards_of
 from boxwright.deploy.naming import NAMES, PORT, RESOLV_CONF, RESOLVER, service_names
 from boxwright.deploy.planning import start_order
+from boxwright.deploy.ports import PortClaim, check_claims
 from boxwright.errors import DefinitionError
 from boxwright.model.deployment import (
     SECRETS,
@@ -23,6 +24,7 @@ from boxwright.model.deployment import (
     VolumeSpec,
 )
 from boxwright.model.image import ImageConfig
+from boxwright.model.span import Span
 from boxwright.model.stack import (
     DEFAULT_NETWORK,
     Balancer,
@@ -32,6 +34,8 @@ from boxwright.model.stack import (
     StackNetwork,
     StackPublished,
     StackVolume,
+    VolumeUse,
+    is_path,
 )
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -83,6 +87,8 @@ def desired_of(stack: Stack, facts: Facts) -> Desired:
     containers = [builder.container(it, backends) for it in stack.containers]
     if backends:
         containers.append(builder.balancer(backends))
+    builder.check_ports(backends)
+    builder.check_volumes()
     services = tuple(builder.services()) if stack.resolver else None
     if stack.resolver:
         containers = [builder.resolver(containers), *(_resolving(it) for it in containers)]
@@ -146,7 +152,6 @@ class _Builder:
         image = self._facts.images[container.name]
         server = self._facts.servers.get(container.name)
         env, secret_env = self._environment(container, image.config)
-        balanced = {it.port for it in backends if it.container == container.name}
         return InstanceSpec(
             container=container.name,
             number=number,
@@ -157,7 +162,7 @@ class _Builder:
             secret_env=tuple(secret_env.items()),
             user=container.user or image.config.user,
             directory=container.directory or image.config.workdir or "/",
-            ports=tuple(it for it in self._ports(container) if it.port.container not in balanced),
+            ports=self._own_ports(container, backends),
             networks=container.networks,
             aliases=self._aliases(container),
             mounts=tuple(self._mounts(container, number)),
@@ -190,6 +195,32 @@ class _Builder:
         named = {(it.port.container, it.port.protocol) for it in container.ports}
         more = (StackPublished(it) for it in config.published if (it.container, it.protocol) not in named)
         return (*container.ports, *more)
+
+    def _own_ports(self, container: StackContainer, backends: tuple[Backend, ...]) -> tuple[StackPublished, ...]:
+        """Those that no load balancer takes over."""
+        balanced = {it.port for it in backends if it.container == container.name}
+        return tuple(it for it in self._ports(container) if not _is_balanced(it, balanced))
+
+    def check_ports(self, backends: tuple[Backend, ...]) -> None:
+        """Each port of a host is that of one instance. Raises DefinitionError `stack.port`."""
+        claims: list[PortClaim] = []
+        for container in self._stack.containers:
+            count = self.replicas(container)
+            own = self._own_ports(container, backends) if count else ()
+            hosts = min(self._facts.hosts, len(container.placement.on) or self._facts.hosts)
+            claims += [PortClaim(it, container.name, self._port_place(container, it), count, hosts) for it in own]
+        for backend in backends:
+            container = self._stack.container(backend.container)
+            place = self._stack.where("loadbalancer", container.name) or container.where
+            for it in self._published(backend):
+                where = self._port_place(container, it) if it in container.ports else place
+                claims.append(PortClaim(it, container.name, where))
+        check_claims(claims)
+
+    def _port_place(self, container: StackContainer, published: StackPublished) -> Span:
+        """Where a port is named; where its container is, for one of the image's."""
+        places = dict(zip(container.ports, container.port_places, strict=False))
+        return places.get(published, container.where)
 
     def port_of(self, container: StackContainer) -> int:
         """The one that others ask: of the check, of `ports`, of the image; 0 where none is known."""
@@ -253,13 +284,10 @@ class _Builder:
             targets.add(target)
             if not use.source:
                 yield MountSpec("own", "", target, use.read_only)
-            elif "/" in use.source or use.source in (".", ".."):
+            elif is_path(use.source):
                 yield MountSpec("path", use.source, target, use.read_only)
             else:
-                # Each replica has a volume of its own; the first one's name stays when there are more.
-                number = 1 if container.shares_volumes else number
-                name = use.source if number == 1 or use.read_only else f"{use.source}-{number}"
-                yield MountSpec("volume", name, target, use.read_only)
+                yield MountSpec("volume", _volume_name(container, use, number), target, use.read_only)
         for path in self._facts.images[container.name].config.volumes:
             if path.rstrip("/") not in targets:
                 yield MountSpec("own", "", path)
@@ -283,12 +311,33 @@ class _Builder:
                 found.setdefault(_password_file(alias), self._facts.servers[target].secret)
         return (FileSpec(path, f"{SECRET}{name}") for path, name in found.items())
 
+    def check_volumes(self) -> None:
+        """A replica's own volume is not another container's. Raises DefinitionError `stack.volume`."""
+        named: dict[str, StackContainer] = {}
+        for container in self._stack.containers:
+            for use in container.volumes:
+                if use.source and not is_path(use.source) and not use.read_only:
+                    named.setdefault(use.source, container)
+        for container in self._stack.containers:
+            for name, base in self._numbered(container):
+                if (other := named.get(name)) is not None:
+                    message = f"the volume {name} is the one of a replica of {container.name}, which has {base}"
+                    raise DefinitionError("stack.volume", message, hint="choose another name", where=other.where)
+
+    def _numbered(self, container: StackContainer) -> Iterable[tuple[str, str]]:
+        """The volumes of its further replicas, each with the name that the stack gives."""
+        for use in container.volumes:
+            if use.source and not is_path(use.source) and not use.read_only and not container.shares_volumes:
+                numbers = range(2, self.replicas(container) + 1)
+                yield from ((_volume_name(container, use, it), use.source) for it in numbers)
+
     def volumes(self, containers: Iterable[ContainerSpec]) -> Iterable[VolumeSpec]:
-        """Every named volume that an instance uses, each once."""
+        """Every named volume that an instance uses, each once; those of replicas as their first one's."""
         declared = {volume.name: volume for volume in self._stack.volumes}
+        bases = dict(pair for container in self._stack.containers for pair in self._numbered(container))
         mounts = (it for container in containers for instance in container.instances for it in instance.mounts)
         for name in dict.fromkeys(it.source for it in mounts if it.kind == "volume"):
-            found = declared.get(name) or declared.get(name.rpartition("-")[0], StackVolume(name))
+            found = declared.get(name) or declared.get(bases.get(name, name), StackVolume(name))
             times = (found.copy_every, found.snapshot_every, found.snapshot_keep)
             yield VolumeSpec(name, found.pool, found.size, found.replicate, "", *times)
 
@@ -353,11 +402,11 @@ class _Builder:
             fixed = [it for it in container.ports if it.port.host and it.port.protocol == "tcp"]
             if container.name in named or not fixed or self.replicas(container) < 2:
                 continue
-            for it in fixed:
-                listen = next(port for port in range(it.port.container, 65536) if port not in listening)
+            for asked in dict.fromkeys(it.port.container for it in fixed):
+                listen = next(port for port in range(asked, 65536) if port not in listening)
                 listening.add(listen)
                 mode = "http" if container.health and container.health.kind == "http" else "tcp"
-                yield self._backend(container, Balancer(container.name, listen, it.port.container, mode=mode))
+                yield self._backend(container, Balancer(container.name, listen, asked, mode=mode))
 
     def _backend(self, container: StackContainer, balancer: Balancer) -> Backend:
         health = self._health(container)
@@ -374,6 +423,18 @@ class _Builder:
             address=balancer.address,
         )
 
+    def _published(self, backend: Backend) -> tuple[StackPublished, ...]:
+        """The ports of a host that lead to what is balanced: those that are named, else that which it listens on.
+
+        None with an address that moves: the hosts' own addresses are not asked.
+        """
+        if backend.address:
+            return ()
+        own = [it for it in self._ports(self._stack.container(backend.container)) if _is_balanced(it, (backend.port,))]
+        fixed = tuple(it for it in own if it.port.host)
+        listening = _published(backend.listen)
+        return fixed or tuple(dict.fromkeys(listening._replace(address=it.address) for it in own)) or (listening,)
+
     def balancer(self, backends: tuple[Backend, ...]) -> ContainerSpec:
         """The container with HAProxy, which takes over the ports of what it balances: one on each host.
 
@@ -384,11 +445,7 @@ class _Builder:
         for backend in backends:
             container = self._stack.container(backend.container)
             networks.update(dict.fromkeys(container.networks))
-            own = [it for it in self._ports(container) if it.port.container == backend.port]
-            if backend.address:
-                continue  # the hosts' own addresses are not asked
-            moved = [it._replace(port=it.port._replace(container=backend.listen)) for it in own]
-            ports += moved or [_published(backend.listen)]
+            ports += (it._replace(port=it.port._replace(container=backend.listen)) for it in self._published(backend))
         check = Check("tcp", port=backends[0].listen, interval=1.0, start_period=30.0)
         certificates = (
             FileSpec(certificate_path(it), f"{CERTIFICATE}{it.container}", 0o600) for it in backends if it.certificate
@@ -409,6 +466,17 @@ def _prefix(alias: str) -> str:
 
 def _password_file(alias: str) -> str:
     return f"{SECRETS}/{_prefix(alias)}_PASSWORD"
+
+
+def _is_balanced(published: StackPublished, ports: Collection[int]) -> bool:
+    """Whether a port leads to one of these that a load balancer asks, which are TCP's."""
+    return published.port.protocol == "tcp" and published.port.container in ports
+
+
+def _volume_name(container: StackContainer, use: VolumeUse, number: int) -> str:
+    """Each replica has a volume of its own; the first one's name stays when there are more."""
+    shared = container.shares_volumes or use.read_only
+    return use.source if number == 1 or shared else f"{use.source}-{number}"
 
 
 def _published(port: int) -> StackPublished:

@@ -92,6 +92,10 @@ class DeployEngine(Protocol):
         """Make a volume."""
         ...
 
+    def grow_volume(self, stack: str, spec: VolumeSpec) -> None:
+        """Let it have its new size. Asked where `observe` tells what size it has."""
+        ...
+
     def delete_volume(self, stack: str, name: str) -> None:
         """Remove it with its content, its snapshots and its copies."""
         ...

@@ -8,7 +8,6 @@ from boxwright.deploy.replicas import TakeOver, take_over
 from boxwright.model.deployment import OFFLINE, ONLINE, Instance, InstanceSpec, Member, Observed
 
 DOMAIN, ANYWHERE = "domain", "none"
-_ANY = ("", "0.0.0.0")  # noqa: S104  all addresses of a member
 
 
 class Placing:
@@ -19,6 +18,7 @@ class Placing:
         self._places = dict(observed.places)
         self._states = {it.name: it for it in observed.states}
         self._there: dict[str, tuple[str, InstanceSpec]] = {}
+        self._taken_over: set[str] = set()
 
     @property
     def clustered(self) -> bool:
@@ -38,7 +38,7 @@ class Placing:
 
     def home(self, spec: InstanceSpec) -> str:
         """The member of its volumes, one that is lost first; empty where it has none, or they can be had anywhere."""
-        places = [self._places[it] for it in (*self.lost_volumes(spec), *self._tied(spec))]
+        places = [self._places[it] for it in (*self._lost(mounted(spec)), *self._tied(mounted(spec)))]
         return next(iter(places), "")
 
     def takes(self, member: str) -> bool:
@@ -59,28 +59,39 @@ class Placing:
             return None
         chosen = before if before in allowed else min(allowed, key=lambda it: self._load(it, spec))
         self._there[spec.logical] = (chosen, spec)
-        for volume in written(spec):
+        for volume in mounted(spec):
             self._places.setdefault(volume, chosen)
         return chosen
 
     def take_over(self, spec: InstanceSpec) -> TakeOver | None:
-        """The member that has the newest copies of all its volumes that are lost, and those that are not."""
+        """The member that has the newest copies of all its volumes that are lost, and those that are not.
+
+        What it only reads comes first: whoever writes that takes it over.
+        """
         lost = self.lost_volumes(spec)
-        left = {self._places[it] for it in self._tied(spec) if it not in lost}
+        left = {self._places[it] for it in self._tied(mounted(spec)) if it not in lost}
         allowed = [it for it in self._allowed(spec) if left <= {it} and not self._occupied(it, spec)]
         found = take_over(lost, self._states, sorted(allowed, key=lambda it: self._load(it, spec)))
         if found is not None:
             self._there[spec.logical] = (found.member, spec)
             self._places.update(dict.fromkeys(lost, found.member))
+            self._taken_over.update(lost)
         return found
 
-    def lost_volumes(self, spec: InstanceSpec) -> tuple[str, ...]:
-        """Its volumes whose member does not answer."""
-        return tuple(it for it in self._tied(spec) if self._members and self.is_lost(self._places[it]))
+    def comes_later(self, spec: InstanceSpec) -> bool:
+        """Whether another instance takes over one of its volumes now, and is to have done so first."""
+        return not self._taken_over.isdisjoint(mounted(spec))
 
-    def _tied(self, spec: InstanceSpec) -> tuple[str, ...]:
-        """Its volumes that are on one member alone."""
-        return tuple(it for it in written(spec) if it in self._places)
+    def lost_volumes(self, spec: InstanceSpec) -> tuple[str, ...]:
+        """Those whose content it changes, and whose member does not answer."""
+        return self._lost(written(spec))
+
+    def _lost(self, volumes: Iterable[str]) -> tuple[str, ...]:
+        return tuple(it for it in self._tied(volumes) if self._members and self.is_lost(self._places[it]))
+
+    def _tied(self, volumes: Iterable[str]) -> tuple[str, ...]:
+        """Those of volumes that are on one member alone."""
+        return tuple(it for it in volumes if it in self._places)
 
     def _allowed(self, spec: InstanceSpec) -> list[str]:
         """Those that are there, take instances, and are among those that the stack names."""
@@ -90,8 +101,7 @@ class Placing:
     def _occupied(self, member: str, spec: InstanceSpec) -> bool:
         """Whether another instance has one of its ports there."""
         others = (it for name, (place, it) in self._there.items() if place == member and name != spec.logical)
-        held = {port for it in others for port in _ports(it)}
-        return any(_meet(one, other) for one in _ports(spec) for other in held)
+        return any(share_port(spec, it) for it in others)
 
     def _load(self, member: str, spec: InstanceSpec) -> tuple[int, int, int, str]:
         """The least is best: of its kind in the domain, of its kind there, of all there."""
@@ -111,19 +121,16 @@ def written(spec: InstanceSpec) -> tuple[str, ...]:
     return tuple(it.source for it in spec.mounts if it.kind == "volume" and not it.read_only)
 
 
+def mounted(spec: InstanceSpec) -> tuple[str, ...]:
+    """The named volumes that an instance sees: where they lie it must be too."""
+    return tuple(it.source for it in spec.mounts if it.kind == "volume")
+
+
 def share_port(one: InstanceSpec, other: InstanceSpec) -> bool:
     """Whether both want a port of their host for themselves."""
-    return any(_meet(a, b) for a in _ports(one) for b in _ports(other))
+    return any(a.meets(b) for a in one.ports for b in other.ports)
 
 
 def silent(members: Iterable[Member]) -> set[str]:
     """The names of members that don't answer."""
     return {it.name for it in members if it.state == OFFLINE}
-
-
-def _ports(spec: InstanceSpec) -> set[tuple[str, int, str]]:
-    return {(it.port.protocol, it.port.host, it.address) for it in spec.ports if it.port.host}
-
-
-def _meet(one: tuple[str, int, str], other: tuple[str, int, str]) -> bool:
-    return one[:2] == other[:2] and (one[2] == other[2] or one[2] in _ANY or other[2] in _ANY)

@@ -21,11 +21,15 @@ from boxwright.model.deployment import (
     Desired,
     Instance,
     InstanceSpec,
+    Network,
+    NetworkSpec,
     Observed,
     is_done,
     spec_fields,
     spec_hash,
 )
+from boxwright.model.stack import HOSTS
+from boxwright.model.volumes import size_text
 
 CREATE, START, REPLACE, MOVE, REMOVE, KEEP, UPDATE = "create", "start", "replace", "move", "remove", "keep", "update"
 RESTART, WAIT = "restart", "wait"
@@ -105,25 +109,56 @@ def restart_plan(desired: Desired, observed: Observed, chosen: Iterable[str]) ->
 
 
 def _networks(desired: Desired, observed: Observed) -> Iterable[Change]:
+    """Engines make a network on all members, or not at all: one that is made otherwise waits for them."""
+    away = sorted(it.name for it in observed.members if it.state in (OFFLINE, UNSURE))
     there = {network.name: network for network in observed.networks}
     for spec in desired.networks:
         found = there.get(spec.name)
         if found is None:
             yield Change(CREATE, NETWORK, spec.name, "it is not there")
-        elif spec.subnet and found.subnet != spec.subnet:
-            yield Change(REPLACE, NETWORK, spec.name, f"its subnet is {found.subnet}, not {spec.subnet}")
+        elif (reason := _made_otherwise(spec, found)) and away:
+            yield Change(WAIT, NETWORK, spec.name, f"{reason}; {', '.join(away)} does not answer")
+        elif reason:
+            yield Change(REPLACE, NETWORK, spec.name, reason)
         elif not found.whole:
             yield Change(REPLACE, NETWORK, spec.name, "it is damaged, or the machine was restarted")
         else:
             yield Change(KEEP, NETWORK, spec.name, "")
 
 
+def _made_otherwise(spec: NetworkSpec, found: Network) -> str:
+    """What an engine fixed when it made a network, and the stack has otherwise; empty where that is nothing."""
+    if spec.subnet and found.subnet != spec.subnet:
+        return f"its subnet is {found.subnet}, not {spec.subnet}"
+    if found.internal not in (None, spec.internal):
+        return "it leads out, and is to be internal" if spec.internal else "it is internal, and is to lead out"
+    across = spec.across or HOSTS
+    if found.across and found.across != across:
+        one = "it is one network over all hosts, and is to be a bridge on each"
+        return "it is a bridge on each host, and is to be one network over all" if across == HOSTS else one
+    return ""
+
+
 def _volumes(desired: Desired, observed: Observed) -> Iterable[Change]:
+    """Those that are to be larger grow; nothing is ever made smaller."""
+    states = {it.name: it for it in observed.states}
     for spec in desired.volumes:
+        state = states.get(spec.name)
         if spec.name not in observed.volumes:
             yield Change(CREATE, VOLUME, spec.name, "it is not there")
-        else:
+        elif state is None or not spec.size or spec.size == state.size or 0 < spec.size < state.size:
             yield Change(KEEP, VOLUME, spec.name, "")
+        elif state.member and not _answers(observed, state.member):
+            yield Change(WAIT, VOLUME, spec.name, f"it is to grow, and {state.member} does not answer")
+        else:
+            reason = f"its size is {size_text(state.size)}, not {size_text(spec.size)}"
+            yield Change(UPDATE, VOLUME, spec.name, reason)
+
+
+def _answers(observed: Observed, member: str) -> bool:
+    """The only host, without a name, does."""
+    there = {it.name for it in observed.members if it.state not in (OFFLINE, UNSURE)}
+    return member in there if observed.members else not member
 
 
 def _instances(desired: Desired, observed: Observed, given_up: Collection[str]) -> Iterable[Change]:
@@ -214,6 +249,8 @@ def _placed(change: Change, placing: Placing, replicas: Collection[str], given_u
     spec = change.spec
     if change.action not in (CREATE, REPLACE, MOVE) or spec is None or not placing.clustered:
         return change
+    if placing.comes_later(spec):
+        return change._replace(action=WAIT, reason="another instance takes its volume over first", old=())
     before = max(change.old, key=lambda it: it.generation).member if change.old else ""
     member = placing.choose(spec, before)
     if member is not None:
@@ -258,9 +295,8 @@ def _unwanted(desired: Desired, observed: Observed) -> Iterable[Change]:
             known = instance.container in containers
             reason = "there are fewer replicas" if known else "the stack no longer has it"
             yield Change(REMOVE, INSTANCE, instance.logical, reason, old=(instance,))
-    takes = {it.name for it in observed.members if it.state not in (OFFLINE, UNSURE)} if observed.members else {""}
     for state in observed.states:
-        for member in (it for it in state.stale if it in takes):
+        for member in (it for it in state.stale if _answers(observed, it)):
             reason = f"{member or 'the engine'} has an older one, in whose place another was put"
             yield Change(REMOVE, VOLUME, state.name, reason, member=member)
     networks = {spec.name for spec in desired.networks}

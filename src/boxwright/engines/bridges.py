@@ -109,11 +109,26 @@ def remove_bridge(bridge: Bridge) -> None:
     processes.await_end(bridge.keeper, _PATIENCE)
 
 
-def routed_subnets() -> tuple[str, ...]:
-    """The subnets that this machine has routes to (ip-route(8))."""
+class MachineSubnets(NamedTuple):
+    """Where this machine has routes to; in which of these its interfaces are; and that of its way out."""
+
+    routed: tuple[str, ...] = ()
+    connected: tuple[str, ...] = ()
+    outward: tuple[str, ...] = ()
+
+
+def machine_subnets() -> MachineSubnets:
+    """As ip-route(8) shows them."""
     done = subprocess.run([_program("ip", "iproute2"), "-j", "-4", "route"], capture_output=True, check=False)
     try:
         routes = json.loads(done.stdout or b"[]")
     except ValueError:
-        return ()
-    return tuple(it["dst"] for it in routes if "/" in it.get("dst", "") and not it["dst"].endswith("/0"))
+        return MachineSubnets()
+    out = {it.get("dev") for it in routes if it.get("dst") == "default"}
+    found = [it for it in routes if "/" in it.get("dst", "") and not it["dst"].endswith("/0")]
+    near = [it for it in found if "gateway" not in it and it.get("protocol") == "kernel"]
+    return MachineSubnets(
+        tuple(it["dst"] for it in found),
+        tuple(it["dst"] for it in near),
+        tuple(it["dst"] for it in near if it.get("dev") in out),
+    )

@@ -327,11 +327,13 @@ class Instance(NamedTuple):
 
 
 class Network(NamedTuple):
-    """A network that is there."""
+    """A network that is there, and what its engine knows of how it was made; None and empty where it does not."""
 
     name: str
     subnet: str
     whole: bool = True
+    internal: bool | None = None
+    across: str = ""
 
 
 class Member(NamedTuple):
@@ -350,6 +352,7 @@ class Observed(NamedTuple):
     """What of a stack is there. `taken` are subnets that others have; `members` the hosts of a cluster.
 
     `places` are volumes that are on one member alone, and that one. `states` is what is known of volumes beyond that.
+    `held` are those subnets that no network can have beside them, even where it is named.
     """
 
     instances: tuple[Instance, ...] = ()
@@ -359,6 +362,7 @@ class Observed(NamedTuple):
     members: tuple[Member, ...] = ()
     places: tuple[tuple[str, str], ...] = ()
     states: tuple[VolumeState, ...] = ()
+    held: tuple[str, ...] = ()
 
 
 UPLINK = "lan0"

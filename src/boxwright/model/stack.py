@@ -13,6 +13,9 @@ ENGINES = (NATIVE, "podman", "lxd", "docker", "lxc")
 DEFAULT_NETWORK = "default"
 NAME = re.compile(r"[a-z]([a-z0-9-]{0,28}[a-z0-9])?")
 """The whole of a stack's or a container's name."""
+HOSTS = "hosts"
+"""One network over all hosts of a cluster, where nothing else is said."""
+_ANY = ("", "0.0.0.0")  # noqa: S104  all addresses of a host
 
 
 class StackBuild(NamedTuple):
@@ -81,6 +84,17 @@ class StackPublished(NamedTuple):
     port: Port
     address: str = ""
 
+    def meets(self, other: StackPublished) -> bool:
+        """Whether one host can't have both."""
+        one = (self.port.host, self.port.protocol)
+        alike = self.address == other.address or self.address in _ANY or other.address in _ANY
+        return bool(self.port.host) and alike and one == (other.port.host, other.port.protocol)
+
+
+def is_path(source: str) -> bool:
+    """Whether a volume's source is a path of the host, and no name."""
+    return "/" in source or source in (".", "..")
+
 
 class VolumeUse(NamedTuple):
     """A volume, or a path of the host, at `target`. With an empty target a database knows where."""
@@ -113,6 +127,7 @@ class StackContainer(NamedTuple):
     `links` are waited for and told of in the environment; `after` are names with what they are waited for:
     started, healthy, or completed. `aliases` are more names that lead to it. `pool` is where its file system lies.
     Each replica has volumes of its own, or with `shares_volumes` (as Compose has it) all of them the same.
+    `port_places` are where its ports are written.
     """
 
     name: str
@@ -143,6 +158,7 @@ class StackContainer(NamedTuple):
     aliases: tuple[str, ...] = ()
     pool: str = ""
     shares_volumes: bool = False
+    port_places: tuple[Span, ...] = ()
 
 
 class StackNetwork(NamedTuple):
@@ -214,7 +230,8 @@ class Cluster(NamedTuple):
 class Stack(NamedTuple):
     """A whole stack. `file` is where it is written, `notes` what of a Compose file could not be carried over.
 
-    With `resolver` it has a server of names (DNS).
+    With `resolver` it has a server of names (DNS). `places` are where parts stand that can be wrong still when it is
+    planned, such as ``networks.front.subnet``.
     """
 
     name: str
@@ -227,6 +244,11 @@ class Stack(NamedTuple):
     cluster: Cluster = Cluster()
     notes: tuple[str, ...] = ()
     resolver: bool = False
+    places: tuple[tuple[str, Span], ...] = ()
+
+    def where(self, *path: str) -> Span | None:
+        """Where a part stands; None where that is not known."""
+        return dict(self.places).get(".".join(path))
 
     def container(self, name: str) -> StackContainer:
         """The container of this name. Raises KeyError."""

@@ -46,7 +46,8 @@ class VolumeState(NamedTuple):
     """A volume on its `member` (empty where there is one host, or all hosts have it).
 
     `generation` counts its replacements by copies. Where it was started from one, `copied` is what time that copy was
-    of, and `since` when it was done. `stale` are members on which an older generation lies.
+    of, and `since` when it was done. `stale` are members on which an older generation lies. `size` is in bytes, 0
+    without a limit; `pools` is what its storage pool is called.
     """
 
     name: str
@@ -56,6 +57,16 @@ class VolumeState(NamedTuple):
     copied: float = 0.0
     since: float = 0.0
     stale: tuple[str, ...] = ()
+    size: int = 0
+    pools: tuple[str, ...] = ()
+
+
+def size_text(size: int) -> str:
+    """Bytes as stacks write them: ``5GiB``; 0 is no limit."""
+    for unit, bits in (("TiB", 40), ("GiB", 30), ("MiB", 20), ("kiB", 10)):
+        if size and not size % (1 << bits):
+            return f"{size >> bits}{unit}"
+    return f"{size}B" if size else "without a limit"
 
 
 def snapshot_name(moment: float) -> str:

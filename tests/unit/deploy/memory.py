@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from ipaddress import IPv4Network
 from typing import BinaryIO
 
 from boxwright.deploy.engine import Executed, State
@@ -43,6 +44,8 @@ class MemoryEngine:
         self._beside = makes_beside
         self.instances: dict[str, tuple[NewInstance, str]] = {}
         self.networks: dict[str, str] = {}
+        self.internal: set[str] = set()
+        self.held: tuple[str, ...] = ()
         self.volumes: set[str] = set()
         self.documents: dict[str, bytes] = {}
         self.names = ""
@@ -92,10 +95,11 @@ class MemoryEngine:
     def observe(self, stack: str) -> Observed:
         with self._lock:
             found = [self._instance(name) for name in self.instances]
-            networks = tuple(Network(name, subnet) for name, subnet in self.networks.items())
+            networks = tuple(Network(it, subnet, True, it in self.internal) for it, subnet in self.networks.items())
             states = tuple(self.states.values())
             places = tuple((it.name, it.member) for it in states)
-            return Observed(tuple(found), networks, tuple(self.volumes), (), self.members, places, states)
+            volumes = tuple(self.volumes)
+            return Observed(tuple(found), networks, volumes, self.held, self.members, places, states, self.held)
 
     def _instance(self, name: str) -> Instance:
         new, state = self.instances[name]
@@ -126,7 +130,11 @@ class MemoryEngine:
     def create_network(self, stack: str, spec: NetworkSpec) -> None:
         self._call(f"create network {spec.name}")
         assert spec.subnet
+        subnet = IPv4Network(spec.subnet)
+        if any(subnet.overlaps(IPv4Network(it)) for it in (*self.networks.values(), *self.held)):
+            raise BoxwrightError("deploy.engine-failed", f"{spec.subnet} is taken")
         self.networks[spec.name] = spec.subnet
+        self.internal.add(spec.name) if spec.internal else self.internal.discard(spec.name)
 
     def delete_network(self, stack: str, name: str) -> None:
         self._call(f"delete network {name}")
@@ -137,6 +145,10 @@ class MemoryEngine:
     def create_volume(self, stack: str, spec: VolumeSpec) -> None:
         self._call(f"create volume {spec.name}")
         self.volumes.add(spec.name)
+
+    def grow_volume(self, stack: str, spec: VolumeSpec) -> None:
+        self._call(f"grow volume {spec.name}")
+        self.states[spec.name] = self.states[spec.name]._replace(size=spec.size)
 
     def delete_volume(self, stack: str, name: str) -> None:
         self._call(f"delete volume {name}")

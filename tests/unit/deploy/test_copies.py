@@ -11,6 +11,7 @@ from itertools import count
 
 import pytest
 
+from boxwright.engines.bridges import MachineSubnets
 from boxwright.engines.lxdclient.failures import LxdError
 from boxwright.errors import BoxwrightError
 from tests.unit.deploy.lxdstore import STACK, Kept, MemoryLxd, engine_of
@@ -24,7 +25,7 @@ MOST = 40
 def clock(monkeypatch: pytest.MonkeyPatch) -> None:
     """A second goes by each time it is asked."""
     monkeypatch.setattr("boxwright.engines.deploy.lxdcopies.time.time", count(1_800_000_000.0).__next__)
-    monkeypatch.setattr("boxwright.engines.deploy.lxd.routed_subnets", tuple)
+    monkeypatch.setattr("boxwright.engines.deploy.lxd.machine_subnets", MachineSubnets)
 
 
 def copied() -> MemoryLxd:

@@ -125,6 +125,25 @@ def test_what_has_a_volume_is_made_where_that_is() -> None:
     assert change.member == "n3"
 
 
+@given(st.permutations(["db", "web", "api"]), st.sampled_from(["", "n2"]))
+def test_who_mounts_a_volume_is_on_its_member_also_who_only_reads_it(names: list[str], home: str) -> None:
+    mount = MountSpec("volume", "data", "/data")
+    readers = {"db": mount, "web": mount._replace(read_only=True), "api": mount._replace(read_only=True)}
+    desired = stack(*(web(1, container=it, mounts=(readers[it],)) for it in names), volumes=("data",))
+    places = (("data", home),) if home else ()
+    plan = make_plan(desired, Observed(volumes=("data",) if home else (), members=MEMBERS, places=places))
+    members = {it.member for it in plan.of("instance", CREATE)}
+    assert len(members) == 1
+    assert not home or members == {home}
+
+
+def test_a_reader_that_is_elsewhere_moves_to_its_volume() -> None:
+    spec = web(1, mounts=(MountSpec("volume", "data", "/data", read_only=True),))
+    observed = Observed((there(spec, "n2"),), volumes=("data",), members=MEMBERS, places=(("data", "n1"),))
+    (change,) = make_plan(stack(spec, volumes=("data",)), observed).of("instance", MOVE)
+    assert change.member == "n1"
+
+
 def test_a_member_that_is_emptied_gives_its_instances_away() -> None:
     members = (*MEMBERS[:2], MEMBERS[2]._replace(state=LEAVING))
     ports = (StackPublished(Port(80, "tcp", 8080)),)

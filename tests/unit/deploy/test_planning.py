@@ -53,7 +53,9 @@ class Nothing:
         return b""
 
 
-def desired(shape: Sequence[tuple[str, int, str, bool]], update: Update = ROLLING) -> Desired:
+def desired(
+    shape: Sequence[tuple[str, int, str, bool]], update: Update = ROLLING, *, internal: bool = False
+) -> Desired:
     """Containers as (name, replicas, image, whether it has a volume); each waits for the one before it."""
     containers: list[ContainerSpec] = []
     volumes: list[VolumeSpec] = []
@@ -68,7 +70,7 @@ def desired(shape: Sequence[tuple[str, int, str, bool]], update: Update = ROLLIN
             instances.append(spec)
         after = ((containers[-1].name, "healthy"),) if containers else ()
         containers.append(ContainerSpec(name, tuple(instances), after, update))
-    return Desired("shop", tuple(containers), (NetworkSpec("default"),), tuple(volumes))
+    return Desired("shop", tuple(containers), (NetworkSpec("default", internal=internal),), tuple(volumes))
 
 
 def deploy(engine: MemoryEngine, wanted: Desired, *, verify: bool = False) -> list[Progress]:
@@ -119,7 +121,7 @@ def test_after_a_plan_is_applied_nothing_is_left_to_do(
     assert engine.calls == calls
 
 
-@given(shapes, shapes, updates, st.integers(0, 40), st.integers(0, 40), st.booleans())
+@given(shapes, shapes, updates, st.integers(0, 40), st.integers(0, 40), st.booleans(), st.booleans())
 def test_whatever_kills_it_the_next_run_goes_on(
     first: list[tuple[str, int, str, bool]],
     second: list[tuple[str, int, str, bool]],
@@ -127,18 +129,21 @@ def test_whatever_kills_it_the_next_run_goes_on(
     killed_at: int,
     again: int,
     beside: bool,  # noqa: FBT001
+    internal: bool,  # noqa: FBT001
 ) -> None:
     engine = MemoryEngine(makes_beside=beside)
+    wanted = desired(second, update, internal=internal)
     deploy(engine, desired(first, update))
     for calls in (killed_at, again):
         engine.killed_at = engine.calls + calls
         with suppress(KilledError):
-            deploy(engine, desired(second, update))
+            deploy(engine, wanted)
         engine.killed_at = -1
-    deploy(engine, desired(second, update), verify=True)
+    deploy(engine, wanted, verify=True)
     if engine.names:
         engine.publish_names("shop", engine.names)
-    settled(engine, desired(second, update))
+    settled(engine, wanted)
+    assert engine.internal == ({"default"} if internal else set())
 
 
 @given(shapes, shapes)

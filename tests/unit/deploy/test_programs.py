@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from boxwright.engines.bridges import MachineSubnets
 from boxwright.engines.deploy.oci import DockerStacks, Hooks, OciStacks
 from boxwright.engines.deploy.program import Program, says_gone
 from boxwright.errors import BoxwrightError
@@ -71,7 +72,7 @@ class Place:
         (directory / name).write_text(SCRIPT.format(place=directory))
         (directory / name).chmod(0o755)
         monkeypatch.setenv("PATH", f"{directory}:/usr/bin:/bin")
-        monkeypatch.setattr("boxwright.engines.deploy.oci.routed_subnets", tuple)
+        monkeypatch.setattr("boxwright.engines.deploy.oci.machine_subnets", MachineSubnets)
         kind = DockerStacks if name == "docker" else OciStacks
         hooks = Hooks(lambda *_: None, lambda *_: None, lambda *_: None, lambda *it: it)  # type: ignore[arg-type]
         self.engine = kind(name, Program(name), hooks)

@@ -42,8 +42,9 @@ from boxwright.deploy.history import (
 from boxwright.deploy.live import BALANCER
 from boxwright.deploy.naming import RESOLVER
 from boxwright.deploy.planning import INSTANCE, WAIT, DeployPlan, make_plan, start_order
+from boxwright.deploy.refusing import check_networks, check_volumes
 from boxwright.errors import BoxwrightError, DefinitionError
-from boxwright.model.deployment import ABSENT, UNSURE, ContainerSpec, Desired, NetworkSpec, Observed
+from boxwright.model.deployment import ABSENT, UNSURE, ContainerSpec, Desired, Network, NetworkSpec, Observed
 from boxwright.model.stack import Stack
 from boxwright.store.images import Images
 from boxwright.store.store import Store
@@ -152,6 +153,18 @@ def prepare_deployment(
     plan = make_plan(desired, observed, given_up(observed), released, untold)
     unfinished = engine.read_document(desired.stack, DEPLOYING) is not None
     return Prepared(desired, observed, plan, contents, images, notes, unfinished, released, basis)
+
+
+def check_prepared(prepared: Prepared, stack: Stack | None = None) -> Prepared:
+    """`prepared`, where what is asked for can be; a `stack` is the definition that asks.
+
+    Raises BoxwrightError `deploy.subnet-taken`, `deploy.member-away`, `deploy.volume-fixed`. `watch`, for which
+    everything else must go on, doesn't ask this; nor is what a volume has become refused to who goes back.
+    """
+    check_networks(prepared.desired, prepared.observed, prepared.plan, stack)
+    if stack is not None:
+        check_volumes(prepared.desired, prepared.observed, stack)
+    return prepared
 
 
 def carry_out(
@@ -359,8 +372,8 @@ def _before(prepared: Prepared) -> Desired:
         kept = tuple(it for it in known.instances if it.number != instance.number)
         containers[instance.container] = known._replace(instances=(*kept, instance.spec))
     names = {network for it in containers.values() for spec in it.instances for network in spec.networks}
-    known_networks = {it.name: NetworkSpec(it.name, it.subnet) for it in prepared.observed.networks}
-    known_networks |= {it.name: it for it in prepared.desired.networks}
+    known_networks = {it.name: it for it in prepared.desired.networks}
+    known_networks |= {it.name: _network_before(prepared, it) for it in prepared.observed.networks}
     networks = tuple(it for name, it in known_networks.items() if name in names)
     ordered = [
         it._replace(after=tuple(x for x in after[it.name].after if x[0] in containers) if it.name in after else ())
@@ -369,6 +382,14 @@ def _before(prepared: Prepared) -> Desired:
     told = prepared.released or prepared.desired
     running = prepared.desired._replace(containers=start_order(ordered), networks=networks, volumes=())
     return running._replace(backends=told.backends, services=told.services)
+
+
+def _network_before(prepared: Prepared, found: Network) -> NetworkSpec:
+    """A network as it was made; what its engine doesn't tell is as the last release had it, or as it is to be."""
+    specs = (prepared.released or prepared.desired, prepared.desired)
+    known = next((it for desired in specs for it in desired.networks if it.name == found.name), NetworkSpec(found.name))
+    internal = known.internal if found.internal is None else found.internal
+    return known._replace(subnet=found.subnet, across=found.across or known.across, internal=internal)
 
 
 def _roll_back(

@@ -22,7 +22,7 @@ from boxwright.app.stacks.places import (
 from boxwright.app.stacks.users import user_of
 from boxwright.deploy.engine import Executed, State
 from boxwright.engines import processes
-from boxwright.engines.bridges import routed_subnets
+from boxwright.engines.bridges import machine_subnets
 from boxwright.engines.deploy.lxc import LxcInstances, LxcRecord, check_variable
 from boxwright.engines.documents import StackDirectory
 from boxwright.engines.exchange import exchange
@@ -91,11 +91,13 @@ class LxcStacks(LocalStacks):
     def observe(self, stack: str) -> Observed:
         """By the instances' records and processes."""
         found = [self._instance(it, stack) for it in self._instances.names()]
+        machine = machine_subnets()
         return Observed(
             tuple(it for it in found if it is not None),
             tuple(self.networks.of(stack)),
             self.volume_names(stack),
-            routed_subnets(),
+            machine.routed,
+            held=machine.outward,
         )
 
     def _instance(self, name: str, stack: str) -> Instance | None:

@@ -22,7 +22,7 @@ from boxwright.app.stacks.places import (
     write_files,
 )
 from boxwright.deploy.engine import Executed, State
-from boxwright.engines.bridges import routed_subnets
+from boxwright.engines.bridges import machine_subnets
 from boxwright.engines.documents import StackDirectory
 from boxwright.engines.exchange import exchange
 from boxwright.engines.forward import Forward
@@ -73,11 +73,13 @@ class NativeStacks(LocalStacks):
     def observe(self, stack: str) -> Observed:
         """Judged by processes alone. Bridges of other stacks are apart; what this machine has routes to is taken."""
         found = [self._instance(it) for it in self._engine.records.all() if _label(it, "stack") == stack]
+        machine = machine_subnets()
         return Observed(
             tuple(it for it in found if it is not None),
             tuple(self.networks.of(stack)),
             self.volume_names(stack),
-            routed_subnets(),
+            machine.routed,
+            held=machine.outward,
         )
 
     def _instance(self, container: Container) -> Instance | None:

@@ -29,7 +29,7 @@ class StackNetworks:
                 name = document.removeprefix(_NETWORK)
                 bridge = self._bridge(stack, name)
                 if bridge is not None:
-                    yield Network(name, bridge.subnet, is_alive(bridge.keeper))
+                    yield Network(name, bridge.subnet, is_alive(bridge.keeper), self.are_internal(stack, [name]))
 
     def keeper(self, stack: str) -> ProcessMark | None:
         """A process that keeps a network of the stack now."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
-from boxwright.engines.lacking import refuse_moving_address
+from boxwright.engines.lacking import pool_lacks, refuse_moving_address, restart_lacks
 from boxwright.engines.nftrules import require_nft
 from boxwright.engines.records import Mounted
 from boxwright.engines.volumes import VolumeOption
@@ -23,13 +23,9 @@ def one_host_lacks(engine: str, desired: Desired) -> tuple[str, ...]:
             require_nft(network.name)
     found = [f"{it.logical}: {engine} knows one host" for it in desired.instances if it.placement.on]
     found += [f"volume {it.name}: {engine} keeps to no size" for it in desired.volumes if it.size]
-    found += [f"{it.logical}: {engine} has no storage pools" for it in desired.instances if it.pool]
     found += [f"volume {it.name}: copies need other members" for it in desired.volumes if it.replicate > 1]
-    found += [
-        f"{it.logical}: `restart: {it.restart}` is done by 'boxwright watch'"
-        for it in desired.instances
-        if it.restart not in ("", "no")
-    ]
+    found += pool_lacks(engine, desired)
+    found += restart_lacks(desired)
     return tuple(dict.fromkeys(found))
 
 

@@ -17,6 +17,7 @@ from tempfile import TemporaryFile
 from typing import BinaryIO
 
 from boxwright.errors import BoxwrightError
+from boxwright.model.deployment import VolumeSpec
 from boxwright.model.volumes import GuardNote, VolumeSnapshot, snapshot_time
 
 _NEW, _OLD = ".new-", ".old-"
@@ -44,6 +45,10 @@ class DirectoryVolumes(ABC):
     @abstractmethod
     def copying(self, stack: str, patience: float = 0.0) -> AbstractContextManager[None]:
         """Held while its volumes are copied: what is copied may be changed, but nothing may take its place."""
+
+    def grow_volume(self, stack: str, spec: VolumeSpec) -> None:
+        """Directories have no size: this is never asked."""
+        raise NotImplementedError(f"{stack}.{spec.name}")
 
     # Snapshots --------------------------------------------------------------------------------------------------------
 

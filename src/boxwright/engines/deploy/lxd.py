@@ -21,21 +21,22 @@ from functools import partial
 from http import HTTPStatus
 from typing import Any
 
-from boxwright.engines.bridges import hardware_address, routed_subnets
+from boxwright.engines.bridges import MachineSubnets, hardware_address, machine_subnets
 from boxwright.engines.deploy.lxdcopies import LxdCopies
 from boxwright.engines.deploy.lxdinstance import (
     HOSTS,
     SCRIPT,
     absent_instance,
     config_of,
+    exit_code_of,
     instance_of,
     parents,
     start_script,
     state_of,
+    tells_status,
 )
 from boxwright.engines.deploy.lxdmemory import STACK, InstanceNote, LxdHooks, document_of, unless_gone
 from boxwright.engines.deploy.lxdnetworks import (
-    NAME,
     OVN,
     bridge_name,
     create_bridge,
@@ -43,11 +44,13 @@ from boxwright.engines.deploy.lxdnetworks import (
     create_ovn_network,
     foreign_subnets,
     is_chosen,
+    made_as,
     ovn_uplink,
     subnet_of,
 )
 from boxwright.engines.deploy.lxdvolumes import VOLUMES, Kept, turned_devices
 from boxwright.engines.exchange import exchange
+from boxwright.engines.lacking import restart_lacks
 from boxwright.engines.lxdclient.client import LxdClient
 from boxwright.engines.lxdclient.cluster import ClusterMember, answers
 from boxwright.engines.lxdclient.cluster import members as cluster_members
@@ -70,7 +73,6 @@ from boxwright.model.deployment import (
     Desired,
     Instance,
     Member,
-    Network,
     NetworkSpec,
     NewInstance,
     Observed,
@@ -119,6 +121,7 @@ class LxdStacks(LxdCopies):
         for it in desired.networks:
             if (it.allow or it.deny) and self._client.endpoint.socket:
                 require_nft(it.name)
+        found += restart_lacks(desired)
         return tuple(dict.fromkeys(found))
 
     def hosts(self) -> int:
@@ -160,15 +163,18 @@ class LxdStacks(LxdCopies):
         self._look_at_networks()
         networks = [it for it in self._networks.values() if it.get("managed")]
         own = [it for it in networks if it.get("config", {}).get(STACK) == stack]
-        subnets = [subnet_of(it) for it in networks if it not in own]
+        subnets = tuple(found for it in networks if it not in own and (found := subnet_of(it)))
+        machine = machine_subnets()
+        here = machine if self._client.endpoint.socket else MachineSubnets()
         return Observed(
             instances,
-            tuple(Network(it["config"][NAME], subnet_of(it)) for it in own),
+            tuple(made_as(it, clustered=self.clustered) for it in own),
             tuple(it.name for it in volumes),
-            (*(it for it in subnets if it), *routed_subnets()),
+            (*subnets, *machine.routed),
             tuple(_member(it, away) for it in members.values()),
             tuple((it.name, it.member) for it in volumes if it.member),
             volumes,
+            (*subnets, *here.connected),
         )
 
     def _look_at_networks(self) -> None:
@@ -195,18 +201,32 @@ class LxdStacks(LxdCopies):
         for raw in raws:
             self._homes[raw["name"]] = stack
             absent = state_of(raw) == ABSENT or raw.get("location") in offline
-            found.append(absent_instance(raw, stack, notes) if absent else instance_of(raw))
+            known = absent_instance(raw, stack, notes) if absent else instance_of(raw)
+            if known is not None and not absent:
+                known = known._replace(exit_code=self._exit_code(raw))
+            found.append(known)
         return tuple(it for it in found if it is not None)
 
+    def _exit_code(self, raw: Mapping[str, Any]) -> int | None:
+        """How a program ended that is run once, from LXC's log."""
+        if not tells_status(raw):
+            return None
+        name = raw["name"]
+        with suppress(LxdError):  # its member has just gone
+            status, data = self._of(name).send("GET", f"/instances/{name}/logs/lxc.log", None)
+            if status == HTTPStatus.OK:
+                return exit_code_of(data.decode(errors="replace"))
+        return None
+
     def state(self, instance: str) -> Any:  # noqa: ANN401  as the hook makes it
-        """What an instance does now. LXD does not know with which status a program ended."""
+        """What an instance does now. With which status a program ended is known of those that are run once."""
         try:
             found = self._of(instance).find(f"/instances/{instance}")
         except LxdError:
             if not self.clustered:
                 raise
             return self._hooks.state(ABSENT, None)  # its member can't be asked
-        return self._hooks.state(state_of(found) if found else LOST, None)
+        return self._hooks.state(state_of(found), self._exit_code(found)) if found else self._hooks.state(LOST, None)
 
     # Images, networks, volumes ----------------------------------------------------------------------------------------
 

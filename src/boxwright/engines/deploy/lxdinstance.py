@@ -14,6 +14,8 @@ from boxwright.engines.deploy.lxdmemory import USER, InstanceNote
 from boxwright.model.deployment import (
     ABSENT,
     LABEL,
+    ON_FAILURE,
+    ONCE,
     RUNNING,
     STOPPED,
     Instance,
@@ -28,6 +30,10 @@ HOSTS_TEMPLATE = f'{{{{ config_get("{_HOSTS_KEY}", "127.0.0.1 localhost") }}}}'
 SCRIPT = "/.boxwright-start"
 """In an instance: its command, where that can't be said in one line."""
 _NAME = re.compile(r"(.+)-([0-9]+)-g([0-9]+)")
+_TELLING = "lxc.log.level = info"
+"""Lets LXC write down how the first process ended (error.c), which LXD does not tell."""
+_ENDED = re.compile(r"Child <[0-9]+> ended on (?:error \((?P<status>[0-9]+)\)|signal .*\((?P<signal>[0-9]+)\))")
+_LAST_HOOK = re.compile(r'Executing script ".* stopns" for container')
 _IDS = ("lxc.init.uid = ", "lxc.init.gid = ")
 
 
@@ -65,6 +71,25 @@ def state_of(raw: Mapping[str, Any]) -> str:
     return RUNNING if status == "Running" else STOPPED
 
 
+def tells_status(raw: Mapping[str, Any]) -> bool:
+    """Whether it has ended, and LXC was to write down how."""
+    config = raw.get("config") or {}
+    return state_of(raw) == STOPPED and _TELLING in str(config.get("raw.lxc", "")).splitlines()
+
+
+def exit_code_of(log: str) -> int | None:
+    """The status of the program that LXC's log of its last run tells of, as a shell has it.
+
+    None where its end was not seen: the machine went down before it.
+    """
+    if not _LAST_HOOK.search(log):
+        return None
+    found = next(_ENDED.finditer(log), None)
+    if found is None:
+        return 0
+    return int(found["status"]) if found["status"] else 128 + int(found["signal"])
+
+
 def _port(device: Mapping[str, str]) -> str:
     protocol, address, host = device["listen"].split(":")
     shown = "*" if address == "0.0.0.0" else address  # noqa: S104  how it is shown
@@ -95,6 +120,8 @@ def config_of(new: NewInstance, closed: Sequence[str], ids: tuple[int, int] | No
         f"lxc.uts.name = {spec.logical}",
         f"lxc.signal.halt = {spec.stop_signal or 'SIGTERM'}",
     ]
+    if spec.restart in (ONCE, ON_FAILURE):
+        lines.append(_TELLING)
     if ids is not None:
         lines += [f"{key}{number}" for key, number in zip(_IDS, ids, strict=True)]
     for number, (network, address) in enumerate(new.addresses):

@@ -21,7 +21,8 @@ from boxwright.engines.deploy.lxdmemory import STACK, USER
 from boxwright.engines.lxdclient.client import LxdClient
 from boxwright.engines.lxdclient.cluster import answers, members
 from boxwright.errors import BoxwrightError
-from boxwright.model.deployment import LABEL, NetworkSpec
+from boxwright.model.deployment import LABEL, Network, NetworkSpec
+from boxwright.model.stack import HOSTS
 
 NAME = f"{USER}{LABEL}network"
 CHOSEN = "10.64.0.0/10"
@@ -144,6 +145,14 @@ def _free_id(name: str, taken: set[int]) -> int:
     while number == 0 or number in taken:
         number = (number + 1) % _IDS
     return number
+
+
+def made_as(network: Mapping[str, Any], *, clustered: bool) -> Network:
+    """A stack's network as LXD shows it. On a cluster bridges without a tunnel are one for each host."""
+    config = network.get("config") or {}
+    apart = network.get("type") != OVN and f"tunnel.{_TUNNEL}.id" not in config
+    across = ("host" if apart else HOSTS) if clustered else ""
+    return Network(config[NAME], subnet_of(network), True, config.get("ipv4.nat") == "false", across)
 
 
 def subnet_of(network: Mapping[str, Any]) -> str:

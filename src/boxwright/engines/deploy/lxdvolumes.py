@@ -86,10 +86,10 @@ class LxdVolumes(LxdMemory):
         names = {it.volume for it in lying if it.generation or it.volume in kept}
         return {name: _home(name, lying, kept) for name in sorted(names)}
 
-    @staticmethod
-    def _state(home: Lying, lying: list[Lying], known: Kept) -> VolumeState:
+    def _state(self, home: Lying, lying: list[Lying], known: Kept) -> VolumeState:
         name = home.volume
         there = {(it.member, it.name) for it in lying if it.volume == name and not it.generation}
+        usual = ("default",) if home.pool == self._pool("default") else ()
         return VolumeState(
             name,
             home.member,
@@ -98,6 +98,8 @@ class LxdVolumes(LxdMemory):
             known.copied,
             known.since,
             tuple(sorted({it.member for it in lying if it.volume == name and it.generation and it != home})),
+            size_of(dict(home.config).get("size", "")),
+            tuple(dict.fromkeys((home.pool, *usual))),
         )
 
     def _lying(self, stack: str) -> list[Lying]:
@@ -152,6 +154,13 @@ class LxdVolumes(LxdMemory):
         body = {"name": spec.name, "config": config, "type": "custom"}
         path = f"/storage-pools/{self._pool(spec.pool)}/volumes/custom"
         self._within(stack).run("POST", path, body, query={"target": spec.member} if spec.member else None)
+
+    def grow_volume(self, stack: str, spec: VolumeSpec) -> None:
+        """Its copies too: what it holds then must find room in them. The volume comes first, as LXD may refuse it."""
+        home = self._volume(stack, spec.name)
+        copies = [it for it in self._lying(stack) if it.volume == spec.name and not it.generation]
+        for it in (home, *copies):
+            self._within(stack).run("PATCH", it.path, {"config": {"size": str(spec.size)}}, query=at(it.member))
 
     def _pool(self, name: str) -> str:
         meant = name or "default"
@@ -227,6 +236,15 @@ def turned_devices(
 def at(member: str) -> dict[str, str] | None:
     """The query of a request that a member is to answer."""
     return {"target": member} if member else None
+
+
+def size_of(text: str) -> int:
+    """Bytes, from LXD's words for them (``5GiB``, ``5GB``, ``100``); 0 for a size that it does not say in bytes."""
+    found = re.fullmatch(r"([0-9]+)\s*([kKMGTPE]?)(i?)B?", text.strip())
+    if found is None:
+        return 0
+    base = 1024 if found[3] else 1000
+    return int(found[1]) * int(base ** " KMGTPE".index(found[2].upper() or " "))
 
 
 def _home(name: str, lying: list[Lying], kept: Mapping[str, Kept]) -> Lying:

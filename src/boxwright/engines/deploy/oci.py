@@ -16,12 +16,12 @@ from contextlib import AbstractContextManager
 from datetime import datetime
 from typing import Any, Protocol
 
-from boxwright.engines.bridges import hardware_address, routed_subnets
+from boxwright.engines.bridges import hardware_address, machine_subnets
 from boxwright.engines.deploy.directories import COPYING_SECONDS, DirectoryVolumes, unknown_volume
 from boxwright.engines.deploy.program import Program, says_gone
 from boxwright.engines.documents import StackDirectory
 from boxwright.engines.exchange import exchange
-from boxwright.engines.lacking import refuse_moving_address
+from boxwright.engines.lacking import pool_lacks, refuse_moving_address
 from boxwright.engines.nftrules import RULES, load_rules, read_rules, require_nft, write_rules
 from boxwright.errors import BoxwrightError
 from boxwright.model.deployment import (
@@ -90,7 +90,7 @@ class OciStacks(DirectoryVolumes):
         """One host, volumes without sizes."""
         found = [f"{it.logical}: {self.name} knows one host" for it in desired.instances if it.placement.on]
         found += [f"volume {it.name}: {self.name} keeps to no size" for it in desired.volumes if it.size]
-        found += [f"{it.logical}: {self.name} has no storage pools" for it in desired.instances if it.pool]
+        found += pool_lacks(self.name, desired)
         found += [f"volume {it.name}: copies need other members" for it in desired.volumes if it.replicate > 1]
         refuse_moving_address(self.name, desired)
         for it in desired.networks:
@@ -181,11 +181,13 @@ class OciStacks(DirectoryVolumes):
             volumes = pool.submit(self._volumes, stack)
         own = [it for it in networks.result() if _labels(it).get(f"{LABEL}stack") == stack]
         others = [subnet for it in networks.result() if it not in own for subnet in _subnets(it)]
+        machine = machine_subnets()
         return Observed(
             tuple(instances.result()),
-            tuple(Network(_labels(it)[f"{LABEL}network"], next(iter(_subnets(it)), "")) for it in own),
+            tuple(_network(it) for it in own),
             tuple(volumes.result()),
-            (*others, *routed_subnets()),
+            (*others, *machine.routed),
+            held=(*others, *machine.connected),
         )
 
     def _instances(self, stack: str) -> list[Instance]:
@@ -511,6 +513,12 @@ class DockerStacks(OciStacks):
 
 def _reference(identity: str) -> str:
     return f"localhost/boxwright/stack:{identity.removeprefix('sha256:')[:24]}"
+
+
+def _network(found: Mapping[str, Any]) -> Network:
+    """A network of a stack; podman and docker say otherwise whether it leads out."""
+    internal = found.get("internal", found.get("Internal"))
+    return Network(_labels(found)[f"{LABEL}network"], next(iter(_subnets(found)), ""), True, internal)
 
 
 def _labels(network: Mapping[str, Any]) -> dict[str, str]:

@@ -24,7 +24,7 @@ from boxwright.frontends.stack.composevalues import (
 )
 from boxwright.frontends.stack.problem import wrong
 from boxwright.model.span import Span
-from boxwright.model.stack import FileUse, SecretUse, StackPublished, VolumeUse
+from boxwright.model.stack import FileUse, SecretUse, StackPublished, VolumeUse, is_path
 
 ALIKE = ("consistent", "cached", "delegated")
 """Modes of a mount that mean nothing on Linux."""
@@ -67,11 +67,11 @@ class Source(NamedTuple):
         return self.world.locate(posixpath.dirname(self.file) or ".", text)
 
 
-def ports(source: Source, it: Mapping, what: str) -> Iterator[StackPublished]:
-    """The entries of `ports`."""
+def ports(source: Source, it: Mapping, what: str) -> Iterator[tuple[StackPublished, Span]]:
+    """The entries of `ports`, each with its place: a range is several."""
     for item in items_of(it, "ports"):
         if isinstance(item, Scalar):
-            yield from values.ports(item.text, item.place.span)
+            yield from ((port, item.place.span) for port in values.ports(item.text, item.place.span))
             continue
         long = of_type(item, Mapping)
         source.notes.check(long, composekeys.PORT, f"a port of {what}")
@@ -79,7 +79,8 @@ def ports(source: Source, it: Mapping, what: str) -> Iterator[StackPublished]:
             source.notes.leave_out(place_in(long, "mode"), f"mode host of a port of {what}")
         protocol, address = text_of(long, "protocol") or "tcp", text_of(long, "host_ip")
         target, host = text_of(long, "target"), text_of(long, "published")
-        yield from values.joined_ports(target, host, protocol, address, place_in(long, "target").span)
+        where = place_in(long, "target").span
+        yield from ((port, where) for port in values.joined_ports(target, host, protocol, address, where))
 
 
 def mounts(source: Source, it: Mapping, what: str) -> Iterator[VolumeUse]:
@@ -117,7 +118,7 @@ def _long(source: Source, item: Mapping, what: str) -> VolumeUse | None:
     use = VolumeUse(text_of(item, "source"), text_of(item, "target"), flag(item, "read_only", default=False))
     if kind == "bind" and not use.source:
         raise wrong("volume", "what of the host should be mounted?", item.place.span, hint="source: ./PATH")
-    if kind == "bind" and not values.is_path(use.source):
+    if kind == "bind" and not is_path(use.source):
         return use._replace(source=f"./{use.source}")
     return use
 
@@ -127,7 +128,7 @@ def _found(source: Source, use: VolumeUse, place: Place) -> VolumeUse:
     if not use.target.startswith("/") or not use.target.strip("/"):
         where = f"where should {use.source} be mounted?" if use.source else f"{use.target!r} is no place for a volume"
         raise wrong("volume", where, place.span, hint="a path from the root, such as /var/lib/app")
-    if values.is_path(use.source) or use.source.startswith("~"):
+    if is_path(use.source) or use.source.startswith("~"):
         return use._replace(source=source.find(use.source, place))
     declared = mapping(source.document, "volumes").items
     if use.source and use.source not in declared:

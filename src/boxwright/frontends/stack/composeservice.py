@@ -74,13 +74,14 @@ class Services:
             notes.leave_out(place_in(deploy, "mode"), f"mode {mode} of {key}.deploy")
         replicas = number(deploy, "replicas", number(it, "scale", 1))
         links = tuple(self._links(it))
+        ports = tuple(composemounts.ports(self._source, it, what))
         return StackContainer(
             name=self._names[key],
             where=self._keys[key].span,
             build=build,
             image=image,
             replicas=replicas,
-            ports=tuple(composemounts.ports(self._source, it, what)),
+            ports=tuple(port for port, _ in ports),
             links=links,
             after=(*self._after(it, what), *((target, "started") for target, _ in links)),
             networks=tuple(self._networks(it, what)),
@@ -98,6 +99,7 @@ class Services:
             restart=self._restart(it, key),
             aliases=tuple(self._aliases(it, key)),
             shares_volumes=True,
+            port_places=tuple(where for _, where in ports),
         )
 
     # The image --------------------------------------------------------------------------------------------------------

@@ -38,6 +38,7 @@ from boxwright.model.stack import (
     StackVolume,
     Update,
     VolumeUse,
+    is_path,
 )
 
 Locate = Callable[[str, str], "str | None"]
@@ -98,6 +99,7 @@ class _Reader:
                 values.published(text, self._place("containers", name, "ports", number))
                 for number, text in enumerate(part.ports)
             ),
+            port_places=tuple(self._place("containers", name, "ports", number) for number in range(len(part.ports))),
             links=links,
             after=tuple((target, HEALTHY) for target, _ in links),
             networks=self._networks if part.networks is None else part.networks,
@@ -205,7 +207,7 @@ class _Reader:
             use = values.volume(given, self._place(*place))
         else:
             use = VolumeUse(given.name, given.target, given.read_only)
-        if not values.is_path(use.source):
+        if not is_path(use.source):
             return use
         return use._replace(source=self._path(use.source, *place))
 
@@ -228,7 +230,7 @@ class _Reader:
         found = {name: self._declared(name, it) for name, it in part.volumes.items()}
         for container in part.containers.values():
             for use in (container.volume, *container.volumes):
-                if isinstance(use, VolumePart) and use.size and not values.is_path(use.name):
+                if isinstance(use, VolumePart) and use.size and not is_path(use.name):
                     known = found.get(use.name, StackVolume(use.name))
                     found[use.name] = known._replace(size=known.size or values.size(use.size))
         yield from found.values()

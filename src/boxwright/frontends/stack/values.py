@@ -126,8 +126,3 @@ def volume(text: str, where: Span) -> VolumeUse:
     if not good or not (source or target):
         raise wrong("value", f"{text!r} is no volume", where, hint="NAME:/TARGET[:ro] or ./PATH:/TARGET[:ro]")
     return VolumeUse(source, target, "ro" in modes)
-
-
-def is_path(source: str) -> bool:
-    """Whether a volume's source is a path of the host, and no name."""
-    return "/" in source or source in (".", "..")

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from boxwright.frontends.package.convert import place_of
 from boxwright.frontends.package.document import Value
 from boxwright.frontends.package.problem import nearest
 from boxwright.frontends.stack.problem import wrong
-from boxwright.frontends.stack.values import is_path
 from boxwright.model.rules import parse_rule
 from boxwright.model.span import Span
-from boxwright.model.stack import DEFAULT_NETWORK, Stack, StackContainer, StackNetwork
+from boxwright.model.stack import DEFAULT_NETWORK, Stack, StackContainer, StackNetwork, StackPublished, is_path
 
 LARGEST_PREFIX = 29
+OWN_VOLUME = "boxwright"
+"""The volume in which things about a stack are remembered (podman, docker)."""
 BALANCER = "lb"
 RESOLVER = "dns"
 """The names of the containers that balance the load, and that answer questions for names."""
@@ -30,12 +31,25 @@ def check_stack(stack: Stack, document: Value, containers: str = "containers") -
         _check_names(stack, container, names, document, containers)
     _check_replica_names(stack)
     _check_cycles(stack)
-    _check_ports(stack, document, containers)
+    _check_ports(stack)
     _check_subnets(stack, document)
     _check_balancers(stack, names, document)
     _check_failover(stack)
     _check_moving(stack, document)
-    return stack
+    return stack._replace(places=tuple((".".join(path), span) for path, span in _places(stack, document)))
+
+
+def _places(stack: Stack, document: Value) -> Iterator[tuple[tuple[str, ...], Span]]:
+    """Where the parts stand that can be wrong still when it is planned."""
+    for balancer in stack.balancers:
+        yield ("loadbalancer", balancer.container), place_of(document, "loadbalancer", balancer.container).span
+    for network in stack.networks:
+        yield ("networks", network.name, "subnet"), place_of(document, "networks", network.name, "subnet").span
+    for volume in stack.volumes:
+        users = (it.where for it in stack.containers if any(use.source == volume.name for use in it.volumes))
+        declared = place_of(document, "volumes", volume.name).span
+        is_there = declared not in (place_of(document).span, place_of(document, "volumes").span)
+        yield ("volumes", volume.name), declared if is_there else next(users, declared)
 
 
 def _check_names(stack: Stack, container: StackContainer, names: set[str], document: Value, containers: str) -> None:
@@ -55,16 +69,24 @@ def _check_names(stack: Stack, container: StackContainer, names: set[str], docum
         if secret.name not in secrets:
             where = place_of(document, containers, container.name, "secrets", number).span
             raise wrong("secret", f"there is no secret {secret.name!r}", where, hint=nearest(secret.name, secrets))
-    targets = [use.target for use in container.volumes if use.target]
-    targets += [use.target for use in container.files] + [use.target for use in container.secrets]
-    for target in targets:
-        if targets.count(target) > 1:
-            raise wrong("volume", f"{container.name}: two things are mounted on {target}", container.where)
+    _check_mounts(container)
     if container.database and container.replicas != 1:
         where = place_of(document, containers, container.name, "replicas").span
         hint = "a second server would need replication, which the stack's author must set up"
         message = f"the database {container.name} can't have {container.replicas} replicas"
         raise wrong("replicas", message, where, hint=hint)
+
+
+def _check_mounts(container: StackContainer) -> None:
+    for use in container.volumes:
+        if use.source and not is_path(use.source) and not _is_volume_name(use.source):
+            hint = "letters, digits, `.`, `_` and `-`; boxwright, and names that end in .G2 and the like, are its own"
+            raise wrong("volume", f"{use.source!r} can't be the name of a volume", container.where, hint=hint)
+    targets = [use.target for use in container.volumes if use.target]
+    targets += [use.target for use in container.files] + [use.target for use in container.secrets]
+    for target in targets:
+        if targets.count(target) > 1:
+            raise wrong("volume", f"{container.name}: two things are mounted on {target}", container.where)
 
 
 def _check_replica_names(stack: Stack) -> None:
@@ -105,16 +127,22 @@ def _cycle(name: str, needs: dict[str, tuple[str, ...]], above: tuple[str, ...],
     return ()
 
 
-def _check_ports(stack: Stack, document: Value, containers: str) -> None:
-    seen: dict[tuple[int, str, str], str] = {}
+def _check_ports(stack: Stack) -> None:
+    seen: list[tuple[StackPublished, str]] = []
     for container in stack.containers:
         for number, it in enumerate(container.ports):
-            key = (it.port.host, it.port.protocol, it.address)
-            if it.port.host and key in seen:
-                where = place_of(document, containers, container.name, "ports", number).span
-                message = f"port {it.port.host} is published by {seen[key]} already"
+            other = next((name for taken, name in seen if it.meets(taken)), None)
+            if other is not None:
+                where = container.port_places[number]
+                message = f"port {it.port.host} is published by {other} already"
                 raise wrong("port", message, where)
-            seen[key] = container.name
+            seen.append((it, container.name))
+
+
+def _is_volume_name(name: str) -> bool:
+    """As engines take it, and not as Boxwright calls its own: its memory, a later generation, a copy."""
+    good = re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name)
+    return bool(good) and name != OWN_VOLUME and not re.search(r"\.(G[0-9]+|COPY\..+)$", name)
 
 
 def _check_subnets(stack: Stack, document: Value) -> None:
