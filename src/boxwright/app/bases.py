@@ -230,6 +230,10 @@ class BaseFetcher:
 
     def made(self, base: Base, content: Digest) -> None:
         """Remember what a tree that was just fetched was made of."""
+        if base.source == "debian-package" and base.pinned is not None:
+            from boxwright.store.packages import Packages
+
+            Packages(self._store).note_deb(base.name, content, base.pinned)
         result = self._made.pop(base, None)
         if result is not None:
             from boxwright.app.basesystems import note_made
@@ -238,11 +242,9 @@ class BaseFetcher:
 
     def _pinned(self, base: Base) -> LockedBase | None:
         """What the lock says of it, where the step is pinned to that."""
-        if self._lock is None or base.pinned is None:
-            return None
-        known = (*self._lock.bases.values(), *self._lock.images.values())
-        same = (base.source, base.name, str(base.pinned))
-        return next((locked for locked in known if (locked.source, locked.name, locked.content) == same), None)
+        from boxwright.app.locks import locked_as
+
+        return locked_as(self._lock, base)
 
     def unpack(self, path: str, directory: str) -> None:
         """Unpack an archive that ADD names."""

@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
+from boxwright.app.locks import locked_as
 from boxwright.errors import FetchError, StoreError
 from boxwright.events import Message
 from boxwright.model.digest import Digest
@@ -28,15 +29,17 @@ from boxwright.store.packages import Packages
 from boxwright.store.store import Store
 
 if TYPE_CHECKING:
+    from boxwright.app.locks import Lock
     from boxwright.sources.tarmembers import Member
 
 
 class Target(NamedTuple):
-    """A graph with its keys, and what is run whatever is known (`refuse`)."""
+    """A graph with its keys, and what is run whatever is known (`refuse`). What a `lock` pins is known by digest."""
 
     graph: Graph
     keys: Keys
     refuse: Collection[int] = ()
+    lock: Lock | None = None
 
 
 class Binaries:
@@ -94,25 +97,42 @@ class Binaries:
         return plan
 
     def _bring_sources(self, target: Target, plan: Plan) -> None:
-        """The sources of what is still to be built: a repository may have what is gone elsewhere."""
+        """What is still to be made is made of: a repository may have what is gone elsewhere."""
         wanted = [
             content
-            for node, decision in zip(target.graph.nodes, plan.decisions, strict=True)
-            if decision.action is Action.RUN and isinstance(node.step, BuildPackage)
-            for source in node.step.sources
-            if not any(origin.startswith("local:") for origin in source.origins)
-            for _, content in source.files
+            for place, decision in enumerate(plan.decisions)
+            if decision.action is Action.RUN
+            for content in self._made_of(target, place)
             if self._packages.blob(content) is None
         ]
-        for content in dict.fromkeys(wanted):
-            for source in self._sources:
-                try:
-                    with self._packages.adding() as part:
-                        if source.fetch_source(content, part, self._stop.is_set):
-                            self._packages.add(part, content)
-                            break
-                except FetchError as error:
-                    self._warn(f"a source is not taken from {source.name}: {error.message}", error.code)
+        if wanted:
+            at_once(self._bring_source, list(dict.fromkeys(wanted)))
+
+    def _bring_source(self, content: str) -> None:
+        """Take a file from the first repository that has it."""
+        for source in self._sources:
+            try:
+                with self._packages.adding() as part:
+                    if source.fetch_source(content, part, self._stop.is_set):
+                        self._packages.add(part, content)
+                        return
+            except FetchError as error:
+                self._warn(f"a source is not taken from {source.name}: {error.message}", error.code)
+
+    def _made_of(self, target: Target, place: int) -> list[str]:
+        """The digests of what a node is made of: sources, a distribution's package, those of a locked base."""
+        step = target.graph.nodes[place].step
+        if isinstance(step, BuildPackage):
+            sources = [it for it in step.sources if not any(origin.startswith("local:") for origin in it.origins)]
+            return [content for source in sources for _, content in source.files]
+        if not isinstance(step, Base) or step.pinned is None or target.keys.snapshot(place) is not None:
+            return []
+        if step.source == "debian-package":
+            return [step.pinned]
+        locked = locked_as(target.lock, step)
+        if locked is None or self._store.by_content(step.pinned) or self._store.by_full(step.pinned):
+            return []
+        return [f"sha256:{item.sha256}" for item in locked.packages]
 
     def _bring_toolchains(self, target: Target, plan: Plan) -> None:
         """The pinned toolchains that are still needed: what is here by content need not be bootstrapped."""

@@ -52,6 +52,7 @@ from boxwright.store.store import Store
 
 if TYPE_CHECKING:
     from boxwright.app.binaries import Binaries
+    from boxwright.app.locks import Lock
 
 
 class ContainerBuild(NamedTuple):
@@ -137,12 +138,16 @@ def compose_kinds(store: Store) -> Kinds:
     return {Compose: ComposeKind(store, Compositions(store), lambda snapshot: owners_of(store, snapshot))}
 
 
-def bring_packages(planned: ContainerBuild, store: Store, emit: Emit, binaries: Binaries | None) -> ContainerBuild:
+def bring_packages(
+    planned: ContainerBuild, store: Store, emit: Emit, binaries: Binaries | None, lock: Lock | None
+) -> ContainerBuild:
     """The build with a plan in which the packages that repositories have are here."""
-    return planned if binaries is None else planned._replace(build=bring_into(planned.build, store, emit, binaries))
+    if binaries is None:
+        return planned
+    return planned._replace(build=bring_into(planned.build, store, emit, binaries, lock))
 
 
-def bring_into(build: Build, store: Store, emit: Emit, binaries: Binaries) -> Build:
+def bring_into(build: Build, store: Store, emit: Emit, binaries: Binaries, lock: Lock | None) -> Build:
     """The same of any build whose graph has packages."""
     from boxwright.app.binaries import Target
     from boxwright.app.packages import make_nodes, unknown_toolchains
@@ -152,7 +157,7 @@ def bring_into(build: Build, store: Store, emit: Emit, binaries: Binaries) -> Bu
     plan = make_plan(build.graph, build.keys, refuse=build.refuse) if toolchains else build.plan
     ensure_privileges()
     start_sandbox(build)  # before a connection to a server has threads of its own
-    return build._replace(plan=binaries.bring(Target(build.graph, build.keys, build.refuse), plan))
+    return build._replace(plan=binaries.bring(Target(build.graph, build.keys, build.refuse, lock), plan))
 
 
 def execute_container(planned: ContainerBuild, request: BuildRequest, store: Store, emit: Emit) -> Image:

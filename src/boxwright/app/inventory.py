@@ -27,7 +27,8 @@ class Component(NamedTuple):
     """A package in an image. `name` is whole; `identity` is what a built one's HASH is.
 
     `source` says where it is from, `patches` are names with their reasons, `reason` why it is there, `depends` what it
-    needs by name; `files` and `size` are what the image has of it.
+    needs by name; `files` and `size` are what the image has of it. `digest` is that of the distribution's file it was
+    unpacked from, where that is known.
     """
 
     kind: str
@@ -43,6 +44,7 @@ class Component(NamedTuple):
     depends: tuple[str, ...] = ()
     files: int = 0
     size: int = 0
+    digest: str = ""
 
 
 class Ownership(NamedTuple):
@@ -197,7 +199,16 @@ def _composed(item: Mapping[str, Any], store: Store, snapshot: Snapshot) -> Comp
         package, _, version = name.removeprefix("debian/").partition("=")
         licence = debian_licence(read_text(store, snapshot, f"usr/share/doc/{package}/copyright") or "")
         source = f"the distribution's package, {item['key'] or 'of the toolchain'}"
-        return Component(DEBIAN, name, package, version, licence=licence, source=source, reason=item["reason"])
+        return Component(
+            DEBIAN,
+            name,
+            package,
+            version,
+            licence=licence,
+            source=source,
+            reason=item["reason"],
+            digest=item.get("deb", ""),
+        )
     about = item["about"]
     return Component(
         BUILT,
@@ -223,8 +234,16 @@ class Compositions:
 
     def keep_composition(self, layer: str, record: Mapping[str, Any]) -> None:
         """Remember which packages a layer was composed of."""
-        packages = [{**item, "about": self._about(item["key"])} for item in record["packages"]]
+        packages = [
+            {**item, "about": self._about(item["key"]), "deb": self._deb(item["name"], item["key"])}
+            for item in record["packages"]
+        ]
         self._provenance.keep_composition(layer, {**record, "packages": packages})
+
+    def _deb(self, name: str, key: str) -> str:
+        """The digest of the file that a distribution's package was unpacked from."""
+        tree = self._packages.store.snapshot(Digest(key)) if name.startswith("debian/") and key else None
+        return (self._packages.deb(name.removeprefix("debian/"), tree.manifest.content) or "") if tree else ""
 
     def _about(self, key: str) -> dict[str, Any]:
         found = self._packages.by_key(Digest(key))

@@ -163,7 +163,7 @@ def _make(planned: LockPlan, positions: list[int], request: LockRequest, store: 
         if here is not None and (tar or (not request.pull and made_of(store, here.manifest.content) is not None)):
             continue
         ensure_privileges()
-        graph = planned.graph._replace(target=position)
+        graph = planned.graph._replace(target=position, gates=(), databases=())
         plan = make_plan(graph, planned.keys, refuse=frozenset({position}))
         conditions = Conditions(os.cpu_count() or 1, 0, True, frozenset({position}))
         try:

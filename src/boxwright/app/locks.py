@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from boxwright.app.definitions import LOCK, lock_path
 from boxwright.errors import DefinitionError
 from boxwright.model.span import Span
+from boxwright.model.step import Base
 
 FORMAT = 1
 WIDTH = 160
@@ -83,6 +84,15 @@ def read_lock(file: str, platform: str) -> Lock | None:
             where=Span(path, 1),
         )
     return lock
+
+
+def locked_as(lock: Lock | None, base: Base) -> LockedBase | None:
+    """What the lock says of a base, where the step is pinned to that."""
+    if lock is None or base.pinned is None:
+        return None
+    same = (base.source, base.name, str(base.pinned))
+    known = (*lock.bases.values(), *lock.images.values())
+    return next((locked for locked in known if (locked.source, locked.name, locked.content) == same), None)
 
 
 def parse_lock(path: str, text: str) -> Lock:

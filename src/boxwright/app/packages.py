@@ -236,7 +236,9 @@ def make_nodes(graph: Graph, keys: Keys, store: Store, positions: Sequence[int],
             raise failure.error from failure
 
 
-def bring_packages(build: PackageBuild, store: Store, emit: Emit, binaries: Binaries | None) -> PackageBuild:
+def bring_packages(
+    build: PackageBuild, store: Store, emit: Emit, binaries: Binaries | None, lock: Lock | None = None
+) -> PackageBuild:
     """The build with a plan in which what repositories have is here. Toolchains come first: they identify packages."""
     if binaries is None:
         return build
@@ -246,7 +248,7 @@ def bring_packages(build: PackageBuild, store: Store, emit: Emit, binaries: Bina
     if toolchains:
         make_inputs(build, store, toolchains, emit)
     ensure_privileges()
-    target = Target(build.graph, build.keys, build.refuse)
+    target = Target(build.graph, build.keys, build.refuse, lock)
     plan = make_plan(build.graph, build.keys, refuse=build.refuse) if toolchains else build.plan
     return build._replace(plan=binaries.bring(target, plan))
 
@@ -270,7 +272,7 @@ def execute_package(
     build: PackageBuild, request: PackageRequest, store: Store, emit: Emit, binaries: Binaries | None = None
 ) -> PackageRecord:
     """Run the plan; returns the record of the package. What `binaries` have is not built."""
-    build = bring_packages(build, store, emit, binaries)
+    build = bring_packages(build, store, emit, binaries, request.lock)
     emit(Planned(build.plan))
     store.touch([decision.key for decision in build.plan.decisions if decision.action is Action.REUSE and decision.key])
     if any(decision.action is Action.RUN for decision in build.plan.decisions):

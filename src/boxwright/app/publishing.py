@@ -1,13 +1,14 @@
-"""What was built here, put into repositories: packages with their sources, tests that passed."""
+"""What was built here, put into repositories: packages and images with what they were made of, tests that passed."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import NamedTuple
 
 from boxwright.app.acimanifest import kept_manifest
 from boxwright.app.repositories import Opened, signing_key
+from boxwright.app.sourcefiles import SourceFile, base_sources, image_sources, made_bases, own_sources
 from boxwright.model.digest import Digest
 from boxwright.model.graph import Graph
 from boxwright.model.image import Image
@@ -54,12 +55,12 @@ def of_record(record: PackageRecord, packages: Packages) -> Published | None:
     if archive is None:
         return None
     definitions = packages.definitions(record.key) or (record.definition,)
-    return Published(record.record, archive, _plain_size(archive), definitions, _sources(record, packages))
+    return Published(record.record, archive, _plain_size(archive), definitions, _here(own_sources(record, packages)))
 
 
-def _sources(record: PackageRecord, packages: Packages) -> Mapping[str, str]:
-    contents = [content for source in record.record.get("sources", ()) for _, content in source["files"]]
-    return {content: path for content in contents if (path := packages.blob(content)) is not None}
+def _here(files: Iterable[SourceFile]) -> dict[str, str]:
+    """The paths of those files that are here, by digest."""
+    return {file.digest: file.path for file in files if file.path}
 
 
 def _plain_size(path: str) -> int:
@@ -91,9 +92,33 @@ def publish_image(to: Opened, image: Image, names: Sequence[str], store: Store, 
     if spec:
         blob, data = packed_blob(spec)
         sent += put_missing(place, [upload(blob, data)])
+    _publish_image_sources(to, image, store)
     for name in names:
         to.catalog.publish_name(place, key, name, NameEntry(number=0, time=now, image=image.identity, spec=blob))
     return sent
+
+
+def _publish_image_sources(to: Opened, image: Image, store: Store) -> None:
+    """Put what an image was made of, as far as it was kept. What a base was made of is put once for all its images."""
+    files = image_sources(image, store)
+    wanted = _here(files)
+    digests = {file.digest for file in files}
+    parts: list[str] = []
+    for content in made_bases(store):
+        base = base_sources(content, store)
+        if base and digests.issuperset(file.digest for file in base):
+            parts += publish_made(to, content, store)
+            wanted = {digest: path for digest, path in wanted.items() if digest not in {file.digest for file in base}}
+    key = signing_key(to.configured)
+    to.packages.publish_sources(to.place(), key, image.identity, wanted, parts, int(time.time()))
+
+
+def publish_made(to: Opened, content: Digest, store: Store) -> list[str]:
+    """Put the packages that a base with this content was made of, as far as they were kept; returns their records."""
+    files = _here(base_sources(content, store))
+    if not files:
+        return []
+    return to.packages.publish_sources(to.place(), signing_key(to.configured), content, files, (), int(time.time()))
 
 
 def _image_entry(image: Image, packs: list[Pack], names: Sequence[str], store: Store, now: int) -> ImageEntry:
@@ -120,6 +145,7 @@ def publish_trees(to: Opened, graph: Graph, keys: Keys, store: Store) -> None:
         if not isinstance(node.step, Base) or node.step.source != "toolchain" or snapshot is None:
             continue
         content = snapshot.manifest.content
+        publish_made(to, content, store)
         if to.catalog.has(("tree", content)):
             continue
         tree = send_tree(to.catalog, place, store, snapshot, node.step.name, store.scratch())

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from boxwright.app.basesystems import made_of
+from boxwright.app.locks import LockedPackage
+from boxwright.errors import BoxwrightError
 from boxwright.model.digest import Digest
 from boxwright.model.image import Image
 from boxwright.model.package import PackageRecord
 from boxwright.store.packages import Packages
 from boxwright.store.store import Store
+
+if TYPE_CHECKING:
+    from boxwright.app.inventory import Component
 
 
 class SourceFile(NamedTuple):
@@ -28,18 +33,21 @@ class SourceFile(NamedTuple):
 
 def package_sources(record: PackageRecord, store: Store) -> tuple[SourceFile, ...]:
     """Sources, patches and files of a package, packages of the distribution it was built with, and its toolchain's."""
-    packages = Packages(store)
+    own = own_sources(record, Packages(store))
+    found = {file.digest: file for file in (*own, *base_sources(Digest(record.record["toolchain"]), store))}
+    return tuple(found.values())
+
+
+def own_sources(record: PackageRecord, packages: Packages) -> tuple[SourceFile, ...]:
+    """The same without the toolchain's."""
     found: dict[str, SourceFile] = {}
-    for source in record.record["sources"]:
+    for source in record.record.get("sources", ()):
         for name, digest in source["files"]:
             found[digest] = _file(packages, digest, name)
-    for name in record.record["dependencies"]:
-        if name.startswith("debian/"):
-            digest = packages.pin(f"debian-package {name.removeprefix('debian/')}")
-            if digest:
-                found[digest] = _file(packages, digest, name.removeprefix("debian/").replace("=", "_") + ".deb")
-    for file in base_sources(Digest(record.record["toolchain"]), store):
-        found[file.digest] = file
+    for name, content in record.record.get("dependencies", {}).items():
+        package = name.removeprefix("debian/")
+        if name.startswith("debian/") and (digest := packages.deb(package, content)):
+            found[digest] = _file(packages, digest, f"{package.replace('=', '_')}.deb")
     return tuple(found.values())
 
 
@@ -56,26 +64,42 @@ def image_sources(image: Image, store: Store) -> tuple[SourceFile, ...]:
 
     packages = Packages(store)
     found: dict[str, SourceFile] = {}
-    distribution = {(item[0], item[1]): item for item in _all_made(store)}
+    known = {(item.name, item.version, item.architecture): item for item in _all_made(store)}
     for component in inventory_of(image, store).components:
         if component.kind == BUILT:
-            for file in package_sources(packages.find(component.identity or component.name), store):
+            record = _record(packages, component)
+            for file in package_sources(record, store) if record is not None else ():
                 found[file.digest] = file
+        elif component.kind == DEBIAN and component.digest:
+            name = f"{component.package}_{component.version}.deb"
+            found[component.digest] = _file(packages, component.digest, name)
         elif component.kind == DEBIAN:
-            name, version = component.package, component.version
-            known = distribution.get((name, version))
-            digest = f"sha256:{known[2]}" if known else packages.pin(f"debian-package {name}={version}")
-            if digest:
-                called = os.path.basename(known[3]) if known else f"{name}_{version}.deb"
-                found[digest] = _file(packages, digest, called)
+            for architecture in (component.architecture or image.config.architecture, "all"):
+                item = known.get((component.package, component.version, architecture))
+                if item is not None:
+                    digest = f"sha256:{item.sha256}"
+                    found[digest] = _file(packages, digest, os.path.basename(item.path))
     return tuple(found.values())
 
 
-def _all_made(store: Store) -> Iterator[tuple[str, str, str, str]]:
-    for (name,) in store.index.all("SELECT name FROM bases WHERE name LIKE 'made:%'"):
-        made, _ = made_of(store, Digest(name.removeprefix("made:"))) or ((), ())
-        for item in made:
-            yield item.name, item.version, item.sha256, item.path
+def _record(packages: Packages, component: Component) -> PackageRecord | None:
+    """The record of a built package, None where only the image is still here."""
+    try:
+        return packages.find(component.identity or component.name)
+    except BoxwrightError:
+        return None
+
+
+def made_bases(store: Store) -> list[Digest]:
+    """The contents of the bases of which it is known what they were made of."""
+    rows = store.index.all("SELECT name FROM bases WHERE name LIKE 'made:%' ORDER BY name")
+    return [Digest(name.removeprefix("made:")) for (name,) in rows]
+
+
+def _all_made(store: Store) -> Iterator[LockedPackage]:
+    for content in made_bases(store):
+        made, _ = made_of(store, content) or ((), ())
+        yield from made
 
 
 def _file(packages: Packages, digest: str, name: str) -> SourceFile:

@@ -52,7 +52,6 @@ def fetch_debian(
     if base.pinned is None:
         raise FetchError("source.fetch", f"{base.name} has no digest")
     path = provide_deb(packages, base.name, str(base.pinned), base.platform, outside, paths, output)
-    packages.keep_pin(f"debian-package {base.name}", str(base.pinned))
     unpack_binary(path, directory)
     return None
 

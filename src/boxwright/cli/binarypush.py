@@ -8,13 +8,14 @@ from collections.abc import Sequence
 
 from boxwright.app.names import image_name
 from boxwright.app.privileges import ensure_privileges
-from boxwright.app.publishing import ToPublish, of_record, publish, publish_image
+from boxwright.app.publishing import ToPublish, of_record, publish, publish_image, publish_made
 from boxwright.app.pulling import pull as bring
 from boxwright.app.repositories import Opened
 from boxwright.app.repositoryconfiguration import binaries_for
 from boxwright.cli.console import human_size, say, warn
 from boxwright.cli.sharingoptions import repositories
 from boxwright.errors import BoxwrightError
+from boxwright.model.digest import Digest
 from boxwright.store.images import Images
 from boxwright.store.packages import Packages
 from boxwright.store.store import Store
@@ -52,6 +53,7 @@ def _push(name: str, to: Opened, store: Store) -> None:
     published = of_record(record, packages)
     if published is None:
         raise BoxwrightError("store.gone", f"the archive of {name} is no longer here", hint="build it again")
+    publish_made(to, Digest(record.record["toolchain"]), store)
     for kept in publish(to, ToPublish((published,))):
         say(f"{kept}: another build of it is at {to.configured.name}, and stays")
     say(f"{record.name}  {record.definition}  sent to {to.configured.name}")

@@ -51,7 +51,7 @@ def build_container(options: argparse.Namespace, file: str) -> int:
             display = container_display(options.progress, planned, directory, origins, quiet=options.quiet)
             try:
                 binaries = shared.binaries(store, display.emit, origins, planned.build.workers)
-                planned = bring_packages(planned, store, display.emit, binaries)
+                planned = bring_packages(planned, store, display.emit, binaries, request.lock)
                 image = execute_container(planned, request, store, display.emit)
             except Failed as failure:
                 display.close()

@@ -140,7 +140,7 @@ def _bring(planned: ManifestBuild, store: Store, repositories: tuple[Sharing, di
         return planned.build
     from boxwright.app.composition import bring_into
 
-    return bring_into(planned.build, store, emit, binaries)
+    return bring_into(planned.build, store, emit, binaries, planned.lock)
 
 
 def _run(

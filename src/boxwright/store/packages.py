@@ -179,6 +179,19 @@ class Packages:
         with self._store.index.writing() as db:
             db.execute("INSERT OR REPLACE INTO pins VALUES (?, ?, ?)", (name, value, int(time.time())))
 
+    def note_deb(self, name: str, content: Digest, digest: Digest) -> None:
+        """Remember of which file the tree `content` of a distribution's package ``NAME=VERSION`` was unpacked."""
+        self.keep_pin(_deb_pin(name, content), digest)
+
+    def deb(self, name: str, content: str) -> str | None:
+        """The digest of the file of a distribution's package ``NAME=VERSION`` with this tree."""
+        return self.pin(_deb_pin(name, content))
+
+
+def _deb_pin(name: str, content: str) -> str:
+    """Another architecture's package of that name and version has other content."""
+    return f"deb {name} {content}"
+
 
 def _sources_in_use(db: sqlite3.Connection) -> Iterator[str]:
     """The digests of what the packages and bases that are here were made of."""
@@ -186,9 +199,14 @@ def _sources_in_use(db: sqlite3.Connection) -> Iterator[str]:
         record = json.loads(text)
         for source in record.get("sources", ()):
             yield from (digest for _, digest in source["files"])
-        for name in record.get("dependencies", ()):
-            row = db.execute("SELECT value FROM pins WHERE name=?", (f"debian-package {name[7:]}",)).fetchone()
-            if row and name.startswith("debian/"):
+        for name, content in record.get("dependencies", {}).items():
+            pin = _deb_pin(name.removeprefix("debian/"), content)
+            if name.startswith("debian/") and (
+                row := db.execute("SELECT value FROM pins WHERE name=?", (pin,)).fetchone()
+            ):
                 yield row[0]
+    if db.execute("SELECT 1 FROM sqlite_master WHERE name='compositions'").fetchone() is not None:
+        for (text,) in db.execute("SELECT record FROM compositions"):
+            yield from (item["deb"] for item in json.loads(text)["packages"] if item.get("deb"))
     for (text,) in db.execute("SELECT packages FROM bases WHERE name LIKE 'made:%'"):
         yield from (item[3] for item in json.loads(text)["packages"])

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import subprocess
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from boxwright.errors import BoxwrightError
+from boxwright.model.digest import digest_of
 from boxwright.repositories.binary.catalog import ROOT
 from boxwright.repositories.binary.keys import make_private_key, parse_key, read_private_key
 from boxwright.repositories.binary.place import whole
@@ -378,6 +380,37 @@ def test_a_collection_takes_what_nobody_needs(host: Host, tmp_path: Path) -> Non
     assert found(host, "old", "new") == {"demo/new-1"}
     assert well(host) == []
     assert not fetch(host, tmp_path, "new")
+
+
+def test_what_things_were_made_of_stays_with_them(host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("boxwright.repositories.binary.packages.MOST_SOURCES", 2)
+    host.publish("p", when=5000)
+    files = {}
+    for number in range(5):
+        path = tmp_path / f"file{number}"
+        path.write_text(f"file {number}")
+        files[digest_of(path.read_bytes())] = str(path)
+    first, *others = files
+    toolchain, image = digest_of(b"toolchain"), digest_of(b"an image that is gone")
+
+    def put(of: str, names: Sequence[str], parts: Sequence[str] = ()) -> list[str]:
+        found = {name: files[name] for name in names}
+        return host.packages(near=True).publish_sources(host.place, host.key, of, found, parts, 1000)
+
+    base = put(digest_of(b"a base"), others[:1])
+    kept = put(toolchain, others[1:], base)
+    assert len(kept) == 2  # each names two files at most
+    assert put(toolchain, others[1:], base) == kept
+    put(image, [first])
+    assert put(image, []) == []
+    for name in files:
+        target = str(tmp_path / f"fetched {name}")
+        assert host.packages().fetch_source(name, target, lambda: False)
+        assert digest_of(Path(target).read_bytes()) == name
+    gone = collect(host.place, now=10**11, oldest=3000, grace=0, dry_run=False)
+    assert (gone.records, gone.objects) == (1, 2)  # the image's record; its signature and its file
+    assert host.objects().keys() >= {blob_name(name) for name in others}
+    assert well(host) == []
 
 
 def test_a_collection_leaves_what_was_put_just_now(host: Host) -> None:

@@ -41,6 +41,7 @@ from boxwright.store.images import Images
 from boxwright.store.store import Store
 
 if TYPE_CHECKING:
+    from boxwright.app.locks import Lock
     from boxwright.app.manifest.world import DirectoryWorld
     from boxwright.app.packagefiles import DefinitionFiles
     from boxwright.frontends.container.packaging import Packaging
@@ -72,6 +73,7 @@ class ManifestBuild(NamedTuple):
     looked: tuple[str, ...] = ()
     fleeting: bool = False
     taken: Taken = Taken()
+    lock: Lock | None = None
 
 
 class BuiltImage(NamedTuple):
@@ -113,7 +115,7 @@ def prepare_manifest(
 
         manifest = moved_manifest(manifest, request.engine)
     build = plan_graph(request, manifest.graph, asked.file, {"": directory, **kept.contexts}, store, environment)
-    return ManifestBuild(manifest, build, looked, fleeting, taken)
+    return ManifestBuild(manifest, build, looked, fleeting, taken, request.lock)
 
 
 def _with_lock(request: BuildRequest, file: str) -> BuildRequest:

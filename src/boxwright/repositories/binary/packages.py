@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -20,8 +21,11 @@ from boxwright.repositories.binary.blobs import (
 from boxwright.repositories.binary.catalog import Catalog
 from boxwright.repositories.binary.keys import PrivateKey
 from boxwright.repositories.binary.place import Place, Upload
-from boxwright.repositories.binary.records import Blob, PackageEntry, TestEntry, as_json
+from boxwright.repositories.binary.records import Blob, PackageEntry, SourcesEntry, TestEntry, as_json
 from boxwright.repositories.ports import Offer, Wanted
+
+MOST_SOURCES = 2000
+"""Files that one record names: a record is at most 1 MiB long."""
 
 
 class Published(NamedTuple):
@@ -44,6 +48,7 @@ class BinaryPackages:
         self.catalog = catalog
         self.name = catalog.name
         self._sources: Mapping[str, Blob] | None = None
+        self._guard = threading.Lock()
 
     def find(self, wanted: Sequence[Wanted]) -> Mapping[Wanted, Offer]:
         """Those that are here, by their definition or, where that is known, by their content key."""
@@ -82,19 +87,50 @@ class BinaryPackages:
         return record
 
     def fetch_source(self, content: str, target: str, cancelled: Callable[[], bool]) -> bool:
-        """Write a source's file to `target`, where it was published with some package."""
-        if self._sources is None:
-            self._sources = {
-                name: blob
-                for entry in self.catalog.everything()
-                if isinstance(entry, PackageEntry)
-                for name, blob in entry.sources.items()
-            }
-        blob = self._sources.get(content)
+        """Write a source's file to `target`, where it was published with something."""
+        blob = self._known_sources().get(content)
         if blob is None or (content.startswith("sha256:") and blob.digest != content):
             return False
         fetch_blob(self.catalog.source, blob, target, cancelled)
         return True
+
+    def _known_sources(self) -> Mapping[str, Blob]:
+        with self._guard:
+            if self._sources is None:
+                self._sources = {
+                    name: blob
+                    for entry in self.catalog.everything()
+                    if isinstance(entry, PackageEntry | SourcesEntry)
+                    for name, blob in entry.sources.items()
+                }
+            return self._sources
+
+    def publish_sources(
+        self, place: Place, key: PrivateKey, of: str, files: Mapping[str, str], parts: Sequence[str], time: int
+    ) -> list[str]:
+        """Put what an image or a tree was made of: files by digest. Returns the identities of the records, few.
+
+        `parts` are identities of records that belong to it too. Nothing is put where there is nothing to say.
+        """
+        if not files and not parts:
+            return []
+        self.catalog.initialise(place)
+        names = sorted(files)
+        entries = [
+            SourcesEntry(
+                of=of,
+                time=time,
+                sources={name: blob_of_file(files[name]) for name in names[start : start + MOST_SOURCES]},
+                parts=[] if start else sorted(parts),
+            )
+            for start in range(0, len(names) or 1, MOST_SOURCES)
+        ]
+        new = [entry for entry in entries if not self.catalog.has(("sources", entry.identity))]
+        uploads = [upload(blob, path=files[name]) for entry in new for name, blob in entry.sources.items()]
+        put_missing(place, uploads)
+        self.catalog.publish(place, key, new)
+        put_missing(place, uploads)  # what a collection took away meanwhile
+        return [entry.identity for entry in entries]
 
     def publish(
         self,

@@ -7,6 +7,7 @@ stand for another one; everything else it names by digest and size, so that who 
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -93,6 +94,24 @@ class ImageEntry(_Base, frozen=True, kw_only=True, tag="image"):
     manifest: str = ""
 
 
+class SourcesEntry(_Base, frozen=True, kw_only=True, tag="sources"):
+    """What an image or a toolchain was made of, as far as it was kept: files by digest.
+
+    `of` is the image's identity or the tree's content, `parts` are further records of this kind that belong to it.
+    Records never change, so each set of files has one: more may be known at a later push.
+    """
+
+    of: str
+    sources: dict[str, Blob] = {}
+    parts: list[str] = []
+
+    @property
+    def identity(self) -> str:
+        """Of what it is made, and of which files."""
+        text = json.dumps([self.of, sorted(self.sources), sorted(self.parts)])
+        return f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"
+
+
 class TestEntry(_Base, frozen=True, kw_only=True, tag="test"):
     """A package's tests passed: under the key of the test."""
 
@@ -115,7 +134,7 @@ class RevokedEntry(_Base, frozen=True, kw_only=True, tag="revoked"):
     reason: str = ""
 
 
-Entry = PackageEntry | TreeEntry | ImageEntry | TestEntry | NameEntry | RevokedEntry
+Entry = PackageEntry | TreeEntry | ImageEntry | SourcesEntry | TestEntry | NameEntry | RevokedEntry
 
 
 def encode(entry: Entry) -> bytes:
@@ -142,8 +161,8 @@ def identities(entry: Entry) -> tuple[tuple[str, str], ...]:
             return (("definition", entry.definition), ("key", entry.key))
         case TreeEntry():
             return (("tree", entry.content),)
-        case ImageEntry():
-            return (("image", entry.identity),)
+        case ImageEntry() | SourcesEntry():
+            return ((str(entry.__struct_config__.tag), entry.identity),)
         case TestEntry():
             return (("test", entry.key),)
         case NameEntry():
@@ -163,6 +182,8 @@ def blobs_of(entry: Entry) -> Iterator[Blob]:
             for pack in entry.packs:
                 yield pack.blob
                 yield pack.index
+        case SourcesEntry():
+            yield from entry.sources.values()
         case NameEntry():
             if entry.spec is not None:
                 yield entry.spec

@@ -28,6 +28,7 @@ from boxwright.repositories.binary.records import (
     Pack,
     PackageEntry,
     RevokedEntry,
+    SourcesEntry,
     TestEntry,
     TreeEntry,
     blob_name,
@@ -236,7 +237,27 @@ def _outdated(records: Sequence[Record], oldest: int) -> set[str]:
             if content not in needed:
                 needed.add(content)
                 pending += by_content.get(content, [])
-    return {record.name for record in records if _is_outdated(record.entry, oldest, named, needed)}
+    gone = {record.name for record in records if _is_outdated(record.entry, oldest, named, needed)}
+    return gone - _sources_of_kept([record for record in records if record.name not in gone], records)
+
+
+def _sources_of_kept(kept: Sequence[Record], records: Sequence[Record]) -> set[str]:
+    """The names of the records that say what was made of which files, of what stays."""
+    made: set[str] = set()
+    for record in kept:
+        match record.entry:
+            case PackageEntry() as entry:
+                made |= {entry.toolchain}
+            case TreeEntry() as entry:
+                made |= {entry.content}
+            case ImageEntry() as entry:
+                made |= {entry.identity}
+            case SourcesEntry() as entry:
+                made |= {entry.identity}
+    all_of_them = [(record.name, record.entry) for record in records if isinstance(record.entry, SourcesEntry)]
+    whole = [(name, entry) for name, entry in all_of_them if entry.of in made or entry.identity in made]
+    parts = {identity for _, entry in whole for identity in entry.parts}
+    return {name for name, _ in whole} | {name for name, entry in all_of_them if entry.identity in parts}
 
 
 def _is_outdated(entry: Entry, oldest: int, named: set[str], needed: set[str]) -> bool:
@@ -247,7 +268,7 @@ def _is_outdated(entry: Entry, oldest: int, named: set[str], needed: set[str]) -
             return entry.content not in needed
         case ImageEntry():
             return entry.identity not in named
-        case TestEntry():
+        case SourcesEntry() | TestEntry():
             return True
         case _:
             return False
