@@ -39,6 +39,7 @@ from boxwright.frontends.container.graph import (
     image_tag,
 )
 from boxwright.frontends.package.graph import PackageGraph
+from boxwright.model.giturl import without_password
 from boxwright.model.image import Image, ImageConfig
 from boxwright.model.plan import Action
 from boxwright.model.step import Base, BuildPackage, Compose
@@ -208,7 +209,10 @@ def names_for(tags: Sequence[str], container: ContainerGraph) -> str:
 
 
 def specification(planned: ContainerBuild) -> bytes:
-    """What the container is made of, as a tar: its definition, the lock, and the definitions of embedded packages."""
+    """What the container is made of, as a tar: its definition, the lock, and the definitions of embedded packages.
+
+    Of the addresses in definitions only what everybody may know: it leaves this machine.
+    """
     import io
     import tarfile
 
@@ -222,7 +226,10 @@ def specification(planned: ContainerBuild) -> bytes:
     with tarfile.open(fileobj=out, mode="w", format=tarfile.PAX_FORMAT) as archive:
         for path in sorted(path for path in paths if os.path.isfile(path) and not os.path.islink(path)):
             member = tarfile.TarInfo(os.path.relpath(path, top))
-            member.size, member.mode = os.path.getsize(path), 0o644
             with open(path, "rb") as file:
-                archive.addfile(member, file)
+                data = file.read()
+            if path.endswith((".yaml", ".yml", ".lock")):
+                data = without_password(data.decode("utf-8", "surrogateescape")).encode("utf-8", "surrogateescape")
+            member.size, member.mode = len(data), 0o644
+            archive.addfile(member, io.BytesIO(data))
     return out.getvalue()

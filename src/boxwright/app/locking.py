@@ -19,6 +19,7 @@ from boxwright.app.privileges import ensure_privileges
 from boxwright.app.request import BuildRequest
 from boxwright.errors import DefinitionError, FetchError
 from boxwright.frontends.package.graph import PackageGraph
+from boxwright.model.giturl import without_password
 from boxwright.model.graph import Graph
 from boxwright.model.step import Base, BuildPackage, Fetch
 from boxwright.ports import Emit
@@ -205,7 +206,7 @@ def _add_pins(data: Data, planned: LockPlan, store: Store) -> None:
         for source in step.sources:
             kind, _, commit = source.files[0][1].partition(":")
             if kind == "git":
-                _section(data, "git")[source.origins[0].removeprefix("git:")] = commit
+                _section(data, "git")[without_password(source.origins[0].removeprefix("git:"))] = commit
 
 
 def _path(packages: Packages, planned: LockPlan, digest: str) -> tuple[str, ...]:

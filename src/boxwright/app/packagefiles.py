@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from boxwright.app.outside import ANYWHERE, Outside
 from boxwright.errors import BoxwrightError, DefinitionError, UsageError
 from boxwright.frontends.package.wanted import Found
+from boxwright.model.giturl import redacted, without_password
 from boxwright.model.span import Span
 from boxwright.store.packages import Packages
 
@@ -255,20 +256,21 @@ class DefinitionFiles:
 
     def checksum(self, urls: tuple[str, ...], where: Span | None, line: str) -> str:
         """The pinned SHA-256 of a URL; without one the line to add is in the error."""
-        pinned = self._pins.get(f"url {urls[0]}")
+        name = f"url {without_password(urls[0])}"
+        pinned = self._pins.get(name)
         if pinned is not None:
-            self.used[f"url {urls[0]}"] = pinned
+            self.used[name] = pinned
             return pinned
         if self._locked:
-            raise _unpinned(urls[0], where)
+            raise _unpinned(name.removeprefix("url "), where)
         found = self.fetch_checksum(urls)
         if self.locking:
-            self.used[f"url {urls[0]}"] = found
+            self.used[name] = found
             return found
         raise DefinitionError(
             "package.no-checksum",
-            f"{urls[0]} has no sha256",
-            hint=f"add the line `{line.replace('{}', found)}`, or run `boxwright lock`",
+            f"{redacted(urls[0])} has no sha256",
+            hint=f"add the line `{redacted(line.replace('{}', found))}`, or run `boxwright lock`",
             where=where,
         )
 
@@ -277,7 +279,7 @@ class DefinitionFiles:
         from boxwright.sources.fetch import SCHEMES, download
 
         failure: BoxwrightError | None = None
-        self._outside.require(urls[0])
+        self._outside.require(redacted(urls[0]))
         for url in urls:
             if url.startswith(SCHEMES):
                 with self._packages.adding() as part:
@@ -288,7 +290,7 @@ class DefinitionFiles:
                         continue
                     self._packages.add(part, f"sha256:{digest}")
                     return digest
-        raise failure or UsageError("source.fetch", f"{urls[0]} can't be fetched")
+        raise failure or UsageError("source.fetch", f"{redacted(urls[0])} can't be fetched")
 
     def debian_files(self, package: str, version: str, sha256: str, where: Span | None) -> tuple[tuple[str, str], ...]:
         """The files of a source package: pinned, remembered, or as the archive lists them now."""

@@ -14,6 +14,7 @@ from boxwright.app.outside import Outside
 from boxwright.app.packagefiles import compare_versions
 from boxwright.errors import BoxwrightError
 from boxwright.frontends.package.wanted import Resolved, definition_name
+from boxwright.model.giturl import redacted, without_password
 from boxwright.model.step import Base, BuildPackage
 from boxwright.sources.upstream import Watch, is_finished, listed_versions, watch_for
 from boxwright.store.packages import Packages
@@ -74,6 +75,8 @@ def look_for_updates(request: LockRequest, store: Store, environment: Mapping[st
 
 
 class _Question(NamedTuple):
+    """`place` may hold a password."""
+
     kind: str
     name: str
     current: str
@@ -89,11 +92,11 @@ def _upstream(plan: LockPlan, store: Store, output: Callable[[bytes], None]) -> 
 
 
 def _answer(question: _Question) -> Upstream:
-    known = question[:3]
+    known, place = question[:3], without_password(question.place)
     try:
-        return Upstream(*known, question.ask(), question.place, question.file)
+        return Upstream(*known, question.ask(), place, question.file)
     except BoxwrightError as error:
-        return Upstream(*known, "", question.place, question.file, error.message)
+        return Upstream(*known, "", place, question.file, error.message)
 
 
 def _questions(plan: LockPlan, store: Store, output: Callable[[bytes], None]) -> Iterator[_Question]:
@@ -140,7 +143,7 @@ def _ask_watch(watch: Watch, current: str, outside: Outside) -> Callable[[], str
     def ask() -> str:
         from boxwright.sources.git import tags
 
-        outside.require(watch.url or watch.git)
+        outside.require(redacted(watch.url or watch.git))
         found = listed_versions(watch, outside.timeout, tags)
         finished = [version for version in found if is_finished(version) or not is_finished(current)]
         return max((*finished, current), key=cmp_to_key(compare_versions))

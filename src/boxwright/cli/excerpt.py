@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from boxwright.cli.steptext import clean
+from boxwright.model.giturl import redacted
 from boxwright.model.span import Span
 
 AROUND = 2
@@ -32,5 +33,5 @@ def source_lines(where: Span, definition: str = "") -> list[str]:
             if number == where.line + LONGEST // 2:
                 shown.append(f"> {'':>{width}} | ...")
             continue
-        shown.append(f"{'>' if inside else ' '} {number:>{width}} | {clean(text[number - 1])}".rstrip())
+        shown.append(f"{'>' if inside else ' '} {number:>{width}} | {clean(redacted(text[number - 1]))}".rstrip())
     return shown

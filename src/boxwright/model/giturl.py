@@ -61,11 +61,14 @@ def _asked(query: str) -> dict[str, str] | None:
 
 
 def without_password(url: str) -> str:
-    """`url` with its user's name and no password; what stands alone before ``@`` may be a token, and goes over HTTP."""
-    plain = re.sub(r"(://[^/@:]*):[^/@]*@", r"\1@", url)
-    return re.sub(r"^(https?://)[^/@]*@", r"\1", plain, flags=re.IGNORECASE)
+    """`url` with its user's name and no password; what stands alone before ``@`` may be a token, and goes over HTTP.
+
+    So of all addresses in a text.
+    """
+    plain = re.sub(r"(https?://)[^/?#\s]*@", r"\1", url, flags=re.IGNORECASE)
+    return re.sub(r"(://[^/@:\s]*):[^/?#\s]*@", r"\1@", plain)
 
 
 def redacted(text: str) -> str:
     """`text` for people to read: without the passwords and tokens of the addresses in it."""
-    return re.sub(r"(https?://|://[^/@:\s]*:)[^/@\s]*@", r"\1***@", text)
+    return re.sub(r"(https?://|://[^/@:\s]*:)[^/\s]*@", r"\1***@", text, flags=re.IGNORECASE)

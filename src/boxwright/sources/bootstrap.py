@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from boxwright.errors import FetchError, MachineError
+from boxwright.model.giturl import without_password
 from boxwright.sources import settle
 from boxwright.sources.alpine.keys import ApkPlaces
 from boxwright.sources.aptsources import AptSource, one_line, read_sources, sources_for
@@ -167,7 +168,7 @@ def _mmdebstrap(
     date = archive_date(root / "var/lib/apt/lists")
     packages = installed_packages(root)
     used = (root / "etc/apt/sources.list").read_text("utf-8").splitlines() if not sources else map(one_line, sources)
-    lines = tuple(used)
+    lines = tuple(map(without_password, used))
     if base.keyring:
         lines = _keep_keyring(root, keyring, lines)
     epoch = settle.settle(root, lines, started, system=base.system)

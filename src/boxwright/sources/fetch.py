@@ -8,8 +8,10 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import cast
 
 from boxwright.errors import FetchError
+from boxwright.model.giturl import redacted
 
 CHUNK = 1 << 20
 TIMEOUT_SECONDS = 60.0
@@ -22,18 +24,29 @@ def download(url: str, destination: str, timeout: float = TIMEOUT_SECONDS) -> st
     `timeout` is how many seconds the server may say nothing. What ends before its announced length is no answer.
     """
     if not url.startswith(SCHEMES):
-        raise FetchError("source.scheme", f"{url}: only http, https and ftp are fetched")
+        raise FetchError("source.scheme", f"{redacted(url)}: only http, https and ftp are fetched")
     digest = hashlib.sha256()
     size = 0
-    with fetching(url), urllib.request.urlopen(url, timeout=timeout) as answer, open(destination, "wb") as file:  # noqa: S310
+    with fetching(url), opened(url, timeout) as answer, open(destination, "wb") as file:
         while data := answer.read(CHUNK):
             digest.update(data)
             size += len(data)
             file.write(data)
         announced = answer.headers.get("Content-Length") or ""
     if announced.isdecimal() and int(announced) != size:
-        raise FetchError("source.fetch", f"{url} can't be fetched: {size} of {announced} bytes came")
+        raise FetchError("source.fetch", f"{redacted(url)} can't be fetched: {size} of {announced} bytes came")
     return digest.hexdigest()
+
+
+def opened(url: str, timeout: float) -> http.client.HTTPResponse:
+    """The answer to a request for `url`. User and password go to that server alone."""
+    from boxwright.sources.http import authorized
+
+    place, authorization = (url, "") if url.startswith("ftp:") else authorized(url)
+    request = urllib.request.Request(place)  # noqa: S310 - the caller looks at the scheme
+    if authorization:
+        request.add_unredirected_header("Authorization", authorization)
+    return cast("http.client.HTTPResponse", urllib.request.urlopen(request, timeout=timeout))  # noqa: S310
 
 
 @contextmanager
@@ -43,10 +56,10 @@ def fetching(url: str) -> Iterator[None]:
         yield
     except urllib.error.HTTPError as error:
         error.close()
-        raise FetchError("source.fetch", f"{url} can't be fetched: {error.code} {error.reason}") from error
+        raise FetchError("source.fetch", f"{redacted(url)} can't be fetched: {error.code} {error.reason}") from error
     except (urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError, ValueError) as error:
         reason = getattr(error, "reason", None) or error
-        raise FetchError("source.fetch", f"{url} can't be fetched: {reason}") from error
+        raise FetchError("source.fetch", f"{redacted(url)} can't be fetched: {redacted(str(reason))}") from error
 
 
 def first_that_works(
@@ -56,7 +69,7 @@ def first_that_works(
     failures: list[str] = []
     mismatch = False
     for origin in origins:
-        output(f"fetching {origin}\n".encode())
+        output(f"fetching {redacted(origin)}\n".encode())
         try:
             found = fetch(origin)
         except FetchError as error:
@@ -65,7 +78,7 @@ def first_that_works(
         if found == wanted:
             return
         mismatch = True
-        failures.append(f"{origin} has sha256 {found}")
+        failures.append(f"{redacted(origin)} has sha256 {found}")
     code = "source.checksum" if mismatch else "source.fetch"
     said = "\n  ".join(failures) or "there is no place to fetch it from"
     hint = (

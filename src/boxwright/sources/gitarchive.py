@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 
 from boxwright.errors import FetchError
+from boxwright.model.giturl import redacted
 from boxwright.sources.gitprogram import LOCAL, fetch_one, has_commit, make_bare, run_git
 
 
@@ -14,7 +15,7 @@ def archive_commit(urls: Sequence[str], commit: str, destination: str, output: C
     """Write the tree of `commit` from the first of `urls` that has it. Raises FetchError `source.fetch`."""
     failures: list[str] = []
     for url in urls:
-        output(f"fetching {url} {commit}\n".encode())
+        output(f"fetching {redacted(url)} {commit}\n".encode())
         with tempfile.TemporaryDirectory(prefix="boxwright-git") as directory:
             failure = _fetch(url, commit, directory)
             if not failure:
@@ -23,7 +24,7 @@ def archive_commit(urls: Sequence[str], commit: str, destination: str, output: C
                 if not done.status:
                     return
                 failure = done.tail
-        failures.append(f"{url}: {failure}")
+        failures.append(redacted(f"{url}: {failure}"))
     said = "\n  ".join(failures)
     raise FetchError("source.fetch", f"commit {commit} can't be fetched:\n  {said}", hint="is the commit still there?")
 

@@ -82,7 +82,7 @@ def _broken(url: str, what: str) -> FetchError:
 
 def _open(url: str, known: Validators | None) -> http.client.HTTPResponse | None:
     """The answer, after redirects; None where the server says that nothing changed."""
-    place, authorization = _without_password(url)
+    place, authorization = authorized(url)
     request = urllib.request.Request(place, headers={"User-Agent": f"boxwright/{__version__}"})  # noqa: S310 - only the handlers below
     if authorization:
         request.add_unredirected_header("Authorization", authorization)
@@ -133,8 +133,8 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
-def _without_password(url: str) -> tuple[str, str]:
-    """The address without user and password, and the header that says them."""
+def authorized(url: str) -> tuple[str, str]:
+    """The address without user and password, and what the header `Authorization` says of them (RFC 7617)."""
     parts = urllib.parse.urlsplit(url)
     userinfo, at, host = parts.netloc.rpartition("@")
     path = urllib.parse.quote(parts.path, safe="/%:@!$&'()*+,;=~-._[]")

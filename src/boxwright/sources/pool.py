@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from boxwright.errors import FetchError
 from boxwright.files import hash_file
+from boxwright.model.giturl import redacted
 from boxwright.sources.process import run_program
 from boxwright.sources.snapshotarchive import fetch_old
 
@@ -92,7 +93,7 @@ def _fetch_batch(
             continue
         url = f"{place}/{file.path}"
         reason = next((said for at, said in failures.items() if at.replace("%7e", "~").replace("%2b", "+") == url), "")
-        result[file.sha256] = f"{url}: {reason.strip() or 'can not be fetched'}"
+        result[file.sha256] = redacted(f"{url}: {reason.strip() or 'can not be fetched'}")
     return result
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 import urllib.parse
-import urllib.request
 from collections.abc import Callable
 from typing import NamedTuple
 
 from boxwright.errors import FetchError
-from boxwright.sources.fetch import SCHEMES, fetching
+from boxwright.model.giturl import redacted
+from boxwright.sources.fetch import SCHEMES, fetching, opened
 
 VERSION = r"(\d[A-Za-z0-9.+~_]*(?:-[A-Za-z0-9.+~_]+)*?)"
 """What `{version}` stands for in a pattern."""
@@ -53,14 +53,14 @@ def listed_versions(watch: Watch, timeout: float, tags: Callable[[str], list[str
     if watch.git:
         names = tags(watch.git)
         return [found[1] for name in names if (found := pattern.fullmatch(name))]
-    with fetching(watch.url), urllib.request.urlopen(watch.url, timeout=timeout) as answer:  # noqa: S310 - http, https, ftp
+    with fetching(watch.url), opened(watch.url, timeout) as answer:
         text = answer.read(LARGEST_PAGE).decode("utf-8", "replace")
     links = [urllib.parse.unquote(link) for link in _LINK.findall(text)]
     names = [link.split("?")[0].rstrip("/").rpartition("/")[2] for link in links] or text.split()
     versions = [match[1] for name in names if (match := pattern.fullmatch(name))]
     versions = versions or [match[1] for match in pattern.finditer(text)]
     if not versions:
-        raise FetchError("update.nothing", f"{watch.url} lists nothing that looks like {watch.pattern}")
+        raise FetchError("update.nothing", f"{redacted(watch.url)} lists nothing that looks like {watch.pattern}")
     return versions
 
 

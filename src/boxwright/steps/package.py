@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from boxwright.errors import StepError
 from boxwright.model.digest import Digest
+from boxwright.model.giturl import without_password
 from boxwright.model.image import Snapshot
 from boxwright.model.package import PackageRecord
 from boxwright.model.step import BuildPackage, PackageSource, Step
@@ -193,14 +194,15 @@ class BuildPackageKind:
 
 
 def described(package: BuildPackage) -> dict[str, Any]:
-    """The step's own fields, as JSON has them."""
+    """The step's own fields, as JSON has them; nobody else is told of passwords and this machine's paths."""
     given = package._asdict()
     for name in ("dependencies", "version", "platform"):
         del given[name]
     given["package"] = given.pop("name")
     given["sources"] = [source._asdict() for source in package.sources]
     for source in given["sources"]:
-        source["origins"] = [origin for origin in source["origins"] if not origin.startswith("local:")]
+        origins = [origin for origin in source["origins"] if not origin.startswith("local:")]
+        source["origins"] = [without_password(origin) for origin in origins]
     given["owners"] = [owner._asdict() for owner in package.owners]
     given["users"] = [user._asdict() for user in package.users]
     return given

@@ -37,6 +37,10 @@ def test_whatever_it_is_no_option(text: str) -> None:
         ("ssh://git@c/d", "ssh://git@c/d"),
         ("ssh://git:b@c/d", "ssh://git@c/d"),
         ("git@c:d", "git@c:d"),
+        ("git:https://a:b@c/d", "git:https://c/d"),
+        ("HTTPS://a:b@x@c/d", "HTTPS://c/d"),
+        ("ftp://a:b@c/d", "ftp://a@c/d"),
+        ("one https://a:b@c/d, two https://t@e/f?x=y@z", "one https://c/d, two https://e/f?x=y@z"),
     ],
 )
 def test_passwords_are_not_kept(text: str, plain: str) -> None:
@@ -51,6 +55,7 @@ def test_passwords_are_not_kept(text: str, plain: str) -> None:
         ("ssh://git@c/d ssh://a:b@c/d", "ssh://git@c/d ssh://a:***@c/d"),
         ("ADD https://:token@c/d https://x:y@z/ /e", "ADD https://***@c/d https://***@z/ /e"),
         ("https://c/d@e:f", "https://c/d@e:f"),
+        ("https://a:b@x@c/d HTTP://a:b@c", "https://***@c/d HTTP://***@c"),
     ],
 )
 def test_passwords_are_not_shown(text: str, shown: str) -> None:

@@ -385,7 +385,7 @@ def test_a_collection_takes_what_nobody_needs(host: Host, tmp_path: Path) -> Non
 def test_what_things_were_made_of_stays_with_them(host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("boxwright.repositories.binary.packages.MOST_SOURCES", 2)
     host.publish("p", when=5000)
-    files = {}
+    files: dict[str, str] = {}
     for number in range(5):
         path = tmp_path / f"file{number}"
         path.write_text(f"file {number}")

@@ -11,6 +11,7 @@ from boxwright.frontends.package.merge import URL
 from boxwright.frontends.package.problem import wrong
 from boxwright.frontends.package.schema import Patch, Source
 from boxwright.frontends.package.wanted import PackageFiles
+from boxwright.model.giturl import redacted
 from boxwright.model.span import Span
 from boxwright.model.step import PackageSource
 
@@ -39,7 +40,10 @@ def _source(source: Source, version: str, where: Span, files: PackageFiles) -> P
     if source.git:
         if not source.commit:
             raise wrong(
-                "no-checksum", f"{source.git} needs a commit", where, hint="add the line `commit: ID`, 40 digits"
+                "no-checksum",
+                f"{redacted(source.git)} needs a commit",
+                where,
+                hint="add the line `commit: ID`, 40 digits",
             )
         name = os.path.basename(source.git.rstrip("/")).removesuffix(".git") or "source"
         commit = ((f"{name}.tar", f"git:{source.commit}"),)
