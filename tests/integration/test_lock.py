@@ -338,3 +338,24 @@ def test_the_base_of_a_container_is_locked(boxwright: Program, tmp_path: Path) -
     (tmp_path / "kept").rename(directory / "boxwright.lock")
     (directory / "container.yaml").write_text(definition.format("debian:trixie"))
     assert "[lock.missing]" in boxwright("build", directory, "-o", output, status=2).err
+
+
+def test_a_lock_holds_in_every_checkout(
+    fresh_boxwright: Program, tmp_path: Path, host_toolchain: Path, another_store: Callable[[str], Program]
+) -> None:
+    """A toolchain in a file lies beside the definition that names it, and a lock doesn't say where that is."""
+    definition = tmp_path / "one/p/pkg.yaml"
+    definition.parent.mkdir(parents=True)
+    text = "name: p\nversion: 1\ntoolchain: tar:../toolchain.tar\nphases: {install: mkdir -p $DESTDIR/usr}\n"
+    definition.write_text(text)
+    os.link(host_toolchain, tmp_path / "one/toolchain.tar")
+    fresh_boxwright("lock", "one/p", cwd=tmp_path)
+    lock = (definition.parent / "boxwright.lock").read_text()
+    assert list(json.loads(lock)["bases"]) == [
+        f"tar:toolchain.tar@{hashlib.sha256(host_toolchain.read_bytes()).hexdigest()}"
+    ]
+    assert str(tmp_path) not in lock
+    (tmp_path / "one").rename(tmp_path / "two")
+    other = another_store("other")
+    built = other("build", ".", "--locked", "-q", cwd=tmp_path / "two/p").out.strip()
+    assert list(json.loads(lock)["packages"].values()) == [built]

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from boxwright.app.basesystems import REBUILT, made_of, pool_files
 from boxwright.app.build import prepare
 from boxwright.app.definitions import is_container, is_manifest, is_package, lock_path
-from boxwright.app.locks import FORMAT, Lock, LockedBase, lock_text, read_lock, write_text
+from boxwright.app.locks import FORMAT, Lock, LockedBase, lock_name, lock_text, read_lock, write_text
 from boxwright.app.outside import Outside
 from boxwright.app.packages import PackageRequest, package_outside, prepare_package
 from boxwright.app.platforms import checked_platform
@@ -231,7 +231,7 @@ def _add_system(data: Data, planned: LockPlan, position: int, store: Store) -> L
     if locked.packages:
         entry |= {"packages": [list(item) for item in locked.packages], "sources": list(locked.sources)}
     if step.source == "toolchain":
-        _section(data, "bases")[step.name] = entry
+        _section(data, "bases")[lock_name(step.name)] = entry
         return locked
     for called, asked in planned.bases.items():
         if asked == step:

@@ -86,11 +86,16 @@ def read_lock(file: str, platform: str) -> Lock | None:
     return lock
 
 
+def lock_name(name: str) -> str:
+    """What a lock calls a toolchain: of a file the name alone, since the digest is there and directories differ."""
+    return re.sub(r"^(tar:|image\+(?:oci|oci-archive|docker-archive):)(?:.*/)", r"\1", name)
+
+
 def locked_as(lock: Lock | None, base: Base) -> LockedBase | None:
     """What the lock says of a base, where the step is pinned to that."""
     if lock is None or base.pinned is None:
         return None
-    same = (base.source, base.name, str(base.pinned))
+    same = (base.source, lock_name(base.name) if base.source == "toolchain" else base.name, str(base.pinned))
     known = (*lock.bases.values(), *lock.images.values())
     return next((locked for locked in known if (locked.source, locked.name, locked.content) == same), None)
 

@@ -10,7 +10,7 @@ from functools import cmp_to_key
 from typing import TYPE_CHECKING
 
 from boxwright.app.outside import ANYWHERE, Outside
-from boxwright.errors import BoxwrightError, DefinitionError, UsageError
+from boxwright.errors import BoxwrightError, DefinitionError, FetchError
 from boxwright.frontends.package.wanted import Found
 from boxwright.model.giturl import redacted, without_password
 from boxwright.model.span import Span
@@ -245,7 +245,7 @@ class DefinitionFiles:
             raise DefinitionError("package.no-file", f"there is no file {path}", where=where)
         for parent, directories, files in os.walk(path) if os.path.isdir(path) else ():
             directories[:] = [name for name in directories if name != ".git"]
-            for name in (*directories, *files):
+            for name in (*directories, *(name for name in files if name != ".git")):
                 self.note(f"{parent}/{name}")
         self.note(path)
         return f"sha256:{digest_local(path)}", bool(os.stat(path).st_mode & 0o100)
@@ -263,16 +263,17 @@ class DefinitionFiles:
             return pinned
         if self._locked:
             raise _unpinned(name.removeprefix("url "), where)
-        found = self.fetch_checksum(urls)
+        try:
+            found = self.fetch_checksum(urls)
+        except FetchError as error:
+            error.where = error.where or where
+            if self.locking:
+                raise
+            raise _no_checksum(urls[0], line, "64 DIGITS", where, f" ({error.message})") from error
         if self.locking:
             self.used[name] = found
             return found
-        raise DefinitionError(
-            "package.no-checksum",
-            f"{redacted(urls[0])} has no sha256",
-            hint=f"add the line `{redacted(line.replace('{}', found))}`, or run `boxwright lock`",
-            where=where,
-        )
+        raise _no_checksum(urls[0], line, found, where)
 
     def fetch_checksum(self, urls: tuple[str, ...]) -> str:
         """What a URL's content is today; it is kept."""
@@ -290,7 +291,7 @@ class DefinitionFiles:
                         continue
                     self._packages.add(part, f"sha256:{digest}")
                     return digest
-        raise failure or UsageError("source.fetch", f"{redacted(urls[0])} can't be fetched")
+        raise failure or FetchError("source.fetch", f"{redacted(urls[0])} can't be fetched")
 
     def debian_files(self, package: str, version: str, sha256: str, where: Span | None) -> tuple[tuple[str, str], ...]:
         """The files of a source package: pinned, remembered, or as the archive lists them now."""
@@ -345,12 +346,12 @@ class DefinitionFiles:
         return value
 
     def toolchain(self, base: str, packages: tuple[str, ...], platform: str, where: Span | None) -> tuple[str, str]:
-        """The exact name of a toolchain, and its pinned content or nothing."""
-        exact = base
+        """The exact name of a toolchain, and its pinned content or nothing. Files are beside the definition."""
+        exact = base = _beside(base, where)
         if base.startswith("tar:"):
             from boxwright.store.filedigests import file_digest
 
-            path = os.path.abspath(base.removeprefix("tar:"))
+            path = base.removeprefix("tar:")
             self.note(path)
             try:
                 exact = f"tar:{path}@{file_digest(self._packages.store.index, path)}"
@@ -358,11 +359,14 @@ class DefinitionFiles:
                 raise DefinitionError("base.not-found", f"{path}: {error.strerror}", where=where) from error
         elif base.split(":", maxsplit=1)[0] not in BOOTSTRAPPED:
             exact = self._exact_image(base, platform, where)
+        from boxwright.app.locks import lock_name
+
         name = " ".join((exact, *packages))
-        pinned = self._pins.get(f"base {name}", "")
+        pin = f"base {lock_name(name)}"
+        pinned = self._pins.get(pin, "")
         if not pinned and self._locked:
-            raise _unpinned(f"base {name.partition(' ')[0]}", where)
-        self.used[f"base {name}"] = pinned
+            raise _unpinned(f"base {lock_name(name).partition(' ')[0]}", where)
+        self.used[pin] = pinned
         return name, pinned
 
     def _exact_image(self, base: str, platform: str, where: Span | None) -> str:
@@ -379,6 +383,24 @@ class DefinitionFiles:
     def epoch(self) -> int | None:
         """SOURCE_DATE_EPOCH where the user gave it."""
         return self._epoch
+
+
+def _beside(base: str, where: Span | None) -> str:
+    """A toolchain's base; where it is a file or a directory, with its path from the definition that names it."""
+    kind, _, path = base.partition(":")
+    if kind not in ("tar", "oci", "oci-archive", "docker-archive") or not path:
+        return base
+    return f"{kind}:{os.path.abspath(os.path.join(os.path.dirname(where.file) if where else '', path))}"
+
+
+def _no_checksum(url: str, line: str, sha256: str, where: Span | None, why: str = "") -> DefinitionError:
+    """The error for a URL without a checksum; `why` says that it isn't known what is there."""
+    return DefinitionError(
+        "package.no-checksum",
+        f"{redacted(url)} has no sha256{why}",
+        hint=f"add the line `{redacted(line.replace('{}', sha256))}`, or run `boxwright lock`",
+        where=where,
+    )
 
 
 def _unpinned(name: str, where: Span | None) -> DefinitionError:

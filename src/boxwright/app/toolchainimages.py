@@ -34,20 +34,18 @@ def exact_image(store: Store, base: str, platform: str, *, pull: bool) -> str:
 
 def pinned_image(base: str, pins: Mapping[str, str]) -> str | None:
     """The exact name that a lock has for an image."""
-    for pin in pins:
-        kind, _, exact = pin.partition(" ")
-        spelt = exact.removeprefix(IMAGE).rpartition("@")[0]
-        if kind == "base" and exact.startswith(IMAGE) and _is_meant(base, spelt):
-            return exact
-    return None
-
-
-def _is_meant(base: str, spelt: str) -> bool:
-    """Whether a definition's text means what stands in a lock."""
+    from boxwright.app.locks import lock_name
     from boxwright.sources.reference import classify
 
     meaning = classify(base)
-    return spelt in (f"local:{base}", f"{meaning.source}:{meaning.name}")
+    names = [f"{IMAGE}local:{base}", f"{IMAGE}{meaning.source}:{meaning.name}"]
+    by_lock = {lock_name(name): name for name in names}
+    for pin in pins:
+        kind, _, exact = pin.partition(" ")
+        spelt, _, digest = exact.rpartition("@")
+        if kind == "base" and spelt in by_lock:
+            return f"{by_lock[spelt]}@{digest}"
+    return None
 
 
 def fetch_toolchain_image(base: Base, directory: str, store: Store, output: Callable[[bytes], None]) -> int:

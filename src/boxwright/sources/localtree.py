@@ -54,6 +54,8 @@ def _write_tar(directory: str, out: BinaryIO | _Hashing) -> None:
 
 def _add(archive: tarfile.TarFile, directory: str, prefix: str) -> None:
     for name in sorted(os.listdir(directory), key=os.fsencode):
+        if name == ".git":  # of a worktree or a submodule it is a file, which says where the checkout lies
+            continue
         path = f"{directory}/{name}"
         status = os.lstat(path)
         member = tarfile.TarInfo(f"{prefix}{name}")
@@ -61,7 +63,7 @@ def _add(archive: tarfile.TarFile, directory: str, prefix: str) -> None:
         if stat.S_ISLNK(status.st_mode):
             member.type, member.linkname, member.mode = tarfile.SYMTYPE, os.readlink(path), 0o777
             archive.addfile(member)
-        elif stat.S_ISDIR(status.st_mode) and name != ".git":
+        elif stat.S_ISDIR(status.st_mode):
             member.type, member.mode = tarfile.DIRTYPE, 0o755
             archive.addfile(member)
             _add(archive, path, f"{prefix}{name}/")

@@ -69,6 +69,8 @@ def _local(source: Source, kind: str, where: Span, files: PackageFiles) -> Packa
     content, _ = files.local(source.local, where)
     name = os.path.basename(source.local.rstrip("/"))
     if files.is_directory(source.local):
+        if f"{os.path.dirname(where.file)}/".startswith(f"{source.local.rstrip('/')}/"):
+            name = "source"  # what the directory that the definition lies in is called is no part of it
         return PackageSource("archive", ((f"{name}.tar", content),), source.into, 0, (), (f"local:{source.local}",))
     return PackageSource(kind, ((name, content),), source.into, source.strip, (), (f"local:{source.local}",))
 
