@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from types import BuiltinFunctionType, FunctionType, GeneratorType, MethodType
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from boxwright.errors import DefinitionError
@@ -28,6 +30,8 @@ MOST_MEMORY: Final = 512 << 20
 MOST_SECONDS = 5.0
 """Of processor time, for one template."""
 
+_ADDRESS: Final = re.compile(r" at 0x[0-9a-f]{6,}>")
+_FLEETING: Final = (FunctionType, BuiltinFunctionType, MethodType, GeneratorType)
 TOO_LONG: Final = "the template takes too much time"
 TOO_LARGE: Final = "the template needs too much memory"
 OR_DEFAULT: Final = "`| default(...)` says what is taken where there is none"
@@ -62,7 +66,32 @@ def make_environment(undefined: type[Undefined] | None = None) -> SandboxedEnvir
                 raise SecurityError("the product is too large")
             return super().call_binop(context, operator, left, right)
 
-    return Sandbox(undefined=undefined or StrictUndefined, keep_trailing_newline=True, autoescape=False)
+    environment = Sandbox(
+        undefined=undefined or StrictUndefined, keep_trailing_newline=True, autoescape=False, finalize=_same_each_time
+    )
+    del environment.globals["lipsum"], environment.filters["random"]
+    return environment
+
+
+def _same_each_time(value: object) -> object:
+    """What an expression gives. Raises SecurityError where its text is another one in each run."""
+    from jinja2.exceptions import SecurityError
+
+    if _is_fleeting(value):
+        raise SecurityError("this has no text of its own, only a place in memory (`| list` gives what is gone through)")
+    return value
+
+
+def _is_fleeting(value: object) -> bool:
+    """Whether the text of a value has a place in this process's memory."""
+    if isinstance(value, str):
+        return " at 0x" in value and _ADDRESS.search(value) is not None
+    if isinstance(value, dict):
+        return any(_is_fleeting(item) for pair in value.items() for item in pair)
+    if isinstance(value, list | tuple):
+        return any(map(_is_fleeting, value))
+    own = type(value)
+    return isinstance(value, _FLEETING) or (own.__repr__ is object.__repr__ and own.__str__ is object.__str__)
 
 
 def limited(pieces: Iterable[str]) -> str:
