@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import sqlite3
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
@@ -287,6 +288,22 @@ def test_planning_fetches_no_package_of_the_distribution(fresh_boxwright: Progra
     fresh_boxwright("build", tmp_path / "p", "--dry-run")
     blobs = fresh_boxwright.home / "blobs"
     assert not blobs.exists() or not list(blobs.iterdir())
+
+
+@pytest.mark.long
+def test_another_architectures_packages_are_others(fresh_boxwright: Program, tmp_path: Path) -> None:
+    """What was looked up for one platform is not taken for another one."""
+    version = newest_version("libargon2-1")
+    (tmp_path / "pkg.yaml").write_text(f"name: p\nversion: 1\nbuild-depends: [debian/libargon2-1={version}]\n")
+    fresh_boxwright("build", tmp_path, "--dry-run")
+    fresh_boxwright("build", tmp_path, "--dry-run", "--platform", "linux/arm64")
+    with sqlite3.connect(fresh_boxwright.home / "index.db") as index:
+        known = dict(index.execute("SELECT name, value FROM pins").fetchall())
+    name = f"debian-package libargon2-1={version}"
+    found = {pin: value for pin, value in known.items() if pin.startswith(name)}
+    assert len(found) == len(set(found.values())) == 2
+    (arm,) = [value for pin, value in found.items() if pin.endswith(" linux/arm64")]
+    assert known[f"pool {arm}"].endswith("_arm64.deb")
 
 
 def test_the_line_to_add_for_a_checksum(fresh_boxwright: Program, tmp_path: Path, web: Web, busybox_base: Path) -> None:

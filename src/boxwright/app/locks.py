@@ -76,7 +76,8 @@ def read_lock(file: str, platform: str) -> Lock | None:
     except (OSError, UnicodeDecodeError) as error:
         raise DefinitionError("lock.damaged", f"{path} can't be read: {error}", hint=_HINT) from error
     lock = parse_lock(path, text)
-    if lock.platform not in ("", platform) and (lock.bases or lock.images or lock.paths):
+    own = lock.bases or lock.images or lock.paths or any(name.startswith("debian-package ") for name in lock.pins)
+    if lock.platform not in ("", platform) and own:
         raise DefinitionError(
             "lock.platform",
             f"{path} was made for {lock.platform}, not for {platform}",

@@ -10,6 +10,7 @@ from functools import cmp_to_key
 from typing import TYPE_CHECKING
 
 from boxwright.app.outside import ANYWHERE, Outside
+from boxwright.app.platforms import machine_platform
 from boxwright.errors import BoxwrightError, DefinitionError, FetchError
 from boxwright.frontends.package.wanted import Found
 from boxwright.model.giturl import redacted, without_password
@@ -71,7 +72,9 @@ class DefinitionFiles:
         locked: bool,
         output: Callable[[bytes], None],
         outside: Outside = ANYWHERE,
+        platform: str = "",
     ) -> None:
+        self._platform = platform or machine_platform()
         self._outside = outside
         self._packages = packages
         self.trees = trees
@@ -298,7 +301,7 @@ class DefinitionFiles:
         import json
 
         name = f"debian-source {package}={version}"
-        text = self._pins.get(name) or self._packages.pin(name)
+        text = self._pins.get(name) or self._packages.pin(_known_as(name))
         if text is None:
             text = self._ask_archive(name, where)
         self.used[name] = text
@@ -310,9 +313,12 @@ class DefinitionFiles:
         return files
 
     def debian_package(self, package: str, where: Span | None) -> str:
-        """The digest of a binary package's file: pinned, remembered, or as the archive lists it now."""
+        """The digest of a binary package's file: pinned, remembered, or as the archive lists it now.
+
+        A lock is of one platform; what is remembered is so with its architecture.
+        """
         name = f"debian-package {package}"
-        content = self._pins.get(name) or self._packages.pin(name)
+        content = self._pins.get(name) or self._packages.pin(_known_as(name, self._platform))
         if content is None:
             content = self._ask_archive(name, where)
         self.used[name] = content
@@ -322,17 +328,21 @@ class DefinitionFiles:
         """What the distribution's signed lists say of a package's version; no package is fetched."""
         import json
 
-        from boxwright.sources.debian import find_binary, find_source
+        from boxwright.sources.debian import debian_architecture, find_binary, find_source
 
         if self._locked:
             raise _unpinned(name, where)
         kind, _, package = name.partition(" ")
         called, _, version = package.partition("=")
-        apt = self._packages.cache("apt")
+        apt, known_as = self._packages.cache("apt"), _known_as(name)
         try:
             self._outside.require(package)
             if kind == "debian-package":
-                files: tuple[PoolFile, ...] = (find_binary(called, version, apt, self._output),)
+                known_as = _known_as(name, self._platform)
+                own = self._platform == machine_platform()
+                architecture = "" if own else debian_architecture(self._platform)
+                apt = f"{apt}-{architecture}" if architecture else apt
+                files: tuple[PoolFile, ...] = (find_binary(called, version, apt, self._output, architecture),)
                 value = f"sha256:{files[0].sha256}"
             else:
                 files = find_source(called, version, apt, self._output)
@@ -342,7 +352,7 @@ class DefinitionFiles:
             raise
         for file in files:
             self._packages.keep_pin(f"pool sha256:{file.sha256}", file.path)
-        self._packages.keep_pin(name, value)
+        self._packages.keep_pin(known_as, value)
         return value
 
     def toolchain(self, base: str, packages: tuple[str, ...], platform: str, where: Span | None) -> tuple[str, str]:
@@ -383,6 +393,13 @@ class DefinitionFiles:
     def epoch(self) -> int | None:
         """SOURCE_DATE_EPOCH where the user gave it."""
         return self._epoch
+
+
+def _known_as(name: str, platform: str = "") -> str:
+    """Under which name the store remembers what the distribution's archive says of a package's version."""
+    from boxwright.app.poolfiles import own_distribution
+
+    return " ".join(filter(None, (name, own_distribution(), platform)))
 
 
 def _beside(base: str, where: Span | None) -> str:

@@ -110,6 +110,7 @@ def definition_files(
         locked=request.locked,
         output=output,
         outside=outside,
+        platform=request.platform,
     )
     files.pull = request.pull
     return files

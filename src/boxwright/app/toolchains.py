@@ -10,7 +10,7 @@ from boxwright.app.outside import Outside
 from boxwright.app.poolfiles import own_distribution, provide_files
 from boxwright.errors import FetchError
 from boxwright.model.step import Base
-from boxwright.sources.debian import unpack_binary
+from boxwright.sources.debian import debian_architecture, unpack_binary
 from boxwright.sources.pool import PoolFile
 from boxwright.sources.reduce import TIME, reduce_tree
 from boxwright.store.packages import Packages
@@ -69,5 +69,5 @@ def provide_deb(
     name, _, version = package.partition("=")
     sha256 = content.removeprefix("sha256:")
     path = paths.get(sha256) or packages.pin(f"pool {content}") or ""
-    wanted = PoolFile(name, version, platform.split("/")[1], sha256, path)
+    wanted = PoolFile(name, version, debian_architecture(platform), sha256, path)
     return provide_files(packages, outside, [wanted], own_distribution(), (), output)[sha256]

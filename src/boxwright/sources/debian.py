@@ -94,14 +94,17 @@ def find_source(name: str, version: str, apt: str, output: Output) -> tuple[Pool
     return tuple(PoolFile(name, found, "source", digest, f"{directory}/{file}") for file, digest in ordered)
 
 
-def find_binary(name: str, version: str, apt: str, output: Output) -> PoolFile:
-    """The file of a binary package, as the archive's signed lists have it; nothing is fetched. As `find_source`."""
-    stanza = _listed(["show", f"{name}={version}" if version else name], name, version, apt, output)
+def find_binary(name: str, version: str, apt: str, output: Output, architecture: str = "") -> PoolFile:
+    """The file of a binary package, as the archive's signed lists have it; nothing is fetched. As `find_source`.
+
+    `architecture` is Debian's name of one, empty for this machine's; each needs a directory `apt` of its own.
+    """
+    stanza = _listed(["show", f"{name}={version}" if version else name], name, version, apt, output, architecture)
     fields = (_field(stanza, field) for field in ("Version", "Architecture", "SHA256", "Filename"))
     return PoolFile(name, *fields)
 
 
-def _listed(words: Sequence[str], name: str, version: str, apt: str, output: Output) -> str:
+def _listed(words: Sequence[str], name: str, version: str, apt: str, output: Output, architecture: str = "") -> str:
     """The description of a version in apt's lists, which are fetched anew where it isn't there."""
     require_program("apt-get", "apt")
     os.makedirs(apt, exist_ok=True)
@@ -109,11 +112,11 @@ def _listed(words: Sequence[str], name: str, version: str, apt: str, output: Out
         stamp = f"{apt}/updated"
         fresh = not os.path.exists(stamp)
         if fresh:
-            _update(apt, stamp, output)
-        found = _stanzas(_run(words, apt, apt, None, "apt-cache"), version)
+            _update(apt, stamp, output, architecture)
+        found = _stanzas(_run(words, apt, apt, None, "apt-cache", architecture), version)
         if not found and not fresh and time.time() - os.stat(stamp).st_mtime > FRESH_SECONDS:
-            _update(apt, stamp, output)
-            found = _stanzas(_run(words, apt, apt, None, "apt-cache"), version)
+            _update(apt, stamp, output, architecture)
+            found = _stanzas(_run(words, apt, apt, None, "apt-cache", architecture), version)
     if not found:
         raise FetchError(
             "source.fetch",
@@ -126,6 +129,13 @@ def _listed(words: Sequence[str], name: str, version: str, apt: str, output: Out
 def _stanzas(done: Finished, version: str) -> list[str]:
     stanzas = done.stdout.decode("utf-8", "replace").split("\n\n") if not done.status else []
     return [text for text in stanzas if text.strip() and (not version or _field(text, "Version") == version)]
+
+
+def debian_architecture(platform: str) -> str:
+    """Debian's name of an OCI platform's architecture, such as armhf for linux/arm/v7."""
+    name = platform.partition("/")[2]
+    return {"386": "i386", "arm/v5": "armel", "arm/v6": "armel", "arm": "armhf", "arm/v7": "armhf", "arm64/v8": "arm64",
+            "ppc64le": "ppc64el", "mips64le": "mips64el"}.get(name, name.partition("/")[0])  # fmt: skip
 
 
 def _field(stanza: str, name: str) -> str:
@@ -187,12 +197,12 @@ def _alone(path: str) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _update(apt: str, stamp: str, output: Output) -> None:
+def _update(apt: str, stamp: str, output: Output, architecture: str = "") -> None:
     for name in ("lists/partial", "cache/archives/partial", "state"):
         os.makedirs(f"{apt}/{name}", exist_ok=True)
     Path(f"{apt}/sources.list").write_text("".join(_lines()), "utf-8")
     Path(f"{apt}/state/status").touch()
-    done = _run(["update", "--error-on=any"], apt, apt, output)
+    done = _run(["update", "--error-on=any"], apt, apt, output, architecture=architecture)
     if done.status:
         hint = "can this machine run `apt-get update`?"
         raise FetchError("source.fetch", f"apt's lists can't be fetched: {done.tail[-300:]}", hint=hint)
@@ -213,7 +223,14 @@ def _lines() -> Iterator[str]:
         yield f"deb-src {signed}{rest}"
 
 
-def _run(words: Sequence[str], directory: str, apt: str, output: Output | None, program: str = "apt-get") -> Finished:
+def _run(
+    words: Sequence[str],
+    directory: str,
+    apt: str,
+    output: Output | None,
+    program: str = "apt-get",
+    architecture: str = "",
+) -> Finished:
     settings = {
         "Dir::Etc::SourceList": f"{apt}/sources.list",
         "Dir::Etc::SourceParts": "-",
@@ -225,6 +242,8 @@ def _run(words: Sequence[str], directory: str, apt: str, output: Output | None, 
         "Acquire::Languages": "none",
         "Acquire::IndexTargets::deb::Contents-deb::DefaultEnabled": "false",
     }
+    if architecture:
+        settings |= {"APT::Architecture": architecture, "APT::Architectures": architecture}
     options = [word for name, value in settings.items() for word in ("-o", f"{name}={value}")]
     argv = ["env", f"--chdir={directory}", program, "-q", *options, *words]
     return run_program(argv, package="apt", output=output)

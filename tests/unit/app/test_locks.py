@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
-from boxwright.app.locks import Lock, LockedPackage, lock_text, parse_lock
+from boxwright.app.locks import Lock, LockedPackage, lock_name, lock_text, parse_lock, read_lock
 from boxwright.errors import DefinitionError
+from boxwright.sources.debian import debian_architecture
 
 HEX = "a" * 64
 GOOD = {
@@ -102,3 +104,37 @@ def test_a_section_of_another_name_and_another_format() -> None:
         with pytest.raises(DefinitionError) as raised:
             read({**GOOD, **changed})
         assert raised.value.code == code
+
+
+@pytest.mark.parametrize(
+    ("data", "counts"),
+    [
+        ({"bases": GOOD["bases"]}, True),
+        ({"debian-packages": {"y=2": f"sha256:{HEX}"}}, True),
+        ({"urls": GOOD["urls"], "git": GOOD["git"]}, False),
+    ],
+)
+def test_what_a_lock_of_another_platform_is_good_for(tmp_path: Path, data: dict[str, object], *, counts: bool) -> None:
+    (tmp_path / "boxwright.lock").write_text(lock_text({"format": 1, "platform": "linux/amd64", **data}))
+    file = str(tmp_path / "pkg.yaml")
+    assert read_lock(file, "linux/amd64") is not None
+    if not counts:
+        assert read_lock(file, "linux/arm64") is not None
+        return
+    with pytest.raises(DefinitionError) as raised:
+        read_lock(file, "linux/arm64")
+    assert raised.value.code == "lock.platform"
+
+
+def test_what_lies_where_is_no_part_of_a_name() -> None:
+    assert lock_name("tar:/a/b c/d.tar@sha") == "tar:d.tar@sha"
+    assert lock_name("image+oci-archive:/a/b@sha256:c") == "image+oci-archive:b@sha256:c"
+    assert lock_name("image+registry:host/a/b@sha256:c") == "image+registry:host/a/b@sha256:c"
+    assert lock_name("debian:bookworm gcc") == "debian:bookworm gcc"
+
+
+@pytest.mark.parametrize(
+    ("platform", "name"), [("linux/amd64", "amd64"), ("linux/386", "i386"), ("linux/arm/v7", "armhf")]
+)
+def test_debians_names_of_architectures(platform: str, name: str) -> None:
+    assert debian_architecture(platform) == name

@@ -35,11 +35,13 @@ class NoStore(Packages):
         yield str(self.path)
 
 
-def resolved(directory: Path, text: str, *, offline: bool = False, locking: bool = False) -> BuildPackage:
+def resolved(
+    directory: Path, text: str, trees: tuple[str, ...] = (), *, offline: bool = False, locking: bool = False
+) -> BuildPackage:
     directory.mkdir(parents=True, exist_ok=True)
     (directory / "pkg.yaml").write_text(f"name: x\nversion: 1\n{text}")
     files = DefinitionFiles(
-        NoStore(directory.parent / "part"), (), {}, epoch=None, locked=False, output=lambda _: None,
+        NoStore(directory.parent / "part"), trees, {}, epoch=None, locked=False, output=lambda _: None,
         outside=Outside(offline=offline, timeout=1),
     )  # fmt: skip
     files.locking = locking
@@ -63,7 +65,7 @@ def test_what_a_checkouts_directory_is_called_does_not_count(tmp_path: Path, loc
         for place in ("src", "other", "deep/er"):
             (top / place).mkdir(parents=True)
             (top / place / "f").write_text("text")
-        found.append(resolved(top / below, f"sources: [{{local: '{local}'}}]\n").sources[0].files)
+        found.append(resolved(top / below, f"sources: [{{local: '{local}'}}]\n", (str(top),)).sources[0].files)
     assert found[0] == found[1]
     assert found[0][0][0] == name
 
