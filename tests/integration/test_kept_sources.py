@@ -104,3 +104,28 @@ def test_packages_of_the_distribution_are_published_fetched_and_kept(world: Worl
     world.machine("verifier")("repo", "gc", "here", "--older-than", "0", "--grace", "0", cwd=world.tree)
     assert digests["tiny"] in {path.name for path in world.repository.glob("blobs/*/*")}
     world.verify()
+
+
+@pytest.mark.long
+def test_a_locked_base_is_made_of_what_was_published(world: World, web: Web) -> None:
+    """The mirrors and the archive of old versions have nothing: the base's packages come from the repository."""
+    definition = "- base: debian:bookworm\n- sync: {{src: {}, dest: /f}}\n"
+    for name in ("one", "two"):
+        (world.tree / name).write_text(name)
+    (world.tree / "container.yaml").write_text(definition.format("one"))
+    first = world.machine("first")
+    first("lock", world.tree, timeout=600)
+    first("build", world.tree, "-t", "c", "--push", timeout=600)
+    world.trust(first)
+    second = world.machine("second")
+    with (world.tree / ".boxwright-config.yaml").open("a") as file:
+        file.write(f"mirrors: {{debian: '{web.url}', debian-snapshot: '{web.url}'}}\n")
+    (world.tree / "container.yaml").write_text(definition.format("two"))
+    second("build", world.tree, "-t", "c", timeout=600)
+    lock = (world.tree / "boxwright.lock").read_text()
+    listed = {item[3] for item in json.loads(lock)["images"]["debian:bookworm"]["packages"]}
+    assert listed <= blobs(second)
+    second("lock", world.tree)
+    assert (world.tree / "boxwright.lock").read_text() == lock
+    assert web.requests == []
+    world.verify()

@@ -348,6 +348,8 @@ def test_the_base_of_a_container_is_locked(boxwright: Program, tmp_path: Path) -
     boxwright("lock", directory, timeout=600)
     locked = json.loads((directory / "boxwright.lock").read_text())["images"]["debian:bookworm"]
     assert {package[0] for package in locked["packages"]} >= {"libc6", "bash"}
+    boxwright("lock", directory)
+    assert json.loads((directory / "boxwright.lock").read_text())["images"]["debian:bookworm"] == locked
     output = f"oci:{tmp_path}/out"
     first = boxwright("build", directory, "-q", "-o", output).out
     (directory / "boxwright.lock").rename(tmp_path / "kept")

@@ -85,6 +85,8 @@ def test_the_lock_is_moved(boxwright: Program, tmp_path: Path, web: Web, busybox
     before = (directory / "boxwright.lock").read_text()
     assert "nothing moved" in boxwright("update", directory).out
     web.pages["/p.patch"] = Page(b"--- a/f\n+++ b/f\n@@ -0,0 +1 @@\n+two\n")
+    boxwright("lock", directory)
+    assert (directory / "boxwright.lock").read_text() == before
     checked = updates(boxwright, directory, "--check")["lock"]
     assert checked["written"] is False
     names = {item["name"]: (item["old"], item["new"]) for item in checked["changes"]}  # type: ignore[attr-defined]
@@ -92,6 +94,9 @@ def test_the_lock_is_moved(boxwright: Program, tmp_path: Path, web: Web, busybox
     assert names[f"{web.url}/p.patch"][1] == new
     assert (directory / "boxwright.lock").read_text() == before
     assert updates(boxwright, directory)["lock"]["written"] is True
+    assert json.loads((directory / "boxwright.lock").read_text())["urls"] == {f"{web.url}/p.patch": new}
+    (directory / "boxwright.lock").write_text(before)
+    boxwright("lock", directory, "--pull")
     assert json.loads((directory / "boxwright.lock").read_text())["urls"] == {f"{web.url}/p.patch": new}
 
 
@@ -101,7 +106,10 @@ def test_a_recipes_lock_is_moved(boxwright: Program, tmp_path: Path, web: Web, b
     (tmp_path / "c").mkdir()
     (tmp_path / "c/Recipe").write_text(f"FROM tar:{busybox_base}\nADD {web.url}/git/r.git#main /r/\n")
     boxwright("lock", tmp_path / "c")
+    before = (tmp_path / "c/boxwright.lock").read_text()
     second = commit(repository, {"f": "two\n"})
+    boxwright("lock", tmp_path / "c")
+    assert (tmp_path / "c/boxwright.lock").read_text() == before
     moved = boxwright("update", tmp_path / "c").out
     assert "lock: " in moved
     assert json.loads((tmp_path / "c/boxwright.lock").read_text())["git"] == {f"{web.url}/git/r.git#main": second}

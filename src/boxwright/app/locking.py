@@ -11,7 +11,7 @@ from typing import NamedTuple
 from boxwright.app.basesystems import REBUILT, made_of, pool_files
 from boxwright.app.build import prepare
 from boxwright.app.definitions import is_container, is_manifest, is_package, lock_path
-from boxwright.app.locks import FORMAT, Lock, LockedBase, lock_name, lock_text, read_lock, write_text
+from boxwright.app.locks import FORMAT, Lock, LockedBase, lock_name, lock_text, locked_as, read_lock, write_text
 from boxwright.app.outside import Outside
 from boxwright.app.packages import PackageRequest, package_outside, prepare_package
 from boxwright.app.platforms import checked_platform
@@ -36,7 +36,10 @@ FROM_OUTSIDE = ("bootstrap", "registry")
 
 
 class LockRequest(NamedTuple):
-    """What is to be locked: a definition's file. `output` is told what is fetched, `note` what a person should know."""
+    """What is to be locked: a definition's file. `output` is told what is fetched, `note` what a person should know.
+
+    With `pull` what floats is pinned as it is now, else only what no earlier lock pins.
+    """
 
     file: str
     platform: str
@@ -74,6 +77,7 @@ class LockPlan(NamedTuple):
     packages: PackageGraph | None
     paths: Mapping[str, str]
     modules: Mapping[str, Mapping[str, str]] = MappingProxyType({})
+    earlier: Lock | None = None
 
 
 def make_lock(request: LockRequest, planned: LockPlan, store: Store) -> Locked:
@@ -102,10 +106,11 @@ def make_lock(request: LockRequest, planned: LockPlan, store: Store) -> Locked:
 def plan_lock(request: LockRequest, store: Store, environment: Mapping[str, str]) -> LockPlan:
     """Read the definitions, and look up what they take from outside.
 
-    A version of a distribution's package is one thing for ever, so an earlier lock is believed there: the archive may
-    have dropped it.
+    An earlier lock is believed: moving it is `update`'s. A version of a distribution's package is one thing for ever,
+    so that stays in any case: the archive may have dropped it.
     """
     directory = os.path.dirname(os.path.abspath(request.file))
+    earlier = _earlier(request)
     whole = BuildRequest(
         directory,
         file=request.file,
@@ -114,9 +119,9 @@ def plan_lock(request: LockRequest, store: Store, environment: Mapping[str, str]
         target=request.target,
         pull=request.pull,
         locking=True,
+        lock=earlier,
     )
     path = lock_path(request.file)
-    earlier = _earlier(request)
     paths = earlier.paths if earlier else {}
     own = PackageRequest(
         request.file, platform=request.platform, mirror=request.mirror, locking=True, lock=earlier, test=True
@@ -124,32 +129,42 @@ def plan_lock(request: LockRequest, store: Store, environment: Mapping[str, str]
     outside = package_outside(own, environment)
     if is_package(request.file):
         package = prepare_package(own, store, environment, request.output)
-        return LockPlan(path, package.graph, package.keys, package.files.used, {}, outside, package.packages, paths)
+        used = package.files.used
+        plan = LockPlan(path, package.graph, package.keys, used, {}, outside, package.packages, paths)
+        return plan._replace(earlier=earlier)
     if is_container(request.file):
         from boxwright.app.composition import prepare_container
 
         container = prepare_container(whole, own, store, environment, request.output)
         used = container.files.used
         built = container.build
-        return LockPlan(path, built.graph, built.keys, used, container.bases, outside, container.packages, paths)
+        plan = LockPlan(path, built.graph, built.keys, used, container.bases, outside, container.packages, paths)
+        return plan._replace(earlier=earlier)
     if is_manifest(request.file):
         from boxwright.app.manifest.building import ManifestRequest, prepare_manifest
 
         planned = prepare_manifest(whole, ManifestRequest(request.file), store, environment, request.output)
         pins, bases, graph, modules = planned.taken
-        return LockPlan(path, planned.build.graph, planned.build.keys, pins, bases, outside, graph, paths, modules)
+        built = planned.build
+        return LockPlan(path, built.graph, built.keys, pins, bases, outside, graph, paths, modules, earlier)
     build = prepare(whole, store, environment)
-    return LockPlan(path, build.graph, build.keys, {}, build.bases, outside, None, paths)
+    return LockPlan(path, build.graph, build.keys, {}, build.bases, outside, None, paths, earlier=earlier)
 
 
 def _earlier(request: LockRequest) -> Lock | None:
-    """What stays true of an earlier lock; nothing of one that can't be read."""
+    """What stays true of an earlier lock; nothing of one that can't be read.
+
+    With `pull` those are versions of the distribution's packages, else everything but what lies on this machine: that
+    is the user's own, who may have changed it.
+    """
     try:
         lock = read_lock(request.file, checked_platform(request.platform))
     except DefinitionError:
         return None
     if lock is None:
         return None
+    if not request.pull:
+        return lock._replace(images={name: it for name, it in lock.images.items() if it.source in FROM_OUTSIDE})
     pins = {name: value for name, value in lock.pins.items() if name.startswith(("debian-source ", "debian-package "))}
     return lock._replace(pins=pins, bases={}, images={})
 
@@ -161,7 +176,8 @@ def _make(planned: LockPlan, positions: list[int], request: LockRequest, store: 
         assert isinstance(step, Base)  # noqa: S101 - positions are of bases
         here = planned.keys.snapshot(position)
         tar = step.name.startswith("tar:")
-        if here is not None and (tar or (not request.pull and made_of(store, here.manifest.content) is not None)):
+        known = locked_as(planned.earlier, step) is not None
+        if here is not None and (tar or (not request.pull and (known or made_of(store, here.manifest.content)))):
             continue
         ensure_privileges()
         graph = planned.graph._replace(target=position, gates=(), databases=())
@@ -225,7 +241,8 @@ def _add_system(data: Data, planned: LockPlan, position: int, store: Store) -> L
     assert isinstance(step, Base)  # noqa: S101 - positions are of bases
     if snapshot is None:
         raise FetchError("store.gone", f"{step.name} was removed while it was needed", hint="lock again")
-    made = made_of(store, snapshot.manifest.content) or ((), ())
+    before = locked_as(planned.earlier, step)
+    made = made_of(store, snapshot.manifest.content) or ((before.packages, before.sources) if before else ((), ()))
     locked = LockedBase(step.source, step.name, pinned_by(step, snapshot), *made)
     entry: dict[str, object] = {"content": locked.content}
     if locked.packages:
@@ -243,7 +260,7 @@ def _add_others(data: Data, planned: LockPlan, store: Store) -> None:
     """Images of registries, what lies on this machine, and what ADD fetches."""
     steps = {node.step for node in planned.graph.nodes}
     for called, asked in planned.bases.items():
-        if asked.pinned is not None and asked in steps:
+        if asked.pinned is not None and asked in steps and asked.source != "bootstrap":
             entry = {"source": asked.source, "content": asked.pinned}
             if asked.source in FROM_OUTSIDE:
                 entry["name"] = asked.name
@@ -253,7 +270,7 @@ def _add_others(data: Data, planned: LockPlan, store: Store) -> None:
         return
     from boxwright.app.remotes import Remotes, fetch_pin
 
-    remotes = Remotes(store)
+    remotes = Remotes(store, planned.earlier)
     remotes.identify_all(fetches)
     for step in fetches:
         if step.kind == "http" and step.checksum:

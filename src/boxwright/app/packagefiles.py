@@ -380,10 +380,13 @@ class DefinitionFiles:
         return name, pinned
 
     def _exact_image(self, base: str, platform: str, where: Span | None) -> str:
-        if self._locked:
+        if self._locked or self.locking:
+            from boxwright.app.toolchainimages import IMAGE as PREFIX
             from boxwright.app.toolchainimages import pinned_image
 
-            return pinned_image(base, self._pins) or base
+            pinned = pinned_image(base, self._pins)
+            if self._locked or (pinned and pinned.startswith(f"{PREFIX}registry:")):
+                return pinned or base
         try:
             return self.note(f"{IMAGE}{platform} {base}")
         except BoxwrightError as error:

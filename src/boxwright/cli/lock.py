@@ -18,7 +18,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--target", default="", help="of a recipe: the stage to lock")
     add("--platform", default="", help="only the machine's own, such as linux/amd64")
     add("--mirror", help="the package mirror for base systems")
-    add("--pull", action="store_true", help="ask again what bases and tags are today")
+    add("--pull", action="store_true", help="pin bases, tags and URLs as they are today, as `update` does")
 
 
 def run(options: argparse.Namespace) -> int:

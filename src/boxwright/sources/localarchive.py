@@ -55,7 +55,11 @@ def _stanza(directory: str, package: BasePackage) -> str:
     found = dict(re.findall(r"^(Package|Version|Architecture): *(\S+)$", text, re.MULTILINE))
     if done.status or (found.get("Package"), found.get("Version")) != (package.name, package.version):
         message = f"the file with sha256 {package.sha256} is not {package.name} {package.version}"
-        raise FetchError("lock.wrong-package", message, hint="the lock is not as it was written: run `boxwright lock`")
+        raise FetchError(
+            "lock.wrong-package",
+            message,
+            hint="the lock is not as it was written: take it from the version control again, or `boxwright update`",
+        )
     if package.priority:
         text = re.sub(r"^Priority:.*\n?", "", text, flags=re.MULTILINE).rstrip("\n") + f"\nPriority: {package.priority}"
     size = os.stat(path).st_size

@@ -73,7 +73,7 @@ class BaseKind:
             raise FetchError(
                 "lock.base-differs",
                 f"{base.name} is not what the lock pins: {found}, not {base.pinned}",
-                hint="the archive moved on, or other tools made it: `boxwright lock` pins what there is now",
+                hint="the archive moved on, or other tools made it: `boxwright update` pins what there is now",
             )
         return snapshot
 
