@@ -78,13 +78,9 @@ def test_packages_of_the_distribution_are_published_fetched_and_kept(world: Worl
     web.pages.clear()
     app.write_text(app.read_text().replace("install: ", "install: cp /usr/share/small $DESTDIR/; "))
     second = machine("second")
-    alone = second("build", world.tree, "-t", "c", "--offline", "--no-cache")
+    alone = second("build", world.tree, "-t", "c", "--offline")
     assert "Defaulting to local build" in alone.err
     assert set(digests.values()) <= blobs(second)
-    assert not web.requests or all(request.status == 200 for request in web.requests)
-    other = machine("other")
-    (world.tree / ".boxwright-config.yaml").write_text(mirrors)
-    assert "pool/" in other("build", world.tree, status=5).err
 
     # They stay as long as an image is here that holds them, and are listed with it.
     with open_store({"BOXWRIGHT_HOME": str(second.home)}) as store:
