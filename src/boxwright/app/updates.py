@@ -10,6 +10,7 @@ from functools import cmp_to_key
 from typing import Any, NamedTuple
 
 from boxwright.app.locking import Locked, LockPlan, LockRequest, make_lock, plan_lock
+from boxwright.app.locks import parse_lock
 from boxwright.app.outside import Outside
 from boxwright.app.packagefiles import compare_versions
 from boxwright.errors import BoxwrightError
@@ -69,7 +70,9 @@ def look_for_updates(request: LockRequest, store: Store, environment: Mapping[st
     if not os.path.isfile(old):
         return Update(upstream, (), None)
     with open(old, encoding="utf-8") as file:
-        before = json.load(file)
+        text = file.read()
+    parse_lock(old, text)  # a lock that is damaged is said to be
+    before = json.loads(text)
     locked = make_lock(request, plan, store)
     return Update(upstream, tuple(_differences(before, locked.data)), locked)
 

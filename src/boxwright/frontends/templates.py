@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from types import BuiltinFunctionType, FunctionType, GeneratorType, MethodType
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
-from boxwright.errors import DefinitionError
+from boxwright.errors import BoxwrightError, DefinitionError
 from boxwright.frontends.package.problem import nearest
 from boxwright.model.span import Span
 
@@ -32,6 +32,7 @@ MOST_SECONDS = 5.0
 
 _ADDRESS: Final = re.compile(r" at 0x[0-9a-f]{6,}>")
 _FLEETING: Final = (FunctionType, BuiltinFunctionType, MethodType, GeneratorType)
+NO_TEXT: Final = "the template gives half a character (a surrogate)"
 TOO_LONG: Final = "the template takes too much time"
 TOO_LARGE: Final = "the template needs too much memory"
 OR_DEFAULT: Final = "`| default(...)` says what is taken where there is none"
@@ -95,7 +96,7 @@ def _is_fleeting(value: object) -> bool:
 
 
 def limited(pieces: Iterable[str]) -> str:
-    """What a template gives. Raises SecurityError where that is more than LARGEST characters."""
+    """What a template gives. Raises SecurityError where that is more than LARGEST characters, and ValueError."""
     from jinja2.exceptions import SecurityError
 
     kept: list[str] = []
@@ -105,7 +106,9 @@ def limited(pieces: Iterable[str]) -> str:
         size += len(piece)
         if size > LARGEST:
             raise SecurityError(f"the template gives more than {LARGEST >> 20} MiB")
-    return "".join(kept)
+    text = "".join(kept)
+    text.encode()  # an escape in a template may make what is no text
+    return text
 
 
 class TooLongError(BaseException):
@@ -157,8 +160,7 @@ def explained(where: Span, names: Iterable[str], wrong: Wrong, hint: str = "") -
 
     `names` are those that are defined; `hint` is given where none of them is near.
     """
-    from jinja2 import TemplateError, TemplateSyntaxError, UndefinedError
-    from jinja2.exceptions import SecurityError
+    from jinja2 import TemplateSyntaxError, UndefinedError
 
     def fail(code: str, message: str, line: int, more: str, error: BaseException) -> NoReturn:
         raise wrong(code, message, where._replace(line=where.line + line - 1), hint=more) from error
@@ -180,7 +182,11 @@ def explained(where: Span, names: Iterable[str], wrong: Wrong, hint: str = "") -
         fail("template", TOO_LONG, _line_of(error.__traceback__), "", error)
     except MemoryError as error:
         fail("template", TOO_LARGE, _line_of(error.__traceback__), "", error)
-    except (TemplateError, SecurityError, ArithmeticError, TypeError, ValueError, LookupError, RecursionError) as error:
+    except BoxwrightError:
+        raise
+    except UnicodeEncodeError as error:
+        fail("template", NO_TEXT, _line_of(error.__traceback__), "", error)
+    except Exception as error:  # noqa: BLE001 - filters raise whatever they like over what they are given
         fail("template", str(error) or type(error).__name__, _line_of(error.__traceback__), "", error)
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from boxwright.errors import BoxwrightError
 from boxwright.images.artifact import WrittenArtifact
 from boxwright.images.config import rfc3339
 from boxwright.images.facts import LXC_ARCHITECTURES, TreeFacts, facts_of
@@ -48,7 +49,7 @@ def _write_meta(out: Pipeline, image: Image, facts: TreeFacts, name: str) -> Non
 
 def meta_files(image: Image, facts: TreeFacts, name: str) -> dict[str, str]:
     """The files that the templates look for; those that end in -user are for unprivileged containers."""
-    arch = LXC_ARCHITECTURES.get(image.config.architecture, image.config.architecture)
+    arch = LXC_ARCHITECTURES.get(image.config.architecture, image.config.architecture).partition("\n")[0]
     common = f"lxc.include = LXC_TEMPLATE_CONFIG/common.conf\nlxc.arch = {arch}\n"
     program = "" if facts.is_system else _application(image.config)
     message = f"{description(image, facts, name)}\nMade by boxwright at {rfc3339(image.created)}.\n"
@@ -64,7 +65,10 @@ def meta_files(image: Image, facts: TreeFacts, name: str) -> dict[str, str]:
 
 
 def _application(config: ImageConfig) -> str:
-    """What LXC starts instead of an init (lxc.container.conf(5))."""
+    """What LXC starts instead of an init (lxc.container.conf(5)).
+
+    Raises `output.lxc` for what would be a line of its own: such a line may name a program of the host's.
+    """
     lines: list[str] = []
     command = (*(config.entrypoint or ()), *(config.cmd or ()))
     if command:
@@ -77,9 +81,14 @@ def _application(config: ImageConfig) -> str:
         if group.isdecimal():
             lines.append(f"lxc.init.gid = {group}")
     environment = {"PATH": _USUAL_WAYS} | dict(config.env)
-    lines += [f"lxc.environment = {key}={value}" for key, value in environment.items() if "\n" not in value]
+    lines += [f"lxc.environment = {key}={value}" for key, value in environment.items() if "\n" not in key + value]
     if config.stop_signal:
         lines.append(f"lxc.signal.halt = {config.stop_signal}")
+    for line in lines:
+        if "\n" in line:
+            key, _, value = line.partition(" = ")
+            hint = "put the command into a script of the image"
+            raise BoxwrightError("output.lxc", f"{key} of LXC's configuration is one line, not {value!r}", hint=hint)
     return "".join(f"{line}\n" for line in lines)
 
 

@@ -12,9 +12,12 @@ import shutil
 import signal
 import subprocess
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cache
 
-from boxwright.errors import MachineError
+from boxwright.errors import MachineError, StepError
+from boxwright.files import write_all
 from boxwright.ports import ActionSpec, ExitStatus
 from boxwright.sandbox import syscalls
 
@@ -23,13 +26,22 @@ BUILD_ID = "1000"
 MOST_LOWERS = 490
 POLL_SECONDS = 0.2
 CHUNK = 1 << 16
+_NOT_STARTED = 126
 
 
 def require_bubblewrap() -> None:
     """Raise where the program is not there."""
-    if shutil.which("bwrap") is None:
+    _bubblewrap()
+
+
+@cache
+def _bubblewrap() -> str:
+    """The program's path on this machine: what a definition calls PATH has no say in it."""
+    found = shutil.which("bwrap")
+    if found is None:
         raise MachineError("machine.no-bwrap", "packages are built by bubblewrap, which is not here",
                            hint="apt install bubblewrap")  # fmt: skip
+    return os.path.abspath(found)
 
 
 def run_build(spec: ActionSpec, output: Callable[[bytes], None], cancelled: Callable[[], bool]) -> ExitStatus:
@@ -51,16 +63,22 @@ def run_build(spec: ActionSpec, output: Callable[[bytes], None], cancelled: Call
 
 
 def _run(spec: ActionSpec, output: Callable[[bytes], None], cancelled: Callable[[], bool]) -> ExitStatus:
-    root = _mount_tree(spec)
+    program, root = _bubblewrap(), _mount_tree(spec)
     streams = None if spec.interactive else subprocess.PIPE
-    process = subprocess.Popen(
-        _command(spec, root),
-        env=dict(spec.env),
-        stdin=None if spec.interactive else subprocess.DEVNULL,
-        stdout=streams,
-        stderr=None if spec.interactive else subprocess.STDOUT,
-        start_new_session=not spec.interactive,
-    )
+    with _options(spec, root) as (words, descriptors):
+        try:
+            process = subprocess.Popen(
+                [program, *words, "--", *spec.argv],
+                env={},
+                stdin=None if spec.interactive else subprocess.DEVNULL,
+                stdout=streams,
+                stderr=None if spec.interactive else subprocess.STDOUT,
+                start_new_session=not spec.interactive,
+                pass_fds=descriptors,
+            )
+        except OSError as error:
+            message = f"the build can't be started: {error.strerror}"
+            raise StepError("sandbox.start", message, status=_NOT_STARTED) from error
     try:
         if process.stdout is not None:
             _listen(process.stdout.fileno(), output, cancelled)
@@ -105,8 +123,37 @@ def _mount_overlay(lowers: tuple[str, ...], target: str) -> None:
         syscalls.mount("overlay", target, "overlay", syscalls.MS_RDONLY | syscalls.MS_NODEV, options)
 
 
-def _command(spec: ActionSpec, root: str) -> list[str]:
-    words = ["bwrap", "--unshare-all", "--unshare-user", "--uid", BUILD_ID, "--gid", BUILD_ID, "--hostname", HOSTNAME]
+@contextmanager
+def _options(spec: ActionSpec, root: str) -> Iterator[tuple[list[str], list[int]]]:
+    """The words with which bubblewrap reads from descriptors, and these descriptors.
+
+    The build's variables are among what it reads: they count inside alone, are in no list of processes, and may be more
+    than a command line holds.
+    """
+    options = [*_arguments(spec, root), "--clearenv", *(word for pair in spec.env for word in ("--setenv", *pair))]
+    if any("\0" in word for word in options):
+        raise StepError("sandbox.start", "the build is given a text with a NUL in it", status=_NOT_STARTED)
+    contents = {"--args": b"".join(os.fsencode(word) + b"\0" for word in options)}
+    if spec.interactive:
+        from boxwright.sandbox.seccomp import keyboard_filter
+
+        contents["--seccomp"] = keyboard_filter()
+    descriptors: list[int] = []
+    try:
+        words: list[str] = []
+        for option, data in contents.items():
+            descriptors.append(os.memfd_create(option))
+            write_all(descriptors[-1], data)
+            os.lseek(descriptors[-1], 0, os.SEEK_SET)
+            words += [option, str(descriptors[-1])]
+        yield words, descriptors
+    finally:
+        for descriptor in descriptors:
+            os.close(descriptor)
+
+
+def _arguments(spec: ActionSpec, root: str) -> list[str]:
+    words = ["--unshare-all", "--unshare-user", "--uid", BUILD_ID, "--gid", BUILD_ID, "--hostname", HOSTNAME]
     words += ["--die-with-parent", "--cap-drop", "ALL"]
     if not spec.interactive:
         words.append("--new-session")
@@ -115,7 +162,7 @@ def _command(spec: ActionSpec, root: str) -> list[str]:
         words += ["--bind", spec.work, "/build"]
     for source, target in spec.read_only:
         words += ["--ro-bind", source, target]
-    return [*words, "--chdir", spec.cwd, "--", *spec.argv]
+    return [*words, "--chdir", spec.cwd]
 
 
 def _listen(descriptor: int, output: Callable[[bytes], None], cancelled: Callable[[], bool]) -> None:

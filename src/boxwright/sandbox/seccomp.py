@@ -52,6 +52,22 @@ _MACHINES: Final = {
     "riscv64": ("riscv64", "SCMP_ARCH_RISCV64"),
 }
 _UNKNOWN_CALL: Final = -1
+# <asm-generic/ioctls.h>: what puts keystrokes into a terminal (ioctl_tty(2)). The kernel looks at 32 bits of a request.
+_KEYSTROKES: Final = {
+    "defaultAction": "SCMP_ACT_ALLOW",
+    "archMap": [
+        {"architecture": "SCMP_ARCH_X86_64", "subArchitectures": ["SCMP_ARCH_X86", "SCMP_ARCH_X32"]},
+        {"architecture": "SCMP_ARCH_AARCH64", "subArchitectures": ["SCMP_ARCH_ARM"]},
+    ],
+    "syscalls": [
+        {
+            "names": ["ioctl"],
+            "action": "SCMP_ACT_ERRNO",
+            "args": [{"index": 1, "op": "SCMP_CMP_MASKED_EQ", "value": 0xFFFFFFFF, "valueTwo": request}],
+        }
+        for request in (0x5412, 0x541C)  # TIOCSTI, TIOCLINUX
+    ],
+}
 _ATTRIBUTE_OPTIMIZE: Final = 8  # SCMP_FLTATR_CTL_OPTIMIZE: 2 is a binary tree
 
 
@@ -78,6 +94,11 @@ def program(cache: Path, capabilities: Collection[str]) -> bytes:
         temporary.write_bytes(compiled)
         temporary.replace(path)
     return compiled
+
+
+def keyboard_filter() -> bytes:
+    """A filter for a process that is given the user's own terminal: it can't put keystrokes into it."""
+    return _compile(_library(), _KEYSTROKES, frozenset())
 
 
 def _profile() -> bytes:

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from boxwright.errors import FetchError
 from boxwright.files import hash_file
+from boxwright.model.debianname import is_package
 from boxwright.sources.aptsources import read_sources
 from boxwright.sources.pool import PoolFile
 from boxwright.sources.process import Finished, require_program, run_program
@@ -33,7 +34,8 @@ def fetch_source(name: str, version: str, directory: str, apt: str, output: Outp
 
     `apt` is a directory that keeps apt's lists. Raises FetchError `source.fetch` or `source.checksum`.
     """
-    _apt_get(["source", "--download-only", "--only-source", f"{name}={version}"], directory, apt, output)
+    _require_name(name, version)
+    _apt_get(["source", "--download-only", "--only-source", "--", f"{name}={version}"], directory, apt, output)
     descriptions = [file for file in os.listdir(directory) if file.endswith(".dsc")]
     if len(descriptions) != 1:
         raise FetchError("source.fetch", f"apt fetched {len(descriptions)} descriptions of {name}={version}")
@@ -52,8 +54,9 @@ def versions_with(name: str, sha256: str, apt: str, output: Output) -> tuple[str
     The oldest comes first: a main archive keeps it, where a security archive drops each with the next. Raises
     FetchError `source.fetch` where there is none.
     """
-    _apt_get(["source", "--print-uris", "-qq", "--only-source", name], apt, apt, output)
-    listed = _run(["showsrc", "--only-source", name], apt, apt, None, program="apt-cache")
+    _require_name(name)
+    _apt_get(["source", "--print-uris", "-qq", "--only-source", "--", name], apt, apt, output)
+    listed = _run(["showsrc", "--only-source", "--", name], apt, apt, None, program="apt-cache")
     found = set()
     for stanza in listed.stdout.decode("utf-8", "replace").split("\n\n"):
         version = re.search(r"^Version: *(\S+)$", stanza, re.MULTILINE)
@@ -86,7 +89,7 @@ def find_source(name: str, version: str, apt: str, output: Output) -> tuple[Pool
 
     An empty version is the newest. Raises FetchError `source.fetch`.
     """
-    stanza = _listed(["showsrc", "--only-source", name], name, version, apt, output)
+    stanza = _listed(["showsrc", "--only-source", "--", name], name, version, apt, output)
     directory = _field(stanza, "Directory")
     files = dsc_files(stanza)
     ordered = sorted(files, key=lambda file: (not file[0].endswith(".dsc"), file[0]))
@@ -99,13 +102,14 @@ def find_binary(name: str, version: str, apt: str, output: Output, architecture:
 
     `architecture` is Debian's name of one, empty for this machine's; each needs a directory `apt` of its own.
     """
-    stanza = _listed(["show", f"{name}={version}" if version else name], name, version, apt, output, architecture)
+    stanza = _listed(["show", "--", f"{name}={version}" if version else name], name, version, apt, output, architecture)
     fields = (_field(stanza, field) for field in ("Version", "Architecture", "SHA256", "Filename"))
     return PoolFile(name, *fields)
 
 
 def _listed(words: Sequence[str], name: str, version: str, apt: str, output: Output, architecture: str = "") -> str:
     """The description of a version in apt's lists, which are fetched anew where it isn't there."""
+    _require_name(name, version)
     require_program("apt-get", "apt")
     os.makedirs(apt, exist_ok=True)
     with _alone(f"{apt}/lock"):
@@ -124,6 +128,12 @@ def _listed(words: Sequence[str], name: str, version: str, apt: str, output: Out
             hint="archives drop old versions: `apt-cache policy` lists what there is; a lock keeps them",
         )
     return found[0]
+
+
+def _require_name(name: str, version: str = "") -> None:
+    """Raise where apt could take it for anything but a package."""
+    if not is_package(name, version):
+        raise FetchError("source.fetch", f"{name!r} {version!r} is no package of a distribution")
 
 
 def _stanzas(done: Finished, version: str) -> list[str]:

@@ -11,6 +11,8 @@ from boxwright.errors import DefinitionError
 BASES = ("debian", "ubuntu", "alpine")
 TRANSPORTS = ("oci", "oci-archive", "docker-archive", "tar", "registry", "bootstrap")
 _SUITE = re.compile(r"[a-z0-9][a-z0-9.-]{0,63}")
+_PACKAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9+._:~=/<>@-]*")
+_PLAIN = re.compile(r"[A-Za-z0-9/.~][^\x00-\x1f\x7f\[\]]*")
 _TAR = re.compile(r"\.(tar|tgz|txz|tar\.(gz|xz|zst|bz2))$")
 _COMPONENT = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
 _PATH = re.compile(rf"{_COMPONENT}(?:/{_COMPONENT})*")
@@ -84,7 +86,16 @@ def parse_base_name(name: str) -> BaseName:
             "base.bad-name", f"{name!r} names no base", hint="DISTRIBUTION:SUITE or DISTRIBUTION:SUITE/system"
         )
     packages = tuple(filter(None, more.pop("packages", "").split(",")))
+    _check_words(name, packages, more)
     return BaseName(distribution, canonical_suite(distribution, suite), system=bool(slash), packages=packages, **more)
+
+
+def _check_words(name: str, packages: tuple[str, ...], more: Mapping[str, str]) -> None:
+    """What becomes words of mmdebstrap and apt is no option there, and no further line of a list of sources."""
+    bad = [word for word in packages if not _PACKAGE.fullmatch(word)]
+    bad += [word for key, word in more.items() if not _PLAIN.fullmatch(word) or (key != "keyring" and " " in word)]
+    if bad:
+        raise DefinitionError("base.bad-name", f"{name!r} names no base: {bad[0]!r} can't be")
 
 
 def _parse_query(query: str) -> dict[str, str] | None:

@@ -16,6 +16,7 @@ def passwd(text: str, users: Sequence[tuple[PackageUser, str]]) -> str:
     names = {line[0]: line for line in lines}
     numbers = {line[2]: line[0] for line in lines if len(line) > 2}
     for user, by in users:
+        _check(user, by)
         known = names.get(user.name)
         if known is not None:
             if known[2:4] != [str(user.uid), str(user.gid)]:
@@ -48,7 +49,14 @@ def group(text: str, users: Sequence[tuple[PackageUser, str]]) -> str:
 
 
 def _lines(text: str) -> list[list[str]]:
-    return [line.split(":") for line in text.splitlines() if line.strip()]
+    return [line.split(":") for line in text.split("\n") if line.strip()]
+
+
+def _check(user: PackageUser, by: str) -> None:
+    """A package may come from elsewhere: its users are lines of passwd(5) and group(5), and no more."""
+    for text in (user.name, user.group, user.home, user.shell):
+        if any(mark == ":" or not mark.isprintable() for mark in text):
+            raise BoxwrightError("compose.user", f"{text!r} of {by}'s user {user.name!r} can't stand in /etc/passwd")
 
 
 def _text(lines: list[list[str]]) -> str:

@@ -18,9 +18,9 @@ from boxwright.model.image import ImageConfig, Port
 from boxwright.model.span import Span
 
 T = TypeVar("T", bound=Struct)
-Identifier = Annotated[str, Meta(pattern=r"^[a-z0-9]+([-._~/][a-z0-9]+)*$", description="an AC Identifier")]
-AcName = Annotated[str, Meta(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$", description="an AC Name")]
-SemVer = Annotated[str, Meta(pattern=r"^\d+\.\d+\.\d+([-+][0-9A-Za-z.+-]+)?$", description="a semantic version")]
+Identifier = Annotated[str, Meta(pattern=r"^[a-z0-9]+([-._~/][a-z0-9]+)*\Z", description="an AC Identifier")]
+AcName = Annotated[str, Meta(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*\Z", description="an AC Name")]
+SemVer = Annotated[str, Meta(pattern=r"^\d+\.\d+\.\d+([-+][0-9A-Za-z.+-]+)?\Z", description="a semantic version")]
 ARCHITECTURES = {"amd64": "amd64", "386": "i386", "arm64": "aarch64", "arm": "armv7l"}
 """ACI's names of architectures, by OCI's (App Container Specification, "Image Manifest Schema", arch)."""
 
@@ -30,9 +30,9 @@ class Object(Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
 
 
 class NameValue(Object, frozen=True):
-    """A label, an annotation or a variable."""
+    """A variable."""
 
-    name: str
+    name: Annotated[str, Meta(pattern=r"^[^=\x00-\x1f\x7f]+\Z")]
     value: str
 
 
@@ -118,8 +118,8 @@ class Execution(Struct, frozen=True, forbid_unknown_fields=True, rename="pascal"
     """``config`` of an OCI image configuration."""
 
     user: str = ""
-    exposed_ports: dict[Annotated[str, Meta(pattern=r"^\d{1,5}(/(tcp|udp|sctp))?$")], dict[str, Any]] = {}
-    env: tuple[Annotated[str, Meta(pattern=r"^[^=]+=")], ...] = ()
+    exposed_ports: dict[Annotated[str, Meta(pattern=r"^\d{1,5}(/(tcp|udp|sctp))?\Z")], dict[str, Any]] = {}
+    env: tuple[Annotated[str, Meta(pattern=r"^[^=\x00-\x1f\x7f]+=[^\x00]*\Z")], ...] = ()
     entrypoint: tuple[str, ...] | None = None
     cmd: tuple[str, ...] | None = None
     volumes: dict[str, dict[str, Any]] = {}
@@ -192,14 +192,14 @@ def oci_config(content: str, start: ImageConfig, where: Span) -> ImageConfig:
 def _decoded(content: str, kind: type[T], where: Span) -> T:
     try:
         json.loads(content)
-    except ValueError as error:
-        line = getattr(error, "lineno", 1)
-        at = Span(where.file, where.line + line, getattr(error, "colno", 1))
-        raise wrong("content", f"`content` is no JSON: {error}", at) from error
-    try:
         return msgspec.json.decode(content.encode(), type=kind)
-    except msgspec.ValidationError as error:
+    except json.JSONDecodeError as error:
+        at = Span(where.file, where.line + error.lineno, error.colno)
+        raise wrong("content", f"`content` is no JSON: {error}", at) from error
+    except (msgspec.DecodeError, ValueError) as error:
         raise _invalid(str(error), kind, where) from error
+    except RecursionError as error:
+        raise wrong("content", "`content` holds too many values inside of each other", where) from error
 
 
 def _invalid(said: str, kind: type[Struct], where: Span) -> DefinitionError:

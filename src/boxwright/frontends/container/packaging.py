@@ -12,6 +12,7 @@ from boxwright.frontends.package.document import Value
 from boxwright.frontends.package.graph import PackageGraph
 from boxwright.frontends.package.problem import nearest
 from boxwright.frontends.package.wanted import Found, Requirement
+from boxwright.model.debianname import is_package
 from boxwright.model.span import Span
 from boxwright.model.step import BuildPackage, Compose, ComposedPackage, PackageUser
 
@@ -106,6 +107,8 @@ class Packaging:
             raise wrong(
                 "missing-key", "a package of the distribution has a `name` and an exact `version`", where, hint=hint
             )
+        if not is_package(name, version):
+            raise wrong("value", f"'{name}={version}' is no package of a distribution", where)
         exact = f"{name}={version}"
         content_digest = self._files.debian_package(exact, where)
         return self.packages.add_requirement(

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from boxwright.frontends.package.schema import Mode, Name, Part, Texts
+from boxwright.frontends.package.schema import AccountText, Group, Mode, Name, Part, Texts, Variable
 
 Owner = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.-]+(:[A-Za-z0-9_.-]+)?$", description="USER or USER:GROUP")]
 Absolute = Annotated[str, Meta(pattern=r"^/", description="paths from the root, such as /etc/app.conf")]
@@ -40,7 +40,7 @@ class RunTask(Part, frozen=True, kw_only=True):
     """Run a command. Text is given to /bin/sh."""
 
     command: str | Texts
-    environment: dict[str, str] = msgspec.field(default_factory=dict)
+    environment: dict[Variable, str] = msgspec.field(default_factory=dict)
     directory: Absolute = "/"
     user: str = ""
     network: Literal["none", "default", "host"] = "default"
@@ -52,9 +52,9 @@ class UserTask(Part, frozen=True, kw_only=True):
     name: Name
     uid: Id
     gid: Id | None = None
-    group: str = ""
-    home: str = "/"
-    shell: str = "/usr/sbin/nologin"
+    group: Group = ""
+    home: AccountText = "/"
+    shell: AccountText = "/usr/sbin/nologin"
 
 
 class ImageTask(Part, frozen=True, kw_only=True):

@@ -8,7 +8,7 @@ import msgspec
 from msgspec import Meta
 
 from boxwright.frontends.container.schema import Absolute, Owner, PackageTask
-from boxwright.frontends.package.schema import Mode, Part, Texts
+from boxwright.frontends.package.schema import Mode, Part, Texts, Variable
 
 VariableName = Annotated[str, Meta(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", description="letters, digits and _")]
 ServiceName = Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_]*$", description="lower case letters, digits and _")]
@@ -57,7 +57,7 @@ class CommandTask(Condition, frozen=True, kw_only=True):
     run: str | Texts
     user: str | None = None
     directory: Absolute = ""
-    environment: dict[str, str] = msgspec.field(default_factory=dict)
+    environment: dict[Variable, str] = msgspec.field(default_factory=dict)
     network: Network | None = None
 
 
@@ -73,7 +73,7 @@ class InstallTask(Condition, frozen=True, kw_only=True):
     mkdir: Absolute | None = None
     user: str | None = None
     directory: Absolute = ""
-    environment: dict[str, str] = msgspec.field(default_factory=dict)
+    environment: dict[Variable, str] = msgspec.field(default_factory=dict)
     network: Network | None = None
 
 
@@ -84,7 +84,7 @@ class ScriptTask(Condition, frozen=True, kw_only=True):
     name: str = ""
     user: str | None = None
     directory: Absolute = ""
-    environment: dict[str, str] = msgspec.field(default_factory=dict)
+    environment: dict[Variable, str] = msgspec.field(default_factory=dict)
     network: Network | None = None
 
 
@@ -102,7 +102,7 @@ class ServiceUse(Part, frozen=True, kw_only=True):
     version: str = ""
     image: str = ""
     command: str | Texts = ()
-    environment: dict[str, str] = msgspec.field(default_factory=dict)
+    environment: dict[Variable, str] = msgspec.field(default_factory=dict)
     port: Number | None = None
     user: str | None = None
     ready: Ready = Ready()
@@ -117,7 +117,7 @@ class TestPart(Part, frozen=True, kw_only=True):
     name: ServiceName = "app"
     start: bool = True
     command: str | Texts = ()
-    environment: dict[str, str] = msgspec.field(default_factory=dict)
+    environment: dict[Variable, str] = msgspec.field(default_factory=dict)
     ready: Ready = Ready()
 
 
@@ -174,7 +174,7 @@ class Tasks(Part, frozen=True, kw_only=True):
     packages: tuple[ManifestPackage, ...] = ()
     install: tuple[str | InstallTask, ...] = ()
     script: tuple[str | ScriptTask, ...] = ()
-    env: dict[str, str] = msgspec.field(default_factory=dict)
+    env: dict[Variable, str] = msgspec.field(default_factory=dict)
     ports: tuple[PortText, ...] = ()
     expose: tuple[PortText, ...] = ()
     volumes: tuple[Absolute, ...] = ()

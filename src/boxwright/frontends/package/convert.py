@@ -147,12 +147,17 @@ def _scalar(value: Value, expected: type) -> str | int | bool:
 
 def _constrained(value: Any, metas: list[Meta], where: Value) -> Any:  # noqa: ANN401
     for meta in metas:
-        if meta.pattern and not re.search(meta.pattern, value):
+        if meta.pattern and not re.search(_whole(meta.pattern), value):
             expected = f": expected are {meta.description}" if meta.description else f" (pattern {meta.pattern})"
             raise wrong("value", f"{value!r} is not possible here{expected}", where.place.span)
         if (meta.ge is not None and value < meta.ge) or (meta.le is not None and value > meta.le):
             raise wrong("value", f"{value} is not between {meta.ge} and {meta.le}", where.place.span)
     return value
+
+
+def _whole(pattern: str) -> str:
+    """JSON Schema's ``$`` is the end of the text, Python's also stands before a newline there."""
+    return f"{pattern[:-1]}\\Z" if pattern.endswith("$") else pattern
 
 
 def _expected(what: str, value: Value) -> DefinitionError:

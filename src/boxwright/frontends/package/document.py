@@ -157,6 +157,8 @@ class _Reading:
         if self._count > MOST_VALUES:
             raise wrong("yaml", f"the document has more than {MOST_VALUES} values", place.span)
         if isinstance(node, yaml.ScalarNode):
+            if not _is_text(node.value):
+                raise wrong("yaml", "a text holds a NUL or half a character (a surrogate)", place.span)
             return Scalar(node.value, place, node.style is None or node.style in ("", "plain"))
         if isinstance(node, yaml.SequenceNode):
             return Sequence(tuple(self.value(item) for item in node.value), place)
@@ -171,6 +173,14 @@ class _Reading:
             items[key.text] = self.value(value_node)
             keys[key.text] = key.place
         return Mapping(items, place, keys)
+
+
+def _is_text(text: str) -> bool:
+    """Whether programs can be given it: an escape may stand for what no argument and no file of text holds."""
+    try:
+        return b"\0" not in text.encode()
+    except UnicodeEncodeError:
+        return False
 
 
 def plain(value: Value) -> object:

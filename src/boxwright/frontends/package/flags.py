@@ -118,9 +118,16 @@ def _checked(name: str, flag: Flag, value: str, place: Place) -> str:
         if (low is not None and int(value) < low) or (high is not None and int(value) > high):
             raise wrong("flag-value", f"{name} is {value}, which is not between {low} and {high}", place.span)
         return str(int(value))
-    if flag.pattern and not re.fullmatch(flag.pattern, value):
+    if flag.pattern and not _matches(name, flag.pattern, value, place):
         raise wrong("flag-value", f"{name}: {value!r} does not match {flag.pattern}", place.span)
     return value
+
+
+def _matches(name: str, pattern: str, value: str, place: Place) -> bool:
+    try:
+        return re.fullmatch(pattern, value) is not None
+    except (re.error, RecursionError, OverflowError) as error:
+        raise wrong("flag-value", f"{name}: {pattern!r} is no regular expression: {error}", place.span) from error
 
 
 def _check_relations(name: str, flag: Flag, options: dict[str, str], place: Place) -> None:

@@ -13,6 +13,7 @@ from boxwright.frontends.package.schema import PHASES, Changes, Definition, Owne
 from boxwright.frontends.package.sources import resolve_files, resolve_patches, resolve_sources
 from boxwright.frontends.package.systems import DEFAULTS
 from boxwright.frontends.package.wanted import Found, PackageFiles, Requirement, Resolved
+from boxwright.model.debianname import is_package
 from boxwright.model.span import Span
 from boxwright.model.step import BuildPackage, PackageOwner, PackageUser, TestPackage
 
@@ -274,7 +275,7 @@ def _requirements(
 def _requirement(text: str, found: Found, files: PackageFiles, where: Span, *, runtime: bool) -> Requirement:
     if text.startswith("debian/"):
         name, equals, version = text.removeprefix("debian/").partition("=")
-        if not name or not equals or not version:
+        if not equals or not version or not is_package(name, version):
             hint = "such as debian/libssl3=3.0.17-1~deb12u2"
             raise wrong("dependency", f"{text!r} names no exact version of a distribution's package", where, hint=hint)
         exact = f"{name}={version}"

@@ -7,11 +7,25 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+from boxwright.model.debianname import NAME, VERSION
+
 Name = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9+._-]*$", description="lower case letters, digits, + . _ -")]
 Version = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9+.~_-]*$")]
 Sha256 = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$", description="64 hexadecimal digits")]
 Commit = Annotated[str, Meta(pattern=r"^[0-9a-f]{40}([0-9a-f]{24})?$", description="a full commit id")]
 Mode = Annotated[str, Meta(pattern=r"^[0-7]{3,4}$", description="octal, such as 0644")]
+Variable = Annotated[str, Meta(pattern=r"^[A-Za-z_][A-Za-z0-9_.-]*$", description="letters, digits, _ . -")]
+AccountText = Annotated[
+    str,
+    Meta(
+        pattern=r"^/[^:\x00-\x1f\x7f-\x9f\u2028\u2029]*$", description="paths from the root, without : (passwd(5))"
+    ),
+]
+Group = Annotated[str, Meta(pattern=r"^([A-Za-z0-9_][A-Za-z0-9_.-]*)?$", description="letters, digits, _ . -")]
+Exact = Annotated[str, Meta(pattern=r"^[A-Za-z0-9{][A-Za-z0-9.+:~{}-]*$", description="a version (deb-version(7))")]
+Installed = Annotated[
+    str, Meta(pattern=rf"^{NAME}([=/]{VERSION})?$", description="names of the distribution's packages, such as g++")
+]
 Texts = tuple[str, ...]
 
 SYSTEMS = ("autotools", "cmake", "meson", "make", "python", "perl", "go", "rust", "none")
@@ -26,7 +40,7 @@ class DebianSource(Part, frozen=True, kw_only=True):
     """A source package of the distribution; apt checks its signature."""
 
     package: Name
-    version: str
+    version: Exact
     sha256: Sha256 = ""
     """Of its .dsc, which names the SHA-256 of the others."""
     patched: bool = True
@@ -93,7 +107,7 @@ class Effect(Part, frozen=True, kw_only=True):
     arguments: PhaseArguments | Texts = ()
     build_depends: Texts = ()
     depends: Texts = ()
-    environment: dict[str, str] = {}
+    environment: dict[Variable, str] = {}
     patches: dict[str, str | Patch] = {}
     files: dict[str, str] = {}
 
@@ -136,23 +150,23 @@ class User(Part, frozen=True, kw_only=True):
 
     uid: Annotated[int, Meta(ge=1, le=4_294_967_293)]
     gid: Annotated[int, Meta(ge=1, le=4_294_967_293)] | None = None
-    group: str = ""
-    home: str = "/"
-    shell: str = "/usr/sbin/nologin"
+    group: Group = ""
+    home: AccountText = "/"
+    shell: AccountText = "/usr/sbin/nologin"
 
 
 class Toolchain(Part, frozen=True, kw_only=True):
     """The root file system in which it is built: a base, and packages of its distribution."""
 
     base: str = "debian:bookworm"
-    packages: Texts | None = None
+    packages: tuple[Installed, ...] | None = None
 
 
 class Test(Part, frozen=True, kw_only=True):
     """Commands that are run where only the package and its run-time closure are. Text is given to /bin/sh."""
 
     commands: tuple[str | Texts, ...]
-    environment: dict[str, str] = {}
+    environment: dict[Variable, str] = {}
     depends: Texts = ()
 
 
@@ -178,7 +192,7 @@ class Changes(Part, frozen=True, kw_only=True):
     use: Use = Use()
     build_system: Literal[SYSTEMS] = "none"  # type: ignore[valid-type]
     arguments: PhaseArguments | Texts = ()
-    environment: dict[str, str] = {}
+    environment: dict[Variable, str] = {}
     phases: Phases = Phases()
     files: dict[str, str] = {}
     split: dict[Name, Texts] = {}

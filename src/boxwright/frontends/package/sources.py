@@ -11,6 +11,7 @@ from boxwright.frontends.package.merge import URL
 from boxwright.frontends.package.problem import wrong
 from boxwright.frontends.package.schema import Patch, Source
 from boxwright.frontends.package.wanted import PackageFiles
+from boxwright.model.debianname import is_package
 from boxwright.model.giturl import redacted
 from boxwright.model.span import Span
 from boxwright.model.step import PackageSource
@@ -60,6 +61,10 @@ def _source(source: Source, version: str, where: Span, files: PackageFiles) -> P
 
 def _url(source: Source, version: str, kind: str, where: Span, files: PackageFiles) -> PackageSource:
     origins = tuple(text.replace("{version}", version) for text in (source.url, *source.mirrors))
+    for origin in origins:
+        package, equals, exact = origin.removeprefix("debian:").partition("=")
+        if origin.startswith("debian:") and (not is_package(package, exact) or (equals and not exact)):
+            raise wrong("source", f"{origin!r} names no source package of a distribution", where)
     name = os.path.basename(urlsplit(origins[0]).path) or "source"
     sha256 = source.sha256 or files.checksum(origins, where, "sha256: {}")
     return PackageSource(kind, ((name, f"sha256:{sha256}"),), source.into, source.strip, (), origins)
