@@ -77,3 +77,49 @@ def test_what_no_program_can_be_given(build: Build, words: tuple[str, ...]) -> N
     with pytest.raises(StepError) as caught:
         build(*words, **environment)
     assert caught.value.code == "sandbox.start"
+
+
+# What it leaves ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def made(tmp_path: Path, busybox_base: Path) -> Callable[[str], str]:
+    """Run a script that is to make /build/out/package.tar; returns what is there."""
+    (tmp_path / "layers/base/build").mkdir(parents=True)
+    subprocess.run(["tar", "-xf", busybox_base, "-C", tmp_path / "layers/base"], check=True)
+    (tmp_path / "work/out").mkdir(parents=True)
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "outside/package.tar").write_text("of the host")
+
+    def call(script: str) -> str:
+        words = ("/bin/sh", "-euc", f"cd /build; {script}")
+        variables = (("PATH", "/bin"), ("OUTSIDE", str(tmp_path / "outside")))
+        work, mount = str(tmp_path / "work"), str(tmp_path / "root")
+        spec = ActionSpec(str(tmp_path / "layers"), ("base",), work, mount, words, variables, output="out/package.tar")
+        assert run_build(spec, lambda _: None, lambda: False).code == 0
+        return (tmp_path / "work/out/package.tar").read_text()
+
+    return call
+
+
+def test_what_the_build_made_is_taken(made: Callable[[str], str]) -> None:
+    assert made("echo made > out/package.tar; echo more > out/more; chmod 700 out") == "made\n"
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        "mkfifo out/package.tar",
+        "mkdir out/package.tar",
+        "ln -s $OUTSIDE/package.tar out/package.tar",
+        "rmdir out; ln -s $OUTSIDE out",
+        "rmdir out; echo no > out",
+        "true",
+    ],
+)
+def test_what_the_build_left_leads_nowhere(made: Callable[[str], str], tmp_path: Path, script: str) -> None:
+    """Who opened a pipe would wait for ever; a link would make a file of the host's the package."""
+    with pytest.raises(StepError) as caught:
+        made(script)
+    assert caught.value.code == "package.no-archive"
+    assert (tmp_path / "outside/package.tar").read_text() == "of the host"

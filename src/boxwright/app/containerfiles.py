@@ -40,6 +40,11 @@ class DirectoryFiles:
             return "directory"
         return "file" if os.path.lexists(whole) else ""
 
+    def is_inside(self, path: str) -> bool:
+        """Whether what it stands for, also by links, is below the definition's directory."""
+        top = os.path.realpath(self._directory)
+        return f"{os.path.realpath(os.path.join(top, path))}/".startswith(f"{top.rstrip('/')}/")
+
     def files(self, path: str) -> tuple[LocalFile, ...]:
         """Every file and every empty directory below a directory, or the file itself."""
         whole = os.path.join(self._directory, path)

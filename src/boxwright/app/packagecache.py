@@ -51,10 +51,25 @@ class ResolvedCache:
         try:
             os.makedirs(os.path.dirname(self._path), mode=0o711, exist_ok=True)
             with open(part, "wb") as file:
-                file.write(msgspec.msgpack.encode(self._entries))
+                file.write(self._encoded())
             os.rename(part, self._path)
         except OSError:
             return
+
+    def _encoded(self) -> bytes:
+        """Without what looked at names of files that are no text: those are looked at anew each time."""
+        try:
+            return msgspec.msgpack.encode(self._entries)
+        except UnicodeEncodeError:
+            return msgspec.msgpack.encode({key: entry for key, entry in self._entries.items() if _is_text(key, entry)})
+
+
+def _is_text(key: str, entry: Entry) -> bool:
+    try:
+        msgspec.msgpack.encode((key, entry))
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def frontend_stamp() -> str:

@@ -244,7 +244,8 @@ class DefinitionFiles:
         """A local file's or directory's content, and whether it runs."""
         from boxwright.sources.localtree import digest_local
 
-        if not os.path.exists(path):
+        self._require_beside(path, where)
+        if not (os.path.isfile(path) or os.path.isdir(path)):
             raise DefinitionError("package.no-file", f"there is no file {path}", where=where)
         for parent, directories, files in os.walk(path) if os.path.isdir(path) else ():
             directories[:] = [name for name in directories if name != ".git"]
@@ -252,6 +253,19 @@ class DefinitionFiles:
                 self.note(f"{parent}/{name}")
         self.note(path)
         return f"sha256:{digest_local(path)}", bool(os.stat(path).st_mode & 0o100)
+
+    def _require_beside(self, path: str, where: Span | None) -> None:
+        """A definition names files below its own directory, in a package tree also those of the tree."""
+        file = os.path.abspath(where.file) if where else ""
+        places = [os.path.dirname(file), *(tree for tree in self.trees if file.startswith(f"{tree}/"))]
+        real = os.path.realpath(path)
+        if not any(f"{real}/".startswith(f"{os.path.realpath(place).rstrip('/')}/") for place in places if place):
+            raise DefinitionError(
+                "package.outside",
+                f"{path} is not below the definition's directory",
+                hint="put the file beside the definition",
+                where=where,
+            )
 
     def is_directory(self, path: str) -> bool:
         """Whether a local source is a directory."""

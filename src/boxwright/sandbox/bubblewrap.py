@@ -10,6 +10,7 @@ import os
 import selectors
 import shutil
 import signal
+import stat
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
@@ -88,7 +89,32 @@ def _run(spec: ActionSpec, output: Callable[[bytes], None], cancelled: Callable[
             _stop(process)
         if process.stdout is not None:
             process.stdout.close()
+    if spec.output and not code and not spec.interactive and not cancelled():
+        _take_output(spec)
     return ExitStatus(code if code >= 0 else 128 - code)
+
+
+def _take_output(spec: ActionSpec) -> None:
+    """Put the one file that counts into a new directory in the old one's place.
+
+    From then on its path is this program's and no link, pipe or device of the build's: whoever reads it may open it.
+    """
+    directory, name = os.path.split(f"{spec.work}/{spec.output}")
+    aside = f"{spec.mount}-output"
+    try:
+        descriptor = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            os.rename(name, aside, src_dir_fd=descriptor)
+        finally:
+            os.close(descriptor)
+        found = "" if stat.S_ISREG(os.lstat(aside).st_mode) else "it is no file"
+        os.rename(directory, f"{spec.mount}-left")
+        os.mkdir(directory)
+        os.rename(aside, f"{directory}/{name}")
+    except OSError as error:
+        found = error.strerror or str(error)
+    if found:
+        raise StepError("package.no-archive", f"the build left no archive at /build/{spec.output}: {found}", status=1)
 
 
 def _mount_tree(spec: ActionSpec) -> str:

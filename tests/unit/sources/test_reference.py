@@ -86,3 +86,23 @@ def test_base_names() -> None:
 )
 def test_loopback(name: str, local: bool) -> None:  # noqa: FBT001 - a table's column
     assert parse_registry_name(name).on_loopback is local
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "packages=g%2B%2B,-oDir::Bin::dpkg=/evil",
+        "packages=/srv/evil.deb",
+        "packages=./evil.deb",
+        "packages=%3Fessential",
+        "variant=--setup-hook=evil",
+        "mirror=http://m/%0Adeb%20[trusted=yes]%20http://evil",
+        "mirror=-oDir::Bin::dpkg=/evil",
+        "keyring=/k]%20x",
+    ],
+)
+def test_a_base_asks_for_packages_and_not_for_options(query: str) -> None:
+    """They are words of mmdebstrap's and apt's command lines, which run on the host."""
+    with pytest.raises(DefinitionError) as caught:
+        classify(f"bootstrap:debian:bookworm?{query}")
+    assert caught.value.code == "base.bad-name"

@@ -24,6 +24,23 @@ def test_the_same_user_twice_is_one() -> None:
 
 
 @pytest.mark.parametrize(
+    "user",
+    [
+        WEB._replace(home="/\nevil:x:0:0::/root:/bin/sh"),
+        WEB._replace(shell="/bin/sh:x"),
+        WEB._replace(name="web\n"),
+        WEB._replace(group="g\nwheel:x:0:web"),
+        WEB._replace(home="/\u2028evil"),
+    ],
+)
+def test_a_user_from_elsewhere_is_one_line(user: PackageUser) -> None:
+    """No schema checked a package that a repository has."""
+    with pytest.raises(BoxwrightError) as caught:
+        passwd("", [(user, "a")])
+    assert caught.value.code == "compose.user"
+
+
+@pytest.mark.parametrize(
     "other",
     [
         WEB._replace(uid=902),

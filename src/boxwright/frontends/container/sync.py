@@ -38,6 +38,8 @@ def sync_steps(content: SyncTask, task: Placed, files: ContainerFiles) -> Iterat
     if content.templates is False:
         yield Copy((ContextSource((source,)),), content.dest, content.chown, mode)
         return
+    if not files.is_inside(source):
+        raise wrong("outside", f"{content.src} leads out of the definition's directory", where)
     made = {"/"}
     for file in files.files(source):
         copy = _file(file, source, kind, content, task)

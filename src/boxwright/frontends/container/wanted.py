@@ -35,6 +35,10 @@ class ContainerFiles(PackageFinder, Protocol):
         """``directory``, ``file``, or empty where there is nothing; `path` is seen from the definition's directory."""
         ...
 
+    def is_inside(self, path: str) -> bool:
+        """Whether a path is below the definition's directory also where links lead it."""
+        ...
+
     def files(self, path: str) -> tuple[LocalFile, ...]:
         """Every file and empty directory below a directory (or the file itself, with an empty path), sorted."""
         ...

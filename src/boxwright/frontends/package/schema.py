@@ -17,9 +17,7 @@ Mode = Annotated[str, Meta(pattern=r"^[0-7]{3,4}$", description="octal, such as 
 Variable = Annotated[str, Meta(pattern=r"^[A-Za-z_][A-Za-z0-9_.-]*$", description="letters, digits, _ . -")]
 AccountText = Annotated[
     str,
-    Meta(
-        pattern=r"^/[^:\x00-\x1f\x7f-\x9f\u2028\u2029]*$", description="paths from the root, without : (passwd(5))"
-    ),
+    Meta(pattern=r"^/[^:\x00-\x1f\x7f-\x9f\u2028\u2029]*$", description="paths from the root, without : (passwd(5))"),
 ]
 Group = Annotated[str, Meta(pattern=r"^([A-Za-z0-9_][A-Za-z0-9_.-]*)?$", description="letters, digits, _ . -")]
 Exact = Annotated[str, Meta(pattern=r"^[A-Za-z0-9{][A-Za-z0-9.+:~{}-]*$", description="a version (deb-version(7))")]

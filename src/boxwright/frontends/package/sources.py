@@ -86,7 +86,7 @@ def resolve_patches(
     """Patches in their order, each with its reason. `strip` is -1 where the level is to be found."""
     result = []
     for place, given in patches.items():
-        where = key_place(document, "patches", place).span
+        where = _where(document, "patches", place)
         patch = given if isinstance(given, Patch) else Patch(reason=given)
         _check_path(patch.into, where)
         if URL.match(place):
@@ -106,7 +106,7 @@ def resolve_files(given: dict[str, str], document: Mapping, files: PackageFiles)
     """Files from beside the definition that are installed as they are, with mode 0755 where they run."""
     result = []
     for target, path in sorted(given.items()):
-        where = key_place(document, "files", target).span
+        where = _where(document, "files", target)
         _check_path(target.lstrip("/"), where)
         content, runs = files.local(path, where)
         if files.is_directory(path):
@@ -115,6 +115,24 @@ def resolve_files(given: dict[str, str], document: Mapping, files: PackageFiles)
         name = os.path.basename(path)
         result.append(PackageSource("install", ((name, content),), target.lstrip("/"), 0, options, (f"local:{path}",)))
     return tuple(result)
+
+
+def _where(document: Mapping, key: str, name: str) -> Span:
+    """Where a patch or a file is named: by the definition itself, or by what one of its flags adds."""
+    use = document.items.get("use")
+    flags = use.items.get("flags") if isinstance(use, Mapping) else None
+    effects = [
+        effect
+        for flag in (flags.items.values() if isinstance(flags, Mapping) else ())
+        if isinstance(flag, Mapping)
+        for effect in flag.items.values()
+        if isinstance(effect, Mapping)
+    ]
+    for holder in (document, *effects):
+        named = holder.items.get(key)
+        if isinstance(named, Mapping) and name in named.keys:
+            return named.keys[name].span
+    return key_place(document, key, name).span
 
 
 def _check_path(path: str, where: Span) -> None:

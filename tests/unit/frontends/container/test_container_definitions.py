@@ -26,7 +26,12 @@ from boxwright.model.step import Base, BuildPackage, Compose, Copy, InlineSource
 from boxwright.ports import ResolvedBase
 from boxwright.store.packages import Packages
 
-CASES = yaml.safe_load((Path(__file__).parents[3] / "cases" / "container" / "definitions.yaml").read_text("utf-8"))
+CASES = [
+    case
+    for name in ("definitions.yaml", "attacks.yaml")
+    for case in yaml.safe_load((Path(__file__).parents[3] / "cases" / "container" / name).read_text("utf-8"))
+]
+DEEP = '{"config": {"Volumes": ' + '{"a": ' * 50_000 + "{}" + "}" * 50_000 + "}}"
 MANIFEST = """\
 - vars: {name: shop, version: "1.2"}
 - image:
@@ -65,6 +70,7 @@ class Bases:
 
 
 def built(text: str, directory: Path) -> ContainerGraph:
+    outside = directory.with_name(f"{directory.name}-outside")
     for name, content in {
         "other/pkg.yaml": "name: other\nversion: 1.0\n",
         "files/app.conf": "a = {{ b }}\n",
@@ -73,6 +79,12 @@ def built(text: str, directory: Path) -> ContainerGraph:
         path = directory / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(content)
+    outside.mkdir(exist_ok=True, parents=True)
+    (outside / "secret.txt").write_text("secret")
+    for name, target in (("out", str(outside)), ("leak.txt", "out/secret.txt"), ("inside", "files")):
+        if not (directory / name).is_symlink():
+            (directory / name).symlink_to(target)
+    text = text.replace("DEEP", DEEP)
     file = str(directory / "container.yaml")
     definitions = DefinitionFiles(NoStore(), (), {}, epoch=None, locked=False, output=lambda _: None)
     packages = PackageGraph(lambda found: resolve(found, "linux/amd64", definitions), "linux/amd64")

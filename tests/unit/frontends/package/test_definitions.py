@@ -12,6 +12,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from boxwright.app.packagecache import ResolvedCache
 from boxwright.app.packagefiles import DefinitionFiles, compare_versions
 from boxwright.errors import DefinitionError
 from boxwright.frontends.package.convert import convert
@@ -20,11 +21,15 @@ from boxwright.frontends.package.graph import PackageGraph
 from boxwright.frontends.package.merge import merge
 from boxwright.frontends.package.resolve import resolve
 from boxwright.frontends.package.schema import Definition, json_schema
-from boxwright.frontends.package.wanted import Resolved
+from boxwright.frontends.package.wanted import Found, Resolved
 from boxwright.model.span import Span
 from boxwright.store.packages import Packages
 
-CASES = yaml.safe_load((Path(__file__).parents[3] / "cases" / "package" / "definitions.yaml").read_text("utf-8"))
+CASES = [
+    case
+    for name in ("definitions.yaml", "attacks.yaml")
+    for case in yaml.safe_load((Path(__file__).parents[3] / "cases" / "package" / name).read_text("utf-8"))
+]
 ZEROS = "0" * 64
 
 
@@ -44,7 +49,10 @@ def resolved(case: dict[str, Any], tmp_path: Path) -> Resolved:
         for name, text in files_there.items():
             path = place / name
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text.replace("ZEROS", ZEROS))
+            if isinstance(text, dict):
+                path.symlink_to(text["link"])
+            else:
+                path.write_text(text.replace("ZEROS", ZEROS))
     trees = (str(tree), str(later))
     files = DefinitionFiles(NoStore(), trees, {}, epoch=None, locked=False, output=lambda _: None)
     graph = PackageGraph(lambda found: resolve(found, "linux/amd64", files), "linux/amd64")
@@ -200,3 +208,54 @@ def test_local_sources_count_by_content_alone(tmp_path: Path) -> None:
     assert digest == hashlib.sha256((tmp_path / "tar").read_bytes()).hexdigest()
     (tmp_path / "two" / "d" / "f").chmod(0o700)
     assert digest != digest_local(str(tmp_path / "two"))
+
+
+def test_outside_of_a_tree_files_lie_below_the_definition_that_names_them(tmp_path: Path) -> None:
+    (tmp_path / "base").mkdir()
+    (tmp_path / "base/p").write_text("text")
+    flags = "use: {flags: {f: {with: {patches: {p: why}}}}}"
+    (tmp_path / "base/pkg.yaml").write_text(f"name: x\nversion: 1\n{flags}\n")
+    (tmp_path / "own").mkdir()
+    own = tmp_path / "own/pkg.yaml"
+    files = DefinitionFiles(NoStore(), (), {}, epoch=None, locked=False, output=lambda _: None)
+    own.write_text("base: ../base\nuse: {with: [f]}\n")
+    assert [source.kind for source in resolve(Found(str(own)), "linux/amd64", files).step.sources] == ["patch"]
+    own.write_text("base: ../base\npatches: {../base/p: why}\n")
+    files = DefinitionFiles(NoStore(), (), {}, epoch=None, locked=False, output=lambda _: None)
+    with pytest.raises(DefinitionError) as caught:
+        resolve(Found(str(own)), "linux/amd64", files)
+    assert caught.value.code == "package.outside"
+
+
+def test_a_pipe_is_no_local_source(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "f")
+    (tmp_path / "pkg.yaml").write_text("name: x\nversion: 1\nsources: [{local: f}]\n")
+    files = DefinitionFiles(NoStore(), (), {}, epoch=None, locked=False, output=lambda _: None)
+    with pytest.raises(DefinitionError) as caught:
+        resolve(Found(str(tmp_path / "pkg.yaml")), "linux/amd64", files)
+    assert caught.value.code == "package.no-file"
+
+
+def test_names_that_are_no_text_are_not_remembered(tmp_path: Path) -> None:
+    """What else was resolved is."""
+    for name in ("plain", "odd"):
+        (tmp_path / name / "src").mkdir(parents=True)
+        (tmp_path / name / "pkg.yaml").write_text(f"name: {name}\nversion: 1\nsources: [{{local: src}}]\n")
+    (tmp_path / "odd/src" / os.fsdecode(b"n\xff")).write_text("text")
+    asked: list[str] = []
+
+    def ask() -> None:
+        files = DefinitionFiles(NoStore(), (), {}, epoch=None, locked=False, output=lambda _: None)
+        cache = ResolvedCache(str(tmp_path / "cache"), "c", files)
+        for name in ("plain", "odd"):
+
+            def how(found: Found) -> Resolved:
+                asked.append(os.path.basename(os.path.dirname(found.path)))
+                return resolve(found, "linux/amd64", files)
+
+            cache.resolve(Found(str(tmp_path / name / "pkg.yaml")), how)
+        cache.save()
+
+    ask()
+    ask()
+    assert asked == ["plain", "odd", "odd"]
