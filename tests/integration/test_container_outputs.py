@@ -201,6 +201,40 @@ def test_what_is_as_it_was_written_stays(boxwright: Program, written: Path) -> N
     assert (written / "out.rootfs/etc/hello/hello.conf").read_text() == "changed=hello-production\n"
 
 
+def test_what_somebody_else_wrote_stays(boxwright: Program, tmp_path: Path) -> None:
+    """A definition says where its images go; it may come from anywhere."""
+    place = tmp_path / "small"
+    place.mkdir()
+    (place / "f").write_text("one")
+    (tmp_path / "precious.txt").write_text("precious")
+    (place / "container.yaml").write_text(
+        "- sync: {src: f, dest: /f}\n- image: {type: squashfs, output: ../precious.txt}\n"
+    )
+    for words in ((), ("--dry-run",)):
+        refused = boxwright("build", place, *words, cwd=place, status=1)
+        assert "[output.not-empty]" in refused.err
+        assert "container.yaml:2:3: error" in refused.err
+        assert (tmp_path / "precious.txt").read_text() == "precious"
+
+    (tmp_path / "precious.txt").unlink()
+    for content in ("one", "two"):  # its own are written over
+        (place / "f").write_text(content)
+        boxwright("build", place, cwd=place)
+        assert said("unsquashfs", "-cat", tmp_path / "precious.txt", "f") == content
+
+
+def test_two_images_have_two_places(boxwright: Program, tmp_path: Path) -> None:
+    place = tmp_path / "small"
+    place.mkdir()
+    (place / "f").write_text("one")
+    twice = "- image: {type: squashfs}\n" * 2
+    (place / "container.yaml").write_text(f"- sync: {{src: f, dest: /f}}\n{twice}")
+    refused = boxwright("build", place, cwd=place, status=1)
+    assert "[output.twice]" in refused.err
+    assert "container.yaml:3:3: error" in refused.err
+    assert sorted(os.listdir(place)) == ["container.yaml", "f"]
+
+
 def stamps(place: Path) -> dict[str, tuple[int, int, int]]:
     return {
         str(path): (path.lstat().st_ino, path.lstat().st_mtime_ns, path.lstat().st_ctime_ns)

@@ -292,6 +292,12 @@ def test_keep_going_says_everything_that_failed_and_what_is_not_built(pkg: Progr
     assert record(pkg, "demo/fine-1")
 
 
+TIOCSTI = 0x5412 | 1 << 32
+"""The kernel takes 32 bits of a request (ioctl_tty(2))."""
+NUMBER_OF_IOCTL = 16 if os.uname().machine == "x86_64" else 29
+KEYSTROKE = f"perl -e '$c = chr 120; syscall({NUMBER_OF_IOCTL}, 0, {TIOCSTI}, $c); print qq(refused: $!)'"
+
+
 def test_a_shell_on_a_terminal_after_a_failure(pkg: Program, tree: Tree) -> None:
     broken = text("fails", "echo left > here; exit 3", "sources: [{local: src}]\n")
     packages = tree(fails={"pkg.yaml": broken, "src/f": "one\n"})
@@ -300,7 +306,7 @@ def test_a_shell_on_a_terminal_after_a_failure(pkg: Program, tree: Tree) -> None
 
     def act(leader: int, shown: bytes) -> None:
         prompts = shown.count(b"$ ") + shown.count(b"# ")
-        for number, words in enumerate(("tty; cat here; id -u", "exit 4")):
+        for number, words in enumerate(("tty; cat here; id -u", KEYSTROKE, "exit 4")):
             if prompts > number and len(sent) == number:
                 sent.append(words)
                 os.write(leader, f"{words}\r".encode())
@@ -311,6 +317,7 @@ def test_a_shell_on_a_terminal_after_a_failure(pkg: Program, tree: Tree) -> None
     assert "left" in shown
     assert "/dev/pts/" in shown or "/dev/console" in shown
     assert "1000" in shown
+    assert "refused: Operation not permitted" in shown, "it can't type for its user"
 
 
 # Toolchains ----------------------------------------------------------------------------------------------------------

@@ -131,3 +131,20 @@ def test_versions_of_the_distribution(boxwright: Program, tmp_path: Path, busybo
     )
     again = updates(boxwright, directory)["hello"]
     assert (again["newest"], again["newer"]) == (found["newest"], False)
+
+
+@pytest.mark.parametrize("lock", ["", '{"format": 1,', "[" * 50_000, '{"format": 9}'])
+def test_a_damaged_lock_is_said_to_be(boxwright: Program, tmp_path: Path, busybox_base: Path, lock: str) -> None:
+    directory = package(tmp_path, busybox_base, "")
+    (directory / "boxwright.lock").write_text(lock)
+    said = boxwright("update", directory, status=2).err
+    assert "[lock." in said
+    assert "boxwright.lock:1" in said
+
+
+@pytest.mark.parametrize("words", [("build", "--dry-run"), ("lock",), ("update",)])
+def test_another_platform_is_refused(
+    boxwright: Program, tmp_path: Path, busybox_base: Path, words: tuple[str, ...]
+) -> None:
+    directory = package(tmp_path, busybox_base, "")
+    assert "[usage.platform]" in boxwright(*words, directory, "--platform", "foo", status=2).err

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -37,6 +36,7 @@ from boxwright.frontends.container.graph import (
     ContainerOptions,
     build_container,
     image_tag,
+    package_tag,
 )
 from boxwright.frontends.package.graph import PackageGraph
 from boxwright.model.giturl import without_password
@@ -199,8 +199,7 @@ def _keep_packages(planned: ContainerBuild, store: Store) -> None:
             whole = step.name if isinstance(step, Base) else node.stage
             name, _, version = f"debian/{whole}".partition("=")
             architecture = planned.build.graph.config.architecture
-        tag = f"{re.sub(r'[^a-z0-9/._-]', '-', name)}:{re.sub(r'[^A-Za-z0-9_.-]', '-', version)}"
-        Images(store).keep(ImageConfig(architecture), snapshot, (image_name(tag),))
+        Images(store).keep(ImageConfig(architecture), snapshot, (image_name(package_tag(name, version)),))
 
 
 def names_for(tags: Sequence[str], container: ContainerGraph) -> str:

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from boxwright.app.acimanifest import keep_manifest
+from boxwright.errors import BoxwrightError
 from boxwright.frontends.container.graph import ContainerGraph, ContainerImage
 from boxwright.model.digest import digest_of
-from boxwright.model.image import Image
+from boxwright.model.image import Image, ImageConfig
 from boxwright.ports import WriteRequest
 from boxwright.store.images import Images
 from boxwright.store.packages import Packages
@@ -19,6 +20,9 @@ from boxwright.store.store import Store
 
 ENDINGS = {"aci": ".aci", "oci": "", "lxc": "", "lxd": ".lxd.tar.gz", "rootfs": "", "squashfs": ".squashfs"}
 """Of the names that images are written under; those without are directories."""
+
+
+SINGLE = frozenset({"aci", "lxd", "squashfs"})
 
 
 class Packaged(NamedTuple):
@@ -40,14 +44,43 @@ def packagings(container: ContainerGraph, image: Image, store: Store, name: str)
             Provenance(store).describe_like(own, image)
         if wanted.manifest:
             keep_manifest(store, own, wanted.manifest)
-        path = os.path.abspath(wanted.output or _file_name(container, wanted, image))
+        path = _path(container, wanted, image.config)
         found.append(Packaged(own, wanted, path, _written(store, own, wanted, path, name)))
     return found
 
 
-def _file_name(container: ContainerGraph, wanted: ContainerImage, image: Image) -> str:
+def check_packagings(container: ContainerGraph, config: ImageConfig, store: Store) -> None:
+    """Raise `output.twice` where two images go to one place, and `output.not-empty` where a file is not one of ours.
+
+    Writers look at directories themselves; of a file only what was remembered says who wrote it.
+    """
+    seen: set[str] = set()
+    for wanted in container.images:
+        path = _path(container, wanted, config)
+        if path in seen:
+            raise BoxwrightError(
+                "output.twice",
+                f"two images would be written to {path}",
+                hint="give one of them another `output`",
+                where=wanted.where,
+            )
+        seen.add(path)
+        is_foreign = os.path.lexists(path) and Packages(store).pin(f"written {path}") is None
+        if wanted.type in SINGLE and is_foreign:
+            from boxwright.images.paths import not_empty
+
+            error = not_empty(Path(path), "an image that boxwright wrote there")
+            error.where = wanted.where
+            raise error
+
+
+def _path(container: ContainerGraph, wanted: ContainerImage, config: ImageConfig) -> str:
+    return os.path.abspath(wanted.output or _file_name(container, wanted, config))
+
+
+def _file_name(container: ContainerGraph, wanted: ContainerImage, config: ImageConfig) -> str:
     """``NAME-VERSION-OS-ARCHITECTURE.aci`` (App Container Specification, "Image Discovery")."""
-    parts = (container.name, container.version, image.config.os, image.config.architecture)
+    parts = (container.name, container.version, config.os, config.architecture)
     stem = "-".join(re.sub(r"[^\w.+~-]", "-", part) for part in parts if part)
     return f"{stem}{ENDINGS[wanted.type] or '.' + wanted.type}"
 

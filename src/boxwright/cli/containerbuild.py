@@ -16,7 +16,7 @@ from boxwright.app.composition import (
     specification,
 )
 from boxwright.app.opening import open_store
-from boxwright.app.packaging import packagings, write_packaged
+from boxwright.app.packaging import check_packagings, packagings, write_packaged
 from boxwright.app.sharing import Sharing, directory_of, sharing
 from boxwright.cli.build import check_delivery, keep_limit, print_plan, print_summary, request_of
 from boxwright.cli.console import say
@@ -41,6 +41,8 @@ def build_container(options: argparse.Namespace, file: str) -> int:
     with open_store(os.environ) as store:
         wanted, environment = discovered(options, store, push=options.push and not options.to_registry)
         planned = prepare_container(request, packages_request, store, environment, write_error)
+        if not (options.output or options.load):
+            check_packagings(planned.container, planned.build.graph.config, store)
         builds = any(decision.action is Action.RUN for decision in planned.build.plan.decisions)
         with sharing(wanted, directory_of(file), store, environment, builds=builds) as shared:
             if options.dry_run:

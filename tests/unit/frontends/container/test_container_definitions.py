@@ -11,9 +11,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from boxwright.app.containerfiles import DirectoryFiles
+from boxwright.app.names import image_name
 from boxwright.app.packagefiles import DefinitionFiles
 from boxwright.errors import DefinitionError
-from boxwright.frontends.container.graph import ContainerGraph, ContainerOptions, build_container, image_tag
+from boxwright.frontends.container.graph import (
+    ContainerGraph,
+    ContainerOptions,
+    build_container,
+    image_tag,
+    package_tag,
+)
 from boxwright.frontends.container.schema import json_schema
 from boxwright.frontends.container.sync import modes
 from boxwright.frontends.container.tasks import read_tasks
@@ -188,3 +195,18 @@ def test_the_schema_knows_every_task() -> None:
     text = str(json_schema())
     for name in ("vars", "base", "package", "sync", "run", "user", "image", "one-per-container"):
         assert name in text
+
+
+@pytest.mark.parametrize(
+    ("name", "version", "tag"),
+    [
+        ("libs/zlib", "1.3", "libs/zlib:1.3"),
+        ("libs/gtk+", "3.24", "libs/gtk:3.24"),
+        ("debian/libstdc++6", "1:12.2~rc1+b1", "debian/libstdc--6:1-12.2-rc1-b1"),
+        ("libs/a._b", "1" * 200, f"libs/a-b:{'1' * 128}"),
+        ("dev.lang/x", "1", "dev.lang/x:1"),
+    ],
+)
+def test_every_package_has_a_name_as_an_image(name: str, version: str, tag: str) -> None:
+    assert package_tag(name, version) == tag
+    assert image_name(tag) == tag
