@@ -26,7 +26,7 @@ from boxwright.ports import Resolver
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 STAGE = "container"
-_COMPONENT = re.compile(r"[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*")
+_COMPONENT = r"[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*"
 ONE_EACH = "one-per-container"
 
 
@@ -236,7 +236,7 @@ def image_tag(container: ContainerGraph) -> str:
 def package_tag(name: str, version: str) -> str:
     """The name of the image that one package becomes: its own, as far as registries have such names."""
     parts = [re.sub(r"[^a-z0-9._-]", "-", part) for part in name.split("/")]
-    path = "/".join(part if _COMPONENT.fullmatch(part) else _component(part) or "package" for part in parts)
+    path = "/".join(part if re.fullmatch(_COMPONENT, part) else _component(part) or "package" for part in parts)
     return f"{path}:{re.sub(r'[^A-Za-z0-9_.-]', '-', version)[:128]}"
 
 
