@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,7 @@ def unheard(_: bytes) -> None:
 def test_options_are_no_packages(name: str, version: str, tmp_path: Path) -> None:
     """Locks, pins and mirrors are not read by the schema of definitions."""
     directory, apt = str(tmp_path), str(tmp_path / "apt")
-    calls = [
+    calls: list[Callable[[], object]] = [
         lambda: debian.find_binary(name, version, apt, unheard),
         lambda: debian.find_source(name, version, apt, unheard),
         lambda: debian.fetch_source(name, version, directory, apt, unheard),
