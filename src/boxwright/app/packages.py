@@ -16,7 +16,7 @@ from boxwright.app.configuration import configuration_for
 from boxwright.app.outside import ANYWHERE, Outside
 from boxwright.app.packagecache import ResolvedCache, frontend_stamp
 from boxwright.app.packagefiles import DefinitionFiles, package_trees
-from boxwright.app.platforms import checked_platform, machine_platform
+from boxwright.app.platforms import machine_platform, planned_platform
 from boxwright.app.privileges import ensure_privileges
 from boxwright.app.workers import RemoteOptions, Workers, run_here
 from boxwright.errors import BoxwrightError
@@ -195,7 +195,7 @@ def prepare_package(
 ) -> PackageBuild:
     """Read the definitions, make the graph and plan it."""
     packages = Packages(store)
-    platform = checked_platform(request.platform)
+    platform = planned_platform(request.platform)
     outside = package_outside(request, environment)
     files = definition_files(request, packages, environment, outside, output)
     cache = resolved_cache(files, packages, platform, request)

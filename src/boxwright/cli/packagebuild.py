@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from boxwright.app.definitions import LOCK, lock_path
 from boxwright.app.opening import open_store
 from boxwright.app.packages import PackageBuild, PackageRequest, execute_package, prepare_package
-from boxwright.app.platforms import checked_platform
+from boxwright.app.platforms import planned_platform
 from boxwright.app.sharing import Sharing, SharingRequest, directory_of, sharing
 from boxwright.cli.console import human_size, note, say
 from boxwright.cli.packageprogress import package_display, package_result
@@ -106,7 +106,7 @@ def request_of(options: argparse.Namespace, file: str) -> PackageRequest:
     if os.path.exists(lock_path(file)):
         from boxwright.app.locks import read_lock
 
-        lock = read_lock(file, checked_platform(options.platform))
+        lock = read_lock(file, planned_platform(options.platform))
     elif options.locked:
         raise DefinitionError("lock.none", f"there is no {LOCK} beside {file}", hint="run `boxwright lock`")
     return PackageRequest(
