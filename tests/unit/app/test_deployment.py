@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from boxwright.app.stacks.contents import StackContents
 from boxwright.app.stacks.deployment import Prepared, carry_out, prepare_deployment, rolled_back
-from boxwright.deploy import health
 from boxwright.deploy.applying import DEPLOYING
 from boxwright.deploy.history import Release, read_events
 from boxwright.errors import BoxwrightError
@@ -25,21 +22,8 @@ from boxwright.model.deployment import (
 )
 from boxwright.store.store import Store
 from tests.unit.deploy.memory import KilledError, MemoryEngine
-from tests.unit.store.made import store_at
 
 DATA = (MountSpec("volume", "data", "/data"),)
-
-
-@pytest.fixture(autouse=True)
-def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(health, "_SETTLE", 0.0)
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    made = store_at(tmp_path)
-    yield made
-    made.close()
 
 
 def stack(image: str, container: str = "web") -> Desired:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 
 from boxwright.app.stacks.contents import StackContents
@@ -13,14 +10,12 @@ from boxwright.app.stacks.destroying import destroy_stack, is_being_destroyed
 from boxwright.app.stacks.finding import is_there
 from boxwright.app.stacks.upkeep import Upkeep
 from boxwright.app.stacks.watching import Watcher
-from boxwright.deploy import health
 from boxwright.deploy.applying import DEPLOYING
 from boxwright.deploy.history import RELEASES
 from boxwright.errors import BoxwrightError
 from boxwright.model.deployment import ContainerSpec, Desired, InstanceSpec, MountSpec, NetworkSpec, VolumeSpec
 from boxwright.store.store import Store
 from tests.unit.deploy.memory import KilledError, MemoryEngine
-from tests.unit.store.made import store_at
 
 SPEC = InstanceSpec("web", 1, "one", "one", mounts=(MountSpec("volume", "data", "/data"),), networks=("default",))
 OTHER = InstanceSpec("api", 1, "one", "one", networks=("default",))
@@ -30,18 +25,6 @@ STACK = Desired(
     (NetworkSpec("default"),),
     (VolumeSpec("data", snapshot_every=1.0),),
 )
-
-
-@pytest.fixture(autouse=True)
-def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(health, "_SETTLE", 0.0)
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    made = store_at(tmp_path)
-    yield made
-    made.close()
 
 
 def deploy(engine: MemoryEngine, store: Store) -> None:

@@ -14,7 +14,6 @@ from pathlib import Path
 import pytest
 
 from boxwright.app.discovery import Discovered, discover, parse_place
-from boxwright.app.opening import open_store
 from boxwright.app.repositoryconfiguration import Way, binaries_for, binaries_of, chosen, own_key_path
 from boxwright.errors import BoxwrightError
 from boxwright.repositories.binary.sftp import SftpPlace
@@ -28,12 +27,6 @@ repository:
   download-type: https
   download-path: mysuperbinhost.org/containers
 """
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    with open_store({"BOXWRIGHT_HOME": str(tmp_path / "store")}) as found:
-        yield found
 
 
 def code_of(call: Callable[[], object]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import os
 import tarfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -104,12 +104,6 @@ def done(root: Path, *steps: Callable[[str], None]) -> object:
 
 def unpacking(data: bytes) -> Callable[[str], None]:
     return lambda root: unpack_tar(io.BytesIO(data), root, overlay_whiteouts=True)
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    with open_store({"BOXWRIGHT_HOME": str(tmp_path / "store")}) as found:
-        yield found
 
 
 def keep(kept: KeptLayers, data: bytes, root: str) -> None:

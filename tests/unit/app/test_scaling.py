@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -12,7 +10,6 @@ from boxwright.app.stacks.contents import StackContents
 from boxwright.app.stacks.deployment import carry_out, prepare_deployment
 from boxwright.app.stacks.images import BALANCER_TAG
 from boxwright.app.stacks.scaling import check_replicas, lacks_balancer, released_basis, scaled_stack
-from boxwright.deploy import health
 from boxwright.deploy.applying import DEPLOYING
 from boxwright.deploy.basis import Basis, basis_from_text, basis_text, scaled
 from boxwright.deploy.desired import Facts, ImageFacts, ServerFacts, desired_of
@@ -23,7 +20,7 @@ from boxwright.model.deployment import Desired
 from boxwright.model.image import Healthcheck, ImageConfig, Port
 from boxwright.store.store import Store
 from tests.unit.deploy.memory import MemoryEngine
-from tests.unit.store.made import image, snapshot, store_at
+from tests.unit.store.made import image, snapshot
 
 TEXT = """\
 name: shop
@@ -59,18 +56,6 @@ resolver: true
 CONFIG = ImageConfig(
     "amd64", cmd=("serve",), env=(("A", "b"),), exposed=(Port(80),), healthcheck=Healthcheck(("CMD", "x"), interval=5)
 )
-
-
-@pytest.fixture(autouse=True)
-def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(health, "_SETTLE", 0.0)
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    made = store_at(tmp_path)
-    yield made
-    made.close()
 
 
 def basis_of(text: str, *more: str, replicas: dict[str, int] | None = None) -> Basis:
