@@ -52,7 +52,8 @@ def packagings(container: ContainerGraph, image: Image, store: Store, name: str)
 def check_packagings(container: ContainerGraph, config: ImageConfig, store: Store) -> None:
     """Raise `output.twice` where two images go to one place, and `output.not-empty` where a file is not one of ours.
 
-    Writers look at directories themselves; of a file only what was remembered says who wrote it.
+    Writers look at directories themselves; of a file what was remembered says who wrote it, or that it is an image: a
+    store may be newer than what an older one wrote.
     """
     seen: set[str] = set()
     for wanted in container.images:
@@ -65,13 +66,14 @@ def check_packagings(container: ContainerGraph, config: ImageConfig, store: Stor
                 where=wanted.where,
             )
         seen.add(path)
-        is_foreign = os.path.lexists(path) and Packages(store).pin(f"written {path}") is None
-        if wanted.type in SINGLE and is_foreign:
-            from boxwright.images.paths import not_empty
+        is_new = Packages(store).pin(f"written {path}") is None and os.path.lexists(path)
+        if wanted.type in SINGLE and is_new:
+            from boxwright.images.paths import is_archive, not_empty
 
-            error = not_empty(Path(path), "an image that boxwright wrote there")
-            error.where = wanted.where
-            raise error
+            if not is_archive(path):
+                error = not_empty(Path(path), "an image")
+                error.where = wanted.where
+                raise error
 
 
 def _path(container: ContainerGraph, wanted: ContainerImage, config: ImageConfig) -> str:

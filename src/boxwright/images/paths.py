@@ -11,6 +11,9 @@ from pathlib import Path
 
 from boxwright.errors import BoxwrightError
 
+_BEGINNINGS = (b"hsqs", b"\x1f\x8b", b"\xfd7zXZ\0", b"\x28\xb5\x2f\xfd", b"BZh")
+"""Magic numbers (file(1)) of squashfs, gzip, xz, zstd and bzip2; that of tar is further in."""
+_TAR_MAGIC_AT, _TAR_MAGIC = 257, b"ustar"
 _SPACE = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
@@ -119,3 +122,12 @@ def not_empty(destination: Path, what: str) -> BoxwrightError:
         f"{destination} is there already and is not {what}",
         hint="choose another destination, or remove it first",
     )
+
+
+def is_archive(path: str) -> bool:
+    """Whether a regular file begins as images in one file do: squashfs, tar, or what compresses one."""
+    if os.path.islink(path) or not os.path.isfile(path):
+        return False
+    with open(path, "rb") as file:
+        start = file.read(_TAR_MAGIC_AT + len(_TAR_MAGIC))
+    return start.startswith(_BEGINNINGS) or start[_TAR_MAGIC_AT:] == _TAR_MAGIC
