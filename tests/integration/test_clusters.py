@@ -277,7 +277,6 @@ def test_the_instances_of_a_member_that_died_serve_elsewhere(place: Place, victi
         until(lambda: place.well(left[0], {*webs, "api-1", "lb-1", "lb-2", "lb-3"}), 90)
         until(lambda: len(all_instances(place, left[0])) == 7, 60)
         until(lambda: place.on(left[0])("cluster", "status", status=None).status == 0, 60)
-        time.sleep(6)  # `watch` ends what it began: to tell a load balancer what it missed is its last work
     assert place.on(left[0])("exec", "/api", "cat", "/srv/data/file").out == "kept\n"
     assert place.on(left[0])("deploy").out == "meshed: nothing to do\n"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Sequence
 
@@ -211,6 +212,21 @@ def test_one_that_never_starts_does_not_keep_others_from_running() -> None:
     Watcher(engine, "shop", told.append).look()
     assert [name for name, (_, state) in engine.instances.items() if state == RUNNING] == ["shop-web-1-g1"]
     assert ("failed", "job-1") in said(told)
+
+
+def test_what_a_balancer_was_told_is_written_down_though_something_else_fails() -> None:
+    engine = MemoryEngine()
+    balancer, job = InstanceSpec("lb", 1, "a", "a"), InstanceSpec("job", 1, "bad", "bad")
+    told_release(engine, ContainerSpec("lb", (balancer,)), ContainerSpec("job", (job,)))
+    name = "shop-lb-1-g1"
+    new = NewInstance(name, "shop", balancer, instance_labels("shop", balancer, 1, ()), (), ())
+    engine.instances[name], engine.members, engine.unwell = (new, RUNNING), MEMBERS, {"bad"}
+    engine.documents["untold"] = json.dumps([name]).encode()
+    engine.places[name] = "n1"
+    told: list[Progress] = []
+    Watcher(engine, "shop", told.append).look()
+    assert {("update", "lb-1"), ("failed", "job-1")} <= set(said(told))
+    assert "untold" not in engine.documents
 
 
 def refuse(*_: object) -> bytes:

@@ -41,7 +41,7 @@ from boxwright.deploy.history import (
 )
 from boxwright.deploy.live import BALANCER
 from boxwright.deploy.naming import RESOLVER
-from boxwright.deploy.planning import INSTANCE, WAIT, DeployPlan, make_plan, start_order
+from boxwright.deploy.planning import INSTANCE, RESTART, START, UPDATE, WAIT, DeployPlan, make_plan, start_order
 from boxwright.deploy.refusing import check_networks, check_volumes
 from boxwright.errors import BoxwrightError, DefinitionError
 from boxwright.model.deployment import ABSENT, UNSURE, ContainerSpec, Desired, Network, NetworkSpec, Observed
@@ -55,6 +55,8 @@ UNTOLD = "untold"
 SETTLED = 30.0
 """Seconds for which a command waits until the members of a cluster hear each other again."""
 _SETTLE_SECONDS = 0.5
+_TELLING = (START, UPDATE, RESTART)
+"""After these an instance knows what the others know."""
 
 
 class Prepared(NamedTuple):
@@ -308,10 +310,19 @@ def apply_prepared(engine: DeployEngine, prepared: Prepared, tell: Callable[[Pro
     for reference in sorted(kept_files(made, prepared.desired.backends)):
         prepared.contents.keep_file(reference)
     away = _note_away(engine, prepared.observed, prepared.desired.stack)
-    apply_plan(engine, prepared.desired, prepared.observed, prepared.plan, prepared.contents, tell, limits)
-    if away:
-        told = {it.kept.name for it in prepared.plan.work if it.kept is not None}
-        _write_untold(engine, prepared.desired.stack, away - told)
+    kept = {it.name: it.kept.name for it in prepared.plan.work if it.kept is not None}
+    told: set[str] = set()
+
+    def note(progress: Progress) -> None:
+        if progress.kind == INSTANCE and progress.what in _TELLING and progress.name in kept:
+            told.add(kept[progress.name])
+        tell(progress)
+
+    try:
+        apply_plan(engine, prepared.desired, prepared.observed, prepared.plan, prepared.contents, note, limits)
+    finally:
+        if away.intersection(told):
+            _write_untold(engine, prepared.desired.stack, away - told)
 
 
 def _untold(engine: DeployEngine, stack: str, observed: Observed) -> set[str]:
